@@ -1,0 +1,1 @@
+"""What asks for work: submission, relay, API, client and command."""

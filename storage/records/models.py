@@ -1,0 +1,133 @@
+"""Models: names, references, versions and their states.
+
+A version is immutable and pinned by the SHA-256 of its artifact. It is pushed ``pending``; the
+first worker that loads it decides ``ready`` or ``broken``. Jobs may be submitted to a pending one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from storage.records.errors import InvalidInput
+from storage.records.jobs import Millis
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+
+
+class VersionState(StrEnum):
+    """Whether a version can be served."""
+
+    PENDING = "pending"  # stored, not yet loaded by any worker
+    READY = "ready"  # a worker loaded it and ran it
+    BROKEN = "broken"  # a worker could not load or run it; ``error`` says why
+
+
+class ModelFormat(StrEnum):
+    """How the artifact is stored. Only ``KERAS`` is taken without the operator's own word."""
+
+    KERAS = "keras"
+    H5 = "h5"
+    SAVED_MODEL = "saved_model"  # a zip of the SavedModel directory
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRef:
+    """``name``, ``name:version`` or ``name@alias``; a bare name means the highest version."""
+
+    name: str
+    version: int | None = None
+    alias: str | None = None
+
+    def __str__(self) -> str:
+        if self.version is not None:
+            return f"{self.name}:{self.version}"
+        return f"{self.name}@{self.alias}" if self.alias else self.name
+
+
+def check_name(name: str, *, field: str) -> str:
+    """The name, or ``InvalidInput`` that says how names are spelled."""
+    if not _NAME.fullmatch(name):
+        raise InvalidInput(
+            f"{field} {name[:80]!r} is not a name: use 1 to 63 of a-z 0-9 . _ - and start with"
+            " a letter or digit",
+            code="invalid_name",
+            field=field,
+        )
+    return name
+
+
+def parse_model_ref(text: str, *, field: str = "model") -> ModelRef:
+    """Read a reference as a caller writes it."""
+    if "@" in text:
+        name, _, alias = text.partition("@")
+        return ModelRef(check_name(name, field=field), alias=check_name(alias, field=field))
+    if ":" in text:
+        name, _, number = text.partition(":")
+        if not re.fullmatch(r"[1-9][0-9]{0,8}", number):
+            raise InvalidInput(
+                f"{field} {text[:80]!r}: after ':' comes a version number, as in digits:3",
+                code="invalid_version",
+                field=field,
+            )
+        return ModelRef(check_name(name, field=field), version=int(number))
+    return ModelRef(check_name(text, field=field))
+
+
+@dataclass(frozen=True, slots=True)
+class NewVersion:
+    """A version about to be written. The store gives it the next number of its name."""
+
+    id: str
+    name: str
+    format: ModelFormat
+    digest: str  # SHA-256 hex of the artifact
+    size_bytes: int
+    object_key: str
+    signature: Mapping[str, object]  # ``storage.records.signatures``, as JSON
+    trusted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVersion:
+    """A version as readers see it."""
+
+    id: str
+    tenant: str
+    name: str
+    version: int
+    state: VersionState
+    format: ModelFormat
+    digest: str
+    size_bytes: int
+    object_key: str
+    signature: Mapping[str, object]
+    trusted: bool
+    error: str | None
+    created_at: Millis
+    loaded_at: Millis | None
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """A name for a version that moves atomically. ``generation`` counts its moves."""
+
+    name: str
+    alias: str
+    version: int
+    generation: int
+    updated_at: Millis
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model's name with what hangs on it."""
+
+    tenant: str
+    name: str
+    latest_version: int
+    versions: int
+    aliases: Mapping[str, int]
+    created_at: Millis

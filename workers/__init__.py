@@ -1,0 +1,1 @@
+"""What does the work: Celery consumer, batcher, runtime, keeper."""
