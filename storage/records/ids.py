@@ -21,7 +21,7 @@ def uuid7(unix_ms: int, random_bits: int) -> str:
 
 
 def uuid7_series(count: int, unix_ms: int, random_bits: int) -> list[str]:
-    """``count`` ascending ids of one millisecond (RFC 9562 §6.2, method 2: a random seed, counted up).
+    """``count`` ascending ids of one millisecond: a random seed, counted up (RFC 9562 §6.2).
 
     The seed's top bit is cleared, which leaves room for more ids than a request may hold.
     """
