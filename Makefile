@@ -1,0 +1,47 @@
+# Forebay. Two commands are all a newcomer needs: `make demo` and `make test`.
+# `make help` lists the rest.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+RUNS ?= 1
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: help setup demo test test-fast lint bench lock services clean
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(STAMP) ## the environment in .venv, the command in .venv/bin/forebay
+
+$(STAMP): requirements.lock.txt pyproject.toml deploy/setup/environment.sh
+	@PYTHON="$(PYTHON)" VENV="$(VENV)" bash deploy/setup/environment.sh
+	@touch $@
+
+services: ## RabbitMQ for the tests, when there is none
+	@bash deploy/setup/rabbitmq.sh
+
+demo: setup ## train, push, submit 1,000 digits, wait, print what happened
+	@$(BIN)/forebay demo
+
+lint: setup ## formatting, types, floors
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+test: setup services ## everything, on real RabbitMQ, PostgreSQL and S3
+	@$(BIN)/pytest -q
+
+test-fast: setup ## the pure tests only
+	@$(BIN)/pytest -q tests/unit
+
+bench: setup services ## the figures, written to bench.json
+	@$(BIN)/python -m tests.bench
+
+lock: setup ## resolve dependencies anew, with hashes and without addresses
+	@bash deploy/setup/lock.sh
+
+clean: ## remove what setup made
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache
