@@ -19,8 +19,9 @@ $(STAMP): requirements.lock.txt pyproject.toml deploy/setup/environment.sh
 	@PYTHON="$(PYTHON)" VENV="$(VENV)" bash deploy/setup/environment.sh
 	@touch $@
 
-services: ## RabbitMQ for the tests, when there is none
+services: ## what the tests need beside Python: RabbitMQ and a browser, when there is none
 	@bash deploy/setup/rabbitmq.sh
+	@bash deploy/setup/chromium.sh
 
 demo: setup ## train, push, submit 1,000 digits, wait, print what happened
 	@$(BIN)/forebay demo
