@@ -1,0 +1,58 @@
+"""The Python SDK: what a caller's program imports, by way of ``from forebay import Forebay``.
+
+Needs httpx and nothing else; imports no other part of Forebay.
+"""
+
+from producers.client.client import Forebay
+from producers.client.errors import (
+    BadArgument,
+    Conflict,
+    Forbidden,
+    ForebayError,
+    Gone,
+    InvalidRequest,
+    JobCancelled,
+    JobEnded,
+    JobExpired,
+    JobFailed,
+    NotFound,
+    NotReady,
+    Overloaded,
+    Refused,
+    ServiceUnavailable,
+    Unauthenticated,
+    Unreachable,
+    WaitTimeout,
+)
+from producers.client.files import StoredFile
+from producers.client.groups import Group, GroupResult, Member
+from producers.client.jobs import Job
+from producers.client.models import ModelVersion
+
+__all__ = [
+    "BadArgument",
+    "Conflict",
+    "Forbidden",
+    "Forebay",
+    "ForebayError",
+    "Gone",
+    "Group",
+    "GroupResult",
+    "InvalidRequest",
+    "Job",
+    "JobCancelled",
+    "JobEnded",
+    "JobExpired",
+    "JobFailed",
+    "Member",
+    "ModelVersion",
+    "NotFound",
+    "NotReady",
+    "Overloaded",
+    "Refused",
+    "ServiceUnavailable",
+    "StoredFile",
+    "Unauthenticated",
+    "Unreachable",
+    "WaitTimeout",
+]

@@ -1,0 +1,235 @@
+"""``Forebay``: the one object a caller needs."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Self
+
+import httpx
+
+from producers.client.errors import BadArgument
+from producers.client.files import Files
+from producers.client.groups import Group, Member
+from producers.client.inputs import FORMS, encode_input
+from producers.client.jobs import Job
+from producers.client.models import Models, pages
+from producers.client.settings import client_settings
+from producers.client.transport import Transport, dump
+
+MAX_JOBS_PER_GROUP = 10_000
+MAX_BODY_BYTES = 16 * 1024 * 1024
+OPTIONS = (
+    "custom_id",
+    "priority",
+    "expires_in_s",
+    "run_timeout_s",
+    "max_attempts",
+    "metadata",
+)
+
+
+class Forebay:
+    """A connection to one Forebay service, for any number of threads.
+
+    ``url`` and ``key`` default to ``FOREBAY_API_URL`` (else http://127.0.0.1:8080) and
+    ``FOREBAY_API_KEY``. A call is repeated for up to ``patience_s`` while the service cannot be
+    reached, is overloaded or unavailable; a submit carries an idempotency key, so that a repeat
+    never makes a second job.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        key: str | None = None,
+        *,
+        timeout_s: float = 30.0,
+        patience_s: float = 30.0,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        settings = client_settings()
+        self._transport = Transport(
+            url or settings.url,
+            key or settings.key,
+            timeout_s=timeout_s,
+            patience_s=patience_s,
+            http=transport,
+        )
+        self.models = Models(self._transport)
+        self.files = Files(self._transport)
+
+    @property
+    def url(self) -> str:
+        """Where the service is."""
+        return self._transport.url
+
+    @property
+    def patience_s(self) -> float:
+        """For how long a call is repeated while the service does not answer."""
+        return self._transport.patience_s
+
+    @patience_s.setter
+    def patience_s(self, seconds: float) -> None:
+        self._transport.patience_s = seconds
+
+    def submit(
+        self,
+        model: str,
+        *,
+        image: Any = None,
+        text: str | None = None,
+        tensor: Any = None,
+        inputs: Mapping[str, Any] | None = None,
+        record: Mapping[str, Any] | None = None,
+        items: Iterable[Mapping[str, Any]] | None = None,
+        ref: Any = None,
+        custom_id: str | None = None,
+        priority: int | None = None,
+        expires_in_s: float | None = None,
+        run_timeout_s: float | None = None,
+        max_attempts: int | None = None,
+        metadata: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> Job:
+        """One job: ``model`` is ``name``, ``name:version`` or ``name@alias``; give one input.
+
+        ``image`` is a path, bytes, a Pillow image or a uint8 array. ``tensor`` is an array or
+        nested lists, ``inputs`` several by name. ``text``, ``record`` (column to value), ``ref``
+        (an uploaded file or its uri) or ``items`` (a list of such inputs in one job).
+        """
+        given = {
+            "image": image,
+            "text": text,
+            "tensor": tensor,
+            "inputs": inputs,
+            "record": record,
+            "items": items,
+            "ref": ref,
+        }
+        options = {
+            "custom_id": custom_id,
+            "priority": priority,
+            "expires_in_s": expires_in_s,
+            "run_timeout_s": run_timeout_s,
+            "max_attempts": max_attempts,
+            "metadata": metadata,
+        }
+        body = _job_body(model, given, options)
+        document = self._transport.json(
+            "POST", "/v1/jobs", body=body, headers=_once(idempotency_key), repeatable=True
+        )
+        return Job(self._transport, document)
+
+    def submit_many(
+        self,
+        model: str,
+        items: Iterable[Mapping[str, Any]],
+        *,
+        idempotency_key: str | None = None,
+        **options: Any,
+    ) -> Group:
+        """Up to 10,000 jobs as one group, all or nothing.
+
+        Each item is what ``submit`` would be given: ``{"image": path, "custom_id": "a"}``;
+        ``options`` (priority, expires_in_s, …) hold for every item that does not say otherwise.
+        """
+        bodies = [_item_body(model, item, options) for item in items]
+        if len(bodies) > MAX_JOBS_PER_GROUP:
+            raise BadArgument(
+                f"{len(bodies):,} items are more than one group holds ({MAX_JOBS_PER_GROUP:,});"
+                " submit_in_groups() splits them",
+                code="too_many_jobs",
+            )
+        return self._group(bodies, idempotency_key)
+
+    def submit_in_groups(
+        self, model: str, items: Iterable[Mapping[str, Any]], **options: Any
+    ) -> Iterator[Group]:
+        """Any number of jobs: as many groups as it takes, each submitted when it is full.
+
+        Lazy: nothing is sent before you iterate. Each group is all or nothing by itself.
+        """
+        bodies: list[Mapping[str, Any]] = []
+        size_bytes = 0
+        for item in items:
+            body = _item_body(model, item, options)
+            length = len(dump(body)) + 1
+            full = len(bodies) >= MAX_JOBS_PER_GROUP
+            if bodies and (full or size_bytes + length > MAX_BODY_BYTES - 1024):
+                yield self._group(bodies, None)
+                bodies, size_bytes = [], 0
+            bodies.append(body)
+            size_bytes += length
+        if bodies:
+            yield self._group(bodies, None)
+
+    def _group(self, bodies: Sequence[Mapping[str, Any]], key: str | None) -> Group:
+        if not bodies:
+            raise BadArgument("there is nothing to submit: items is empty", code="no_jobs")
+        answer = self._transport.json(
+            "POST",
+            "/v1/jobs/many",
+            body={"jobs": bodies},
+            headers=_once(key),
+            repeatable=True,
+        )
+        members = [Member(row["id"], row.get("custom_id")) for row in answer["jobs"]]
+        given = answer["group"]
+        document = given if isinstance(given, Mapping) else {"id": given, "total": len(members)}
+        return Group(self._transport, document, members)
+
+    def job(self, job_id: str) -> Job:
+        """A job by its id."""
+        return Job(self._transport, self._transport.json("GET", f"/v1/jobs/{job_id}"))
+
+    def jobs(self, *, limit: int | None = None, **where: Any) -> Iterator[Job]:
+        """Jobs, newest first: ``state=``, ``kind=``, ``model=``, ``group=``, ``metadata={…}``."""
+        metadata = where.pop("metadata", None) or {}
+        params = {key: value for key, value in where.items() if value is not None}
+        params.update({f"metadata.{key}": value for key, value in metadata.items()})
+        for document in pages(self._transport, "/v1/jobs", params, limit=limit):
+            yield Job(self._transport, document)
+
+    def group(self, group_id: str) -> Group:
+        """A group by its id."""
+        return Group(self._transport, self._transport.json("GET", f"/v1/groups/{group_id}"))
+
+    def ready(self) -> Mapping[str, Any]:
+        """What ``/readyz`` says; raises ``ServiceUnavailable`` while a part is down."""
+        document: Mapping[str, Any] = self._transport.json("GET", "/readyz")
+        return document
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _job_body(model: str, given: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    body: dict[str, Any] = {"kind": "inference", "model": model, "input": encode_input(given)}
+    body.update({key: value for key, value in options.items() if value is not None})
+    return body
+
+
+def _item_body(model: str, item: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    if not isinstance(item, Mapping):
+        raise BadArgument(
+            'an item of submit_many is what submit() would be given, as in {"image": path}, not'
+            f" a {type(item).__name__}"
+        )
+    unknown = sorted(str(key) for key in (*item, *options) if key not in (*FORMS, *OPTIONS))
+    if unknown:
+        allowed = ", ".join((*FORMS, *OPTIONS))
+        raise BadArgument(f"unknown {', '.join(unknown)}; there are {allowed}")
+    own = {key: value for key, value in item.items() if key in OPTIONS}
+    return _job_body(model, item, {**options, **own})
+
+
+def _once(key: str | None) -> dict[str, str]:
+    """Every submit has an idempotency key, so that repeating it after a broken answer is safe."""
+    return {"Idempotency-Key": key or str(uuid.uuid4())}
