@@ -1,0 +1,112 @@
+"""From a batch of outputs to one JSON text per row; vectorised, as it runs once per batch.
+
+A row that holds NaN or infinity has no JSON and fails alone. orjson writes float32 with the
+fewest digits that read back to the same float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+
+from storage.records.errors import ItemError
+from storage.records.push_options import ScoreKind
+from storage.records.signatures import Signature, label_output_of
+from workers.inference.ports import Array
+
+_OPTIONS = orjson.OPT_SERIALIZE_NUMPY
+
+
+def encode_rows(
+    signature: Signature, outputs: Mapping[str, Array], rows: int
+) -> list[bytes | ItemError]:
+    """One answer per row: ``{"outputs": {...}}``, with ``label`` and ``top`` where there are any.
+
+    ``rows`` is what the caller scored; any other count is a fault of ours, never an item's.
+    """
+    finite = np.ones(rows, dtype=np.bool_)
+    ready: dict[str, Array | list[Any]] = {}
+    for name, array in outputs.items():
+        if array.shape[:1] != (rows,):
+            raise RuntimeError(f"output {name!r} has the shape {array.shape} for {rows} rows")
+        if array.dtype.kind == "f":
+            finite &= np.isfinite(array.reshape(rows, -1)).all(axis=1)
+        ready[name] = _plain(array)
+    tails = _tails(signature, outputs, rows, finite)
+    return [
+        orjson.dumps({"outputs": {n: a[i] for n, a in ready.items()}, **tails[i]}, option=_OPTIONS)
+        if ok
+        else _not_finite()
+        for i, ok in enumerate(finite.tolist())
+    ]
+
+
+def encode_items(results: Sequence[bytes | ItemError]) -> bytes:
+    """The answer to an input of ``items``: each in its place, an error where there is one."""
+    return b'{"items":[' + b",".join(_result_or_error(result) for result in results) + b"]}"
+
+
+def _result_or_error(result: bytes | ItemError) -> bytes:
+    if isinstance(result, bytes):
+        return result
+    return orjson.dumps({"error": {"code": result.stable_code, "message": result.message}})
+
+
+def _not_finite() -> ItemError:
+    return ItemError("the model answered with NaN or infinity", code="non_finite_output")
+
+
+def _plain(array: Array) -> Array | list[Any]:
+    """The array in a type and layout orjson can write."""
+    if array.dtype.kind in "OS":  # strings arrive as bytes
+        texts = [_text(value) for value in array.ravel().tolist()]
+        listed: list[Any] = np.array(texts, dtype=object).reshape(array.shape).tolist()
+        return listed
+    if array.dtype.kind not in "biuf":
+        raise RuntimeError(f"an output of type {array.dtype} cannot be written as JSON")
+    return np.ascontiguousarray(array)
+
+
+def _text(value: object) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _tails(
+    signature: Signature, outputs: Mapping[str, Array], rows: int, finite: Array
+) -> list[dict[str, object]]:
+    """Per row what a person reads: the best label and the first ``top_k`` with their scores."""
+    if not signature.labels:
+        return [{}] * rows
+    raw = outputs[label_output_of(signature).name].reshape(rows, -1)
+    scores = label_scores(raw, signature.scores, len(signature.labels), finite)
+    count = min(signature.top_k, len(signature.labels))
+    # A stable sort of the negated scores: of equal ones the earlier label comes first.
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :count]
+    values = np.take_along_axis(scores, best, axis=1)
+    labels = signature.labels
+    return [
+        {
+            "label": labels[places[0]],
+            "top": [
+                {"label": labels[place], "score": score}
+                for place, score in zip(places, row, strict=True)
+            ],
+        }
+        for places, row in zip(best.tolist(), values, strict=True)
+    ]
+
+
+def label_scores(raw: Array, kind: ScoreKind, labels: int, finite: Array) -> Array:
+    """Scores between 0 and 1, one column per label; a single output is the second of two."""
+    values = np.where(finite[:, np.newaxis], raw, 0).astype(np.float32)
+    if values.shape[1] == 1 and labels == 2:
+        if kind is ScoreKind.LOGITS:
+            values = (1 / (1 + np.exp(-np.clip(values, -80, 80)))).astype(np.float32)
+        return np.concatenate([1 - values, values], axis=1)
+    if kind is ScoreKind.LOGITS:
+        powers = np.exp(values - values.max(axis=1, keepdims=True))
+        return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)
+    return values
