@@ -19,6 +19,8 @@
     │   ├── DatabaseUnavailable
     │   ├── BrokerUnavailable
     │   └── ObjectsUnavailable
+    │       └── ObjectsMisconfigured  it answers, and will refuse until somebody changes a setting
+    ├── ObjectCorrupt           500   stored bytes are not the bytes that were written
     └── ItemError               -     one item of a batch cannot be scored; blames that item alone
 
 ``code`` is stable: clients match on it. ``retryable`` says whether the same call may succeed later.
@@ -167,6 +169,19 @@ class ObjectsUnavailable(Unavailable):
     """The object store does not answer."""
 
     code = "objects_unavailable"
+
+
+class ObjectsMisconfigured(ObjectsUnavailable):
+    """Wrong credentials, no such bucket or folder: waiting alone does not help."""
+
+    code = "objects_misconfigured"
+    retryable = False
+
+
+class ObjectCorrupt(ForebayError):
+    """Stored bytes are missing, cut short or changed: length or digest disagree."""
+
+    code = "object_corrupt"
 
 
 class ItemError(ForebayError):

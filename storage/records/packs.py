@@ -55,3 +55,12 @@ class Pack:
     entries: int
     size_bytes: int
     created_at: Millis
+
+
+@dataclass(frozen=True, slots=True)
+class PackSummary:
+    """A finished pack, as its commit makes it live."""
+
+    id: str
+    entries: int
+    size_bytes: int
