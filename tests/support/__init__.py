@@ -1,0 +1,1 @@
+"""What tests stand on: real private services, a faulty network, waiting with deadlines."""
