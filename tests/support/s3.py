@@ -127,6 +127,7 @@ class S3:
             "ip": "127.0.0.1",
             "ip.bind": "127.0.0.1",
             "master.telemetry": "false",  # it would report to its makers
+            "master.electionTimeout": "1s",  # of one node; the default makes a restart 15 s longer
             "master.volumeSizeLimitMB": "256",
             "volume.max": "64",
             "volume.preStopSeconds": "0",
@@ -154,8 +155,9 @@ class S3:
         )
 
     def stop(self) -> None:
+        """A termination; one that takes its time is cut short, as nothing acknowledged is lost."""
         if self._server is not None:
-            self._server.stop()
+            self._server.stop(deadline_s=3.0)
 
     def kill(self) -> None:
         if self._server is not None:
@@ -168,6 +170,9 @@ class S3:
     def close(self) -> None:
         """Ends the server without ceremony: its data goes with the run."""
         self.kill()
+        for port in self._ports.values():  # sockets whose place cannot be chosen
+            for stray in Path("/tmp").glob(f"seaweedfs-*-grpc-{port}.sock"):
+                stray.unlink(missing_ok=True)
 
     def _ready(self) -> bool:
         """Ready means that an object can be written and read, not that a port is open."""
