@@ -33,7 +33,7 @@ class Forebay:
     """A connection to one Forebay service, for any number of threads.
 
     ``url`` and ``key`` default to ``FOREBAY_API_URL`` (else http://127.0.0.1:8080) and
-    ``FOREBAY_API_KEY``. A call is repeated for up to ``patience_s`` while the service cannot be
+    ``FOREBAY_API_KEY``; an empty key is none. A call is repeated for up to ``patience_s`` while the service cannot be
     reached, is overloaded or unavailable; a submit carries an idempotency key, so that a repeat
     never makes a second job.
     """
@@ -50,7 +50,7 @@ class Forebay:
         settings = client_settings()
         self._transport = Transport(
             url or settings.url,
-            key or settings.key,
+            settings.key if key is None else key or None,
             timeout_s=timeout_s,
             patience_s=patience_s,
             http=transport,

@@ -1,0 +1,238 @@
+"""``forebay demo``: the main job on real data, on a Forebay of its own that is gone afterwards.
+
+While the embedded service starts (its worker imports TensorFlow), a child process trains a small
+CNN on 4,000 digits; then the model is pushed, and 1,000 digits that it never saw are submitted
+as single jobs of one group, all over the API.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from forebay.figures import Figures, figures
+from forebay.mnist import HELD_OUT, find_digits, read_digits
+from producers.cli.exits import Exit, Failure
+from producers.cli.output import note, progress, say, say_json
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from producers.client import Forebay, Group
+
+MODEL = "digits"
+START_S, TRAIN_S, WORK_S = 120.0, 300.0, 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """Says what is being done, and how long it took; silent for ``--json``."""
+
+    quiet: bool
+
+    @contextmanager
+    def step(self, text: str) -> Iterator[list[str]]:
+        """``with steps.step("…") as more:`` adds what is appended to ``more``."""
+        more: list[str] = []
+        began = time.monotonic()
+        yield more
+        if not self.quiet:
+            tail = f"  {more[0]}" if more else ""
+            note(f"  {text:<44} {time.monotonic() - began:5.1f} s{tail}")
+
+
+def run_demo(data: Path | None, cache: Path, environ: Mapping[str, str], *, as_json: bool) -> None:
+    """Do it, and print what happened."""
+    steps = Steps(quiet=as_json)
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="forebay-demo-") as folder:
+        home = Path(folder)
+        with steps.step("real digits (MNIST, 28 × 28)") as more:
+            pictures, labels = read_digits(find_digits(data, cache))
+            more.append(f"{len(labels) - HELD_OUT:,} to learn from, {HELD_OUT:,} held out")
+        with _serving(home, environ) as service:
+            with steps.step("a CNN, trained while the service starts"):
+                model = _train(home, pictures[HELD_OUT:], labels[HELD_OUT:], environ)
+            with steps.step("the service is ready") as more:
+                url = service.ready(START_S)
+                more.append(f"{url}  (SQLite, local files, in-process broker)")
+            measured = _work(url, home, model, pictures[:HELD_OUT], labels[:HELD_OUT], steps)
+    _report(measured, time.monotonic() - began, as_json=as_json)
+
+
+def _train(
+    home: Path,
+    pictures: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    environ: Mapping[str, str],
+) -> Path:
+    """Train in a process of its own: this one never loads TensorFlow."""
+    import numpy as np
+
+    table, model = home / "train.npz", home / "digits.keras"
+    np.savez(table, pictures=pictures, labels=labels)
+    command = [sys.executable, "-m", "workers.runtime.digits", str(table), str(model)]
+    done = subprocess.run(
+        command, env=_clean(environ), capture_output=True, text=True, timeout=TRAIN_S, check=False
+    )
+    if done.returncode or not model.is_file():
+        raise _failed("the training failed", done.stderr)
+    return model
+
+
+def _work(
+    url: str,
+    home: Path,
+    model: Path,
+    pictures: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    steps: Steps,
+) -> Figures:
+    from producers.client import Forebay
+
+    with Forebay(url, key="") as client:
+        with steps.step("the model, pushed and loaded by the worker") as more:
+            more.append(_push(client, model))
+        truth = {str(place): str(label) for place, label in enumerate(labels)}
+        items = [{"image": picture, "custom_id": str(n)} for n, picture in enumerate(pictures)]
+        with steps.step(f"{len(items):,} jobs, submitted, done and read") as more:
+            began = time.monotonic()
+            group = client.submit_many(MODEL, items)
+            with progress("  jobs", quiet=steps.quiet or not sys.stderr.isatty()) as step:
+                group.wait(WORK_S, progress=lambda now: step(now.finished, now.total, ""))
+            elapsed_s = time.monotonic() - began
+            answers = _answers(group)
+            more.append(f"group {group.id}")
+    return figures(_rows(home, group.id), answers, truth, elapsed_s)
+
+
+def _push(client: Forebay, model: Path) -> str:
+    version = client.models.push(
+        MODEL, model, input="image", labels=[str(digit) for digit in range(10)], top_k=1
+    )
+    version.wait(START_S)
+    if version.state != "ready":
+        raise _failed(f"the model is {version.state}: {version.error}", "")
+    return version.ref
+
+
+def _answers(group: Group) -> dict[str, str]:
+    found = {}
+    for row in group.results():
+        if row.state == "succeeded" and row.custom_id is not None:
+            found[row.custom_id] = str(row.result["label"])
+    return found
+
+
+def _rows(home: Path, group_id: str) -> list[Any]:
+    """The jobs' rows, from the database that the demo owns: the API shows no packs."""
+    from storage.database import Database
+    from storage.records.tenants import DEFAULT_TENANT
+
+    database = Database.open(f"sqlite:///{home / 'forebay.db'}")
+    try:
+        with database.read() as tx:
+            return tx.groups.members(DEFAULT_TENANT, group_id, after_index=-1, limit=HELD_OUT)
+    finally:
+        database.close()
+
+
+def _report(measured: Figures, seconds: float, *, as_json: bool) -> None:
+    if as_json:
+        say_json(measured.as_json() | {"total_s": round(seconds, 3)})
+        return
+    lines = {
+        "accuracy": f"{measured.accuracy:.1%}   {measured.correct:,} of {measured.jobs:,}",
+        "throughput": f"{measured.jobs_per_s:,.0f} jobs/s",
+        "mean batch size": f"{measured.mean_batch:.1f}   {measured.batches} batches",
+        "latency p50 / p99": f"{measured.latency_p50_ms:,.0f} / {measured.latency_p99_ms:,.0f} ms"
+        "   accepted to finished, all submitted at once",
+    }
+    say()
+    for name, value in lines.items():
+        say(f"  {name:<18} {value}")
+    say()
+    say(f"  done in {seconds:.0f} s. Now your own:  forebay up  and  forebay models push …")
+
+
+class Service:
+    """A ``forebay up`` that the demo started."""
+
+    def __init__(self, process: subprocess.Popen[str], log: Path) -> None:
+        self._process, self._log = process, log
+
+    def ready(self, timeout_s: float) -> str:
+        """Its address, once it can work."""
+        assert self._process.stdout is not None
+        for line in _lines_until(self._process.stdout, timeout_s):
+            event = json.loads(line)
+            if event.get("event") == "ready":
+                return str(event["url"])
+        raise _failed("the service did not get ready", self._log.read_text(errors="replace"))
+
+    def stop(self) -> None:
+        """Ask it to end; make it end."""
+        self._process.terminate()
+        try:
+            self._process.wait(30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+@contextmanager
+def _serving(home: Path, environ: Mapping[str, str]) -> Iterator[Service]:
+    log = home / "up.log"
+    command = [sys.executable, "-m", "forebay", "up", "--port", "0", "--json"]
+    with log.open("w") as errors:
+        process = subprocess.Popen(
+            command,
+            env=_clean(environ) | {"FOREBAY_HOME": str(home)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+    service = Service(process, log)
+    try:
+        yield service
+    finally:
+        service.stop()
+
+
+def _lines_until(stream: IO[str], timeout_s: float) -> Iterator[str]:
+    """Lines as they come; ends at the stream's end or when the time is over."""
+    lines: queue.Queue[str] = queue.Queue()
+
+    def read() -> None:
+        for line in stream:
+            lines.put(line)
+        lines.put("")
+
+    threading.Thread(target=read, name="demo-reader", daemon=True).start()
+    deadline = time.monotonic() + timeout_s
+    with contextlib.suppress(queue.Empty):
+        while line := lines.get(timeout=max(0.0, deadline - time.monotonic())):
+            yield line
+
+
+def _clean(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment without anyone's Forebay settings: the demo has its own."""
+    kept = {name: value for name, value in environ.items() if not name.startswith("FOREBAY_")}
+    return {"TF_CPP_MIN_LOG_LEVEL": "2"} | kept
+
+
+def _failed(why: str, log: str) -> Failure:
+    tail = "\n".join(log.strip().splitlines()[-15:])
+    message = f"the demo stopped: {why}" + (f"\n{tail}" if tail else "")
+    return Failure(message, exit_code=Exit.FAILED, code="demo_failed")
