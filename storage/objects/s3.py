@@ -1,0 +1,266 @@
+"""Objects in an S3 bucket, by boto3. Endpoint, region and keys come from boto3's own ``AWS_*``.
+
+What boto3 does that costs or harms here is turned off: the second checksum of every body (ours
+is in the pack, and the signature covers the body already), the pause for ``100 Continue`` before
+a small body (a round trip each), and the user-agent that is put together anew for each request.
+One client is shared by all threads and made on first use, because importing boto3 is slow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from storage.objects.keys import check_key
+from storage.objects.protocol import exercise
+from storage.objects.s3_client import make_client
+from storage.objects.s3_trouble import (
+    ASK_AGAIN,
+    TAKEN,
+    code_of,
+    explain,
+    is_transport,
+    missing_bucket,
+    was_repeated,
+)
+from storage.records.errors import (
+    Conflict,
+    NotFound,
+    ObjectCorrupt,
+    ObjectsUnavailable,
+    TooLarge,
+)
+
+MAX_PUT_BYTES = 5 << 30  # S3's own limit for one put
+DELETE_AT_ONCE = 1000  # S3's own limit for one delete request
+READ_TRIES = 3
+ASK_AGAIN_TRIES = 6
+FIRST_PAUSE_S = 0.05
+MAX_DOUBTFUL = 4096
+_COPY_BYTES = 1 << 20
+
+T = TypeVar("T")
+
+
+class S3Objects:
+    """The bucket, below ``prefix``. ``sleep`` is a seam for tests."""
+
+    def __init__(
+        self, bucket: str, prefix: str = "", *, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self._bucket, self._sleep = bucket, sleep
+        self._prefix = f"{prefix}/" if prefix else ""
+        self._lock = threading.Lock()
+        self._clients: dict[bool, Any] = {}
+        # Puts of ours whose answer never came: they may have arrived, see ``_create``.
+        self._doubtful: OrderedDict[str, None] = OrderedDict()
+
+    def put(self, key: str, data: bytes) -> None:
+        client = self._client()
+        self._create(
+            key,
+            lambda: client.put_object(**self._at(key), Body=data, IfNoneMatch="*"),
+            lambda: self.size(key) == len(data) and self.get(key) == data,
+        )
+
+    def put_file(self, key: str, path: Path) -> None:
+        size_bytes = path.stat().st_size
+        if size_bytes > MAX_PUT_BYTES:
+            raise TooLarge(f"{size_bytes} bytes; an object has at most {MAX_PUT_BYTES}")
+        client = self._client(large=True)
+
+        def call() -> Any:
+            with path.open("rb") as file:
+                return client.put_object(**self._at(key), Body=file, IfNoneMatch="*")
+
+        self._create(key, call, lambda: self.size(key) == size_bytes and self._holds(key, path))
+
+    def get(self, key: str) -> bytes:
+        return self._read(key, lambda answer: bytes(answer["Body"].read()))
+
+    def get_range(self, key: str, offset_bytes: int, length_bytes: int) -> bytes:
+        if offset_bytes < 0 or length_bytes < 0:
+            raise ValueError(f"a range of {length_bytes} bytes from {offset_bytes}")
+        if length_bytes == 0:  # HTTP cannot ask for nothing
+            size_bytes = self.size(key)
+            if offset_bytes > size_bytes:
+                raise ObjectCorrupt(f"{key} has {size_bytes} bytes: none from {offset_bytes}")
+            return b""
+        span = f"bytes={offset_bytes}-{offset_bytes + length_bytes - 1}"
+        data = self._read(key, lambda answer: bytes(answer["Body"].read()), Range=span)
+        if len(data) != length_bytes:
+            raise ObjectCorrupt(
+                f"{key} gave {len(data)} bytes: there are not {length_bytes} from {offset_bytes}"
+            )
+        return data
+
+    def get_to_file(self, key: str, path: Path) -> None:
+        partial = path.with_name(f".{secrets.token_hex(8)}.part")
+
+        def save(answer: Any) -> None:
+            with partial.open("wb") as file:
+                for part in answer["Body"].iter_chunks(_COPY_BYTES):
+                    file.write(part)
+
+        try:
+            self._read(key, save, large=True)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def size(self, key: str) -> int:
+        at, client = self._at(key), self._client()
+        try:
+            with self._explained(key):
+                return int(client.head_object(**at)["ContentLength"])
+        except NotFound:
+            self._require_bucket()  # a HEAD has no body to say which of the two is missing
+            raise
+
+    def exists(self, key: str) -> bool:
+        try:
+            self.size(key)
+        except NotFound:
+            return False
+        return True
+
+    def delete(self, keys: Sequence[str]) -> None:
+        names = [self._prefix + check_key(key) for key in keys]
+        client = self._client()
+        for start in range(0, len(names), DELETE_AT_ONCE):
+            wanted = [{"Key": name} for name in names[start : start + DELETE_AT_ONCE]]
+            with self._explained(names[start]):
+                answer = client.delete_objects(
+                    Bucket=self._bucket, Delete={"Objects": wanted, "Quiet": True}
+                )
+            left = [e for e in answer.get("Errors", ()) if e.get("Code") != "NoSuchKey"]
+            if left:
+                raise ObjectsUnavailable(
+                    f"{self._where()} did not delete {len(left)} of {len(wanted)} objects"
+                    f" ({left[0].get('Code')}): try again, or let these keys delete objects"
+                )
+
+    def probe(self) -> None:
+        # Asked first: some servers make a missing bucket at the first put.
+        self._require_bucket()
+        exercise(self, self._where())
+
+    def close(self) -> None:
+        with self._lock:
+            clients, self._clients = self._clients, {}
+        for client in clients.values():
+            client.close()
+
+    # ---- the pieces
+
+    def _client(self, *, large: bool = False) -> Any:
+        """The shared client; ``large`` ones wait longer, and ask before they send a body."""
+        client = self._clients.get(large)
+        if client is None:
+            with self._lock:
+                client = self._clients.get(large)
+                if client is None:
+                    client = self._clients[large] = make_client(large=large)
+        return client
+
+    def _at(self, key: str) -> dict[str, str]:
+        return {"Bucket": self._bucket, "Key": self._prefix + check_key(key)}
+
+    def _where(self) -> str:
+        return f"the bucket {self._bucket} at {self._client().meta.endpoint_url}"
+
+    @contextlib.contextmanager
+    def _explained(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            ours = explain(self._where(), key, error)
+            if ours is None:
+                raise
+            raise ours from error
+
+    def _require_bucket(self) -> None:
+        try:
+            with self._explained(""):
+                self._client().head_bucket(Bucket=self._bucket)
+        except NotFound:
+            raise missing_bucket(self._where()) from None
+
+    def _create(self, key: str, call: Callable[[], Any], same: Callable[[], bool]) -> None:
+        """A create-only put that does not mistake its own earlier arrival for somebody else's.
+
+        A put may arrive while its answer is lost. Whoever repeats it (boto3 inside one call, or
+        the caller after ``ObjectsUnavailable``) is told that the object exists. Only in that
+        case the bytes decide: the same ones are success.
+        """
+        with self._lock:
+            doubtful = key in self._doubtful
+        pause_s = FIRST_PAUSE_S
+        for remaining in reversed(range(ASK_AGAIN_TRIES)):
+            try:
+                call()
+                break
+            except Exception as error:
+                doubtful = doubtful or was_repeated(error)
+                code = code_of(error)
+                if code in ASK_AGAIN and remaining:
+                    self._sleep(pause_s)
+                    pause_s *= 2
+                    continue
+                if code in TAKEN:
+                    if doubtful:
+                        self._doubt(key)  # should the comparison fail, the caller asks again
+                        if same():
+                            break
+                    self._settle(key)
+                    raise Conflict(
+                        f"there already is an object {key}", code="object_exists"
+                    ) from error
+                with self._explained(key):
+                    if not code:  # no answer at all
+                        self._doubt(key)
+                    raise
+        self._settle(key)
+
+    def _doubt(self, key: str) -> None:
+        with self._lock:
+            self._doubtful[key] = None
+            while len(self._doubtful) > MAX_DOUBTFUL:
+                self._doubtful.popitem(last=False)
+
+    def _settle(self, key: str) -> None:
+        if self._doubtful:
+            with self._lock:
+                self._doubtful.pop(key, None)
+
+    def _read(self, key: str, take: Callable[[Any], T], *, large: bool = False, **asked: str) -> T:
+        """One get with its body. boto3 repeats a request, but not a body that breaks off."""
+        at, client = self._at(key), self._client(large=large)
+        for remaining in reversed(range(READ_TRIES)):
+            with self._explained(key):
+                answer = client.get_object(**at, **asked)
+                try:
+                    with contextlib.closing(answer["Body"]):
+                        return take(answer)
+                except Exception as error:
+                    if not (remaining and is_transport(error)):
+                        raise
+        raise AssertionError("unreachable")
+
+    def _holds(self, key: str, path: Path) -> bool:
+        """Whether the object's bytes are the file's."""
+
+        def compare(answer: Any) -> bool:
+            with path.open("rb") as file:
+                for part in answer["Body"].iter_chunks(_COPY_BYTES):
+                    if file.read(len(part)) != part:
+                        return False
+                return not file.read(1)
+
+        return self._read(key, compare, large=True)
