@@ -44,6 +44,15 @@ class NewPack:
 
 
 @dataclass(frozen=True, slots=True)
+class PackSummary:
+    """What a finished pack amounts to, as its writer says when it asks for it to go live."""
+
+    id: str
+    entries: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Pack:
     """A pack's row."""
 
@@ -55,12 +64,3 @@ class Pack:
     entries: int
     size_bytes: int
     created_at: Millis
-
-
-@dataclass(frozen=True, slots=True)
-class PackSummary:
-    """A finished pack, as its commit makes it live."""
-
-    id: str
-    entries: int
-    size_bytes: int
