@@ -88,20 +88,27 @@ def _check_object(value: Mapping[str, object], path: str) -> str:
     name, module, registered = (value.get(k) for k in ("class_name", "module", "registered_name"))
     if not isinstance(name, str):
         raise refused(f"{path} names a module but no class")
-    label = f"{_short(name)} at {path}"
+    label = _label(name, value.get("config"), path)
     if name in VALUES:
         if module is not None or registered is not None:
             raise refused(f"{label} is a plain value, yet names a module")
         _check_value(name, value.get("config"), label)
         return name
     if not isinstance(module, str) or name not in ALLOWED.get(module, ()):
-        hint = " (a Lambda layer holds code)" if name == "Lambda" else ""
-        raise refused(f"{label} of module {_short(module)} is not allowed{hint}")
+        hint = "; a Lambda layer holds code" if name == "Lambda" else ""
+        raise refused(f"{label}, module {_short(module)}, is not allowed{hint}")
     if registered is not None and registered != name:
         raise refused(f"{label} is registered as {_short(registered)}: custom code is not allowed")
     if not isinstance(value.get("config"), dict):
         raise refused(f"{label} has no configuration")
     return name
+
+
+def _label(name: str, config: object, path: str) -> str:
+    """The object as its author knows it: by class and, where it has one, by name."""
+    own = config.get("name") if isinstance(config, dict) else None
+    called = f" {own[:80]!r}" if isinstance(own, str) else ""
+    return f"{_short(name)}{called} (at {path[:300]})"
 
 
 def _is_listed(value: object) -> bool:

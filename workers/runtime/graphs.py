@@ -17,7 +17,7 @@ from typing import Any
 
 from storage.records.keras_archive import inspect_archive
 from storage.records.models import ModelFormat, ModelVersion
-from storage.records.signatures import InputSpec
+from storage.records.signatures import InputSpec, OutputSpec, Shape
 from workers.inference.ports import ModelBroken
 from workers.runtime.framework import Framework
 
@@ -29,6 +29,7 @@ class Graph:
     """A model that can be called. ``keeps`` lives as long as the model."""
 
     inputs: tuple[InputSpec, ...]
+    outputs: tuple[OutputSpec, ...]  # as far as the trace knows their shapes
     call: Callable[..., dict[str, Any]]
     activations: dict[str, str] = field(default_factory=dict)  # output name → last activation
     rescales_itself: bool = False
@@ -66,7 +67,8 @@ def _trace(framework: Framework, model: Any) -> Graph:
     if not tensors:
         raise ModelBroken("the model does not know its input: add an Input layer")
     names = [tensor.name for tensor in tensors]
-    structure = model.input if len(tensors) > 1 or isinstance(model.input, dict) else None
+    # A Sequential model takes its one tensor as it is, others the structure they were built with.
+    structure = None if isinstance(model, keras.Sequential) else model.input
 
     def forward(*values: Any) -> dict[str, Any]:
         named = dict(zip(names, values, strict=True))
@@ -81,6 +83,7 @@ def _trace(framework: Framework, model: Any) -> Graph:
     function = tf.function(forward, input_signature=specs).get_concrete_function()
     return Graph(
         inputs=tuple(_input(t.name, t.dtype, list(t.shape)) for t in tensors),
+        outputs=_outputs(function.structured_outputs),
         call=function,
         activations=_activations(model),
         rescales_itself=any(
@@ -95,6 +98,20 @@ def _input(name: str, dtype: str, shape: list[int | None]) -> InputSpec:
     if not shape or shape[0] is not None:
         raise ModelBroken(f"input {name!r} has the fixed shape {shape}: no batches fit")
     return InputSpec(name, dtype, tuple(shape[1:]))
+
+
+def _outputs(traced: dict[str, Any]) -> tuple[OutputSpec, ...]:
+    """The traced outputs, bfloat16 as the float32 it is turned into."""
+    return tuple(
+        OutputSpec(name, spec.dtype.name.replace("bfloat16", "float32"), _row_shape(name, spec))
+        for name, spec in traced.items()
+    )
+
+
+def _row_shape(name: str, spec: Any) -> Shape:
+    if spec.shape.rank is None:
+        raise ModelBroken(f"output {name!r} has no known rank")
+    return tuple(spec.shape.as_list()[1:])
 
 
 def _named_outputs(framework: Framework, model: Any, result: Any) -> dict[str, Any]:
@@ -173,7 +190,8 @@ def _open_saved_model(framework: Framework, artifact: Path) -> Graph:
         result = function(**{s.name: v for s, v in zip(inputs, values, strict=True)})
         return {name: _plain(framework, tensor) for name, tensor in result.items()}
 
-    return Graph(inputs=tuple(inputs), call=call, keeps=[loaded, home])
+    outputs = _outputs(function.structured_outputs)
+    return Graph(tuple(inputs), outputs, call, keeps=[loaded, home])
 
 
 def _unpack(artifact: Path, into: Path) -> Path:

@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from storage.clock import Clock, SystemClock
 from storage.records.errors import InvalidInput
 from storage.records.models import ModelVersion
@@ -30,8 +32,8 @@ from workers.runtime.probes import (
     check_batch_axis,
     check_rows_apart,
     made_up,
-    output_specs,
     seed_of,
+    with_lengths,
 )
 
 log = logging.getLogger(__name__)
@@ -60,6 +62,7 @@ class LoadedKerasModel:
         self.batch_sizes = batch_sizes
         self._graph: Graph | None = graph
         self._framework = framework
+        self.refusals: type[Exception] = framework.tf.errors.InvalidArgumentError
 
     def forward(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Compute one batch. Rows go in and come out in the same order."""
@@ -121,11 +124,29 @@ class KerasRuntime:
         self, framework: Framework, version: ModelVersion, pushed: Signature, graph: Graph
     ) -> LoadedKerasModel:
         """Try the model on made-up rows and write down what it gives."""
+        if not graph.outputs:
+            raise ModelBroken("the model gives no output")
         signature = pushed
         if pushed.deferred is not None:
             signature = build_signature(
                 graph.inputs, pushed.deferred, rescales_itself=graph.rescales_itself
             )
+        try:
+            outputs = self._probe(framework, version, signature, graph)
+        except framework.tf.errors.InvalidArgumentError as error:
+            # It refuses the made-up values (a vocabulary without a place for unknown words, say).
+            log.warning("version %s was not tried: %s", version.id, type(error).__name__)
+            outputs = {}
+        specs = graph.outputs
+        if outputs and not any(axis is None for spec in graph.inputs for axis in spec.shape):
+            specs = tuple(with_lengths(spec, outputs[spec.name]) for spec in specs)
+        signature = _with_scores(replace(signature, outputs=specs), graph, outputs)
+        return LoadedKerasModel(version.id, signature, self._batch_sizes, graph, framework)
+
+    def _probe(
+        self, framework: Framework, version: ModelVersion, signature: Signature, graph: Graph
+    ) -> dict[str, Array]:
+        """What it gives for some made-up rows; ``ModelBroken`` where a batch cannot be trusted."""
         rows = min(4, self._batch_sizes[-1])
         seed = seed_of(version.id)
         tried = made_up(graph.inputs, rows, signature.image, seed)
@@ -134,16 +155,11 @@ class KerasRuntime:
             return _run(framework, graph, graph.inputs, inputs)
 
         outputs = forward(tried)
-        if not outputs:
-            raise ModelBroken("the model gives no output")
         check_batch_axis(outputs, rows)
         check_batch_axis(forward(made_up(graph.inputs, 1, signature.image, seed)), 1)
         if rows > 1:
             check_rows_apart(forward, tried, rows)
-        free = any(axis is None for spec in graph.inputs for axis in spec.shape)
-        signature = replace(signature, outputs=output_specs(outputs, free))
-        signature = _with_scores(signature, graph, outputs)
-        return LoadedKerasModel(version.id, signature, self._batch_sizes, graph, framework)
+        return outputs
 
     def _warm(self, model: LoadedKerasModel, began_s: float) -> None:
         """Every size once, small ones first; what the budget leaves out warms when it comes."""
@@ -154,6 +170,8 @@ class KerasRuntime:
             signature = model.signature
             try:
                 model.forward(made_up(signature.inputs, size, signature.image, seed=size))
+            except model.refusals:
+                return
             except Exception as error:  # too large for the device, perhaps; smaller ones work
                 log.warning(
                     "version %s: a batch of %d fails: %s", model.version_id, size, type(error)
@@ -196,7 +214,7 @@ def _with_scores(signature: Signature, graph: Graph, outputs: Mapping[str, Array
     if not signature.labels:
         return signature
     spec = label_output_of(signature)
-    if outputs[spec.name].dtype.kind != "f":
+    if not spec.dtype.startswith("float"):
         raise ModelBroken(
             f"labels need scores, but output {spec.name!r} holds {spec.dtype}",
             code="labels_mismatch",
@@ -209,7 +227,7 @@ def _with_scores(signature: Signature, graph: Graph, outputs: Mapping[str, Array
     elif activation == "linear":
         probable = False
     else:
-        values = outputs[spec.name]
+        values = outputs.get(spec.name, np.zeros(1))
         probable = bool(((values >= 0) & (values <= 1)).all())
     kind = ScoreKind.PROBABILITIES if probable else ScoreKind.LOGITS
     return replace(signature, scores=kind, label_output=spec.name)

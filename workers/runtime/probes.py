@@ -89,16 +89,9 @@ def _alike(left: Array, right: Array) -> bool:
     return bool(np.allclose(a, b, rtol=1e-2, atol=1e-2 * float(np.abs(a).max(initial=0.0)) + 1e-6))
 
 
-def output_specs(small: Mapping[str, Array], free: bool) -> tuple[OutputSpec, ...]:
-    """The outputs' names, types and shapes; of models with free axes only the rank is certain."""
-    return tuple(
-        OutputSpec(
-            name,
-            "string" if array.dtype.kind in "OS" else array.dtype.name,
-            tuple(None if free and axis == _FREE_AXIS else axis for axis in array.shape[1:]),
-        )
-        for name, array in small.items()
-    )
+def with_lengths(traced: OutputSpec, array: Array) -> OutputSpec:
+    """The axes a trace left open, closed by what came out."""
+    return OutputSpec(traced.name, traced.dtype, array.shape[1:])
 
 
 def seed_of(version_id: str) -> int:
