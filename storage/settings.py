@@ -22,33 +22,39 @@ DEFAULT_HOME = Path("~/.local/share/forebay")
 _PLACES = ("database_url", "broker_url", "objects_url")
 
 
-def _setting(env: str, says: str, default: Any = dataclasses.MISSING, **bounds: float) -> Any:
-    metadata = {"env": env, "says": says, **bounds}
-    return field(default=default, metadata=metadata)
+def _says(env: str, says: str) -> dict[str, Any]:
+    return {"env": env, "says": says}
+
+
+def _setting(env: str, says: str, default: Any, **bounds: float) -> Any:
+    return field(default=default, metadata=_says(env, says) | bounds)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Settings:
     """Where storage is, and how patient it is. Its ``repr`` shows no password."""
 
-    database_url: str = _setting(
-        "FOREBAY_DATABASE_URL",
-        "Where the truth is kept: postgresql://… or sqlite:///file; the default lies in the home.",
+    database_url: str = field(
+        metadata=_says(
+            "FOREBAY_DATABASE_URL",
+            "Where the truth is kept: postgresql://… or sqlite:///file; the default is in the home.",
+        )
     )
-    broker_url: str = _setting(
-        "FOREBAY_BROKER_URL",
-        "Where wake-ups travel: amqp://…; the default memory:// serves a single process.",
+    broker_url: str = field(
+        metadata=_says(
+            "FOREBAY_BROKER_URL",
+            "Where wake-ups travel: amqp://…; the default memory:// serves a single process.",
+        )
     )
-    objects_url: str = _setting(
-        "FOREBAY_OBJECTS_URL",
-        "Where packs, models and files lie: s3://bucket/prefix or file:///folder; the default"
-        " lies in the home.",
+    objects_url: str = field(
+        metadata=_says(
+            "FOREBAY_OBJECTS_URL",
+            "Where packs, models and files lie: s3://bucket/prefix or file:///folder; the default"
+            " lies in the home.",
+        )
     )
     home: Path = field(
-        metadata={
-            "env": "FOREBAY_HOME",
-            "says": "The folder of the embedded mode's data and of its lock.",
-        }
+        metadata=_says("FOREBAY_HOME", "The folder of the embedded mode's data and of its lock.")
     )
     ref_prefixes: tuple[str, ...] = _setting(
         "FOREBAY_REF_PREFIXES",
