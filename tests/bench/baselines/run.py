@@ -14,7 +14,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -132,15 +132,15 @@ def check(services: Services, database: Any, digits: Digits, run: str, ids: list
     )
     if sorted(rows) != sorted(ids):
         raise NotDone(f"{len(rows)} of {len(ids)} rows are done")
-    objects = open_client(services)
     wrong = []
-    for index, job_id in enumerate(ids):
-        try:
-            body = objects.get_object(Bucket=services.bucket, Key=rows[job_id])["Body"].read()
-        except objects.exceptions.NoSuchKey as error:
-            raise NotDone(f"no object for item {index}") from error
-        if json.loads(body)["label"] != digits.question(index).label:
-            wrong.append(index)
+    with closing(open_client(services)) as objects:
+        for index, job_id in enumerate(ids):
+            try:
+                body = objects.get_object(Bucket=services.bucket, Key=rows[job_id])["Body"].read()
+            except objects.exceptions.NoSuchKey as error:
+                raise NotDone(f"no object for item {index}") from error
+            if json.loads(body)["label"] != digits.question(index).label:
+                wrong.append(index)
     if wrong:
         raise NotDone(f"{len(wrong)} wrong answers, the first at item {wrong[0]}")
 
@@ -227,21 +227,14 @@ def _worker(
     try:
         yield worker
     finally:
-        worker.terminate()
-        try:
-            worker.wait(20)
-        except subprocess.TimeoutExpired:
-            pass
-        finally:
-            _kill_session(worker)
+        # All is committed by now, and a warm shutdown only waits: end the whole group at once.
+        _kill_session(worker)
 
 
 def _kill_session(worker: subprocess.Popen[bytes]) -> None:
     """Whatever is left of the worker's process group."""
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(worker.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     worker.wait()
 
 
