@@ -1,52 +1,49 @@
 """A small TCP proxy that misbehaves on demand: latency, black holes, resets, cuts.
 
-It stands where ``tc netem`` cannot: between one client and one service on loopback. All traffic
-goes through one asyncio loop in a thread of its own; the verbs may be called from any thread and
-take effect before they return.
+It stands where ``tc netem`` cannot: between one client and one service on loopback. Plain
+threads, two a connection; the verbs may be called from any thread and have taken effect when
+they return.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import socket
 import struct
 import threading
-from collections.abc import Callable
+import time
 from types import TracebackType
-from typing import TypeVar
 
 from tests.support.ports import free_port
 
-T = TypeVar("T")
 _CHUNK_BYTES = 65_536
+_RST = struct.pack("ii", 1, 0)  # linger on, zero seconds: closing sends RST
 
 
 class Proxy:
     """Forwards ``127.0.0.1:port`` to the upstream, for as long as it is told to.
 
-    ``black_hole()`` swallows bytes in both directions and says nothing, as a dropped network
+    ``black_hole()`` holds back bytes in both directions and says nothing, as a dropped network
     does; ``cut()`` closes what is open; ``reset()`` the same with RST; ``refuse()`` stops
-    listening as well; ``heal()`` undoes all of it for new connections. ``cut_after(n)`` lets
-    exactly ``n`` more bytes of the client's through and then cuts.
+    listening as well; ``heal()`` undoes all of it. ``cut_after(n)`` lets exactly ``n`` more
+    bytes of the clients' through and then cuts. ``latency_s`` delays each chunk, each way.
     """
 
     def __init__(self, upstream_port: int, upstream_host: str = "127.0.0.1") -> None:
         self.port = free_port()
-        self._upstream = (upstream_host, upstream_port)
         self.latency_s = 0.0
         self.bytes_up = 0  # what clients sent and the upstream was given
         self.bytes_down = 0
         self.accepted = 0
+        self._upstream = (upstream_host, upstream_port)
         self._budget: int | None = None
-        self._open = asyncio.Event()
-        self._writers: set[asyncio.StreamWriter] = set()
-        self._server: asyncio.Server | None = None
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
+        self._flowing = threading.Event()
+        self._lock = threading.Lock()
+        self._links: set[_Link] = set()
+        self._door: socket.socket | None = None
+        self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Proxy:
-        self._thread.start()
         self.heal()
         return self
 
@@ -57,119 +54,134 @@ class Proxy:
         trace: TracebackType | None,
     ) -> None:
         self.refuse()
-        self._run(self._end())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
-        self._loop.close()
+        self._flowing.set()  # whoever waits in the black hole finds its sockets closed
+        for thread in self._threads:
+            thread.join(10)
 
     @property
     def connections(self) -> int:
         """How many client connections are open now."""
-        return self._call(lambda: len(self._writers) // 2)
+        with self._lock:
+            return len(self._links)
 
     def black_hole(self) -> None:
-        self._call(self._open.clear)
+        self._flowing.clear()
 
     def cut(self) -> None:
-        self._call(lambda: self._drop_all(hard=False))
+        self._drop_all(hard=False)
 
     def reset(self) -> None:
-        self._call(lambda: self._drop_all(hard=True))
+        self._drop_all(hard=True)
 
     def cut_after(self, up_bytes: int) -> None:
-        def set_budget() -> None:
+        with self._lock:
             self._budget = up_bytes
 
-        self._call(set_budget)
-
     def refuse(self) -> None:
-        async def close() -> None:
-            if self._server is not None:
-                self._server.close()
-                self._server = None
-            self._drop_all(hard=False)
-
-        self._run(close())
+        if self._door is not None:
+            with contextlib.suppress(OSError):
+                self._door.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
+            self._door.close()
+            self._door = None
+        self._drop_all(hard=False)
 
     def heal(self) -> None:
-        async def listen() -> None:
+        with self._lock:
             self._budget = None
-            self._open.set()
-            if self._server is None:
-                self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self._flowing.set()
+        if self._door is None:
+            self._door = socket.create_server(("127.0.0.1", self.port), backlog=128)
+            self._run(self._accept, self._door)
 
-        self._run(listen())
+    def _run(self, target, *args) -> None:  # type: ignore[no-untyped-def]
+        self._threads = [thread for thread in self._threads if thread.is_alive()]
+        thread = threading.Thread(target=target, args=args, name="proxy", daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.accepted += 1
-        try:
-            up_reader, up_writer = await asyncio.open_connection(*self._upstream)
-        except OSError:
-            writer.close()
-            return
-        pair = {writer, up_writer}
-        self._writers |= pair
-        tasks = [
-            asyncio.create_task(self._pump(reader, up_writer, up=True)),
-            asyncio.create_task(self._pump(up_reader, writer, up=False)),
-        ]
-        try:
-            # One direction's end is the connection's: none of our services half-closes.
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
-            self._writers -= pair
-            for one in pair:
-                one.close()
+    def _accept(self, door: socket.socket) -> None:
+        while True:
+            try:
+                client, _ = door.accept()
+            except OSError:
+                return
+            self.accepted += 1
+            try:
+                upstream = socket.create_connection(self._upstream, timeout=10)
+            except OSError:
+                client.close()
+                continue
+            upstream.settimeout(None)
+            link = _Link(client, upstream)
+            with self._lock:
+                self._links.add(link)
+            if self._door is not door:  # refused in between
+                self._drop_all(hard=False)
+            self._run(self._pump, link, True)
+            self._run(self._pump, link, False)
 
-    async def _pump(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, up: bool
-    ) -> None:
+    def _pump(self, link: _Link, up: bool) -> None:
+        source, sink = (link.client, link.upstream) if up else (link.upstream, link.client)
         with contextlib.suppress(OSError):
-            while data := await reader.read(_CHUNK_BYTES):
+            while data := source.recv(_CHUNK_BYTES):
                 if self.latency_s:
-                    await asyncio.sleep(self.latency_s)
-                await self._open.wait()
-                if up and self._budget is not None:
-                    data, spent = data[: self._budget], len(data) >= self._budget
-                    self._budget -= len(data)
-                    writer.write(data)
-                    self.bytes_up += len(data)
-                    if spent:
-                        await writer.drain()
-                        self._drop_all(hard=False)
-                        return
-                    continue
-                writer.write(data)
-                await writer.drain()
-                if up:
-                    self.bytes_up += len(data)
-                else:
-                    self.bytes_down += len(data)
+                    time.sleep(self.latency_s)
+                self._flowing.wait()
+                data, spent = self._within_budget(data) if up else (data, False)
+                sink.sendall(data)
+                with self._lock:
+                    self.bytes_up += len(data) if up else 0
+                    self.bytes_down += 0 if up else len(data)
+                if spent:
+                    self._drop_all(hard=False)
+                    break
+        link.drop(hard=False)  # one direction's end is the connection's
+        if link.last_one_out():
+            with self._lock:
+                self._links.discard(link)
+
+    def _within_budget(self, data: bytes) -> tuple[bytes, bool]:
+        with self._lock:
+            if self._budget is None:
+                return data, False
+            data = data[: self._budget]
+            self._budget -= len(data)
+            return data, self._budget == 0
 
     def _drop_all(self, *, hard: bool) -> None:
-        for writer in self._writers:
-            if hard:
-                sock = writer.get_extra_info("socket")
+        with self._lock:
+            links = tuple(self._links)
+        for link in links:
+            link.drop(hard=hard)
+
+
+class _Link:
+    """One client connection and its upstream one, and the two threads between them."""
+
+    def __init__(self, client: socket.socket, upstream: socket.socket) -> None:
+        self.client, self.upstream = client, upstream
+        self._pumps = 2
+        self._lock = threading.Lock()
+        self._hard = False
+
+    def drop(self, *, hard: bool) -> None:
+        """Ends both sides; their threads then close the sockets they may be reading."""
+        with self._lock:
+            for sock in (self.client, self.upstream):
                 with contextlib.suppress(OSError):
-                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                writer.transport.abort()
-            else:
-                writer.close()
+                    if hard:
+                        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST)
+                        self._hard = True
+                    if not self._hard:
+                        sock.shutdown(socket.SHUT_RDWR)
+                    else:
+                        sock.shutdown(socket.SHUT_RD)  # wakes the reader without a FIN
 
-    async def _end(self) -> None:
-        self._drop_all(hard=True)
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    def _call(self, function: Callable[[], T]) -> T:
-        async def call() -> T:
-            return function()
-
-        return self._run(call())
-
-    def _run(self, coroutine) -> T:  # type: ignore[no-untyped-def]
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
+    def last_one_out(self) -> bool:
+        with self._lock:
+            self._pumps -= 1
+            if self._pumps:
+                return False
+            self.client.close()
+            self.upstream.close()
+            return True

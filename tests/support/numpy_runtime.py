@@ -1,0 +1,98 @@
+"""A runtime of plain numpy that keeps every promise of ``workers.inference.ports``.
+
+``echo`` answers each row with itself, so a crossed answer shows. Some rows misbehave on demand:
+see ``Behaviour``. Used by tests that are about everything but TensorFlow.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from storage.records.models import ModelVersion
+from storage.records.push_options import InputForm
+from storage.records.signatures import InputSpec, OutputSpec, Signature
+from workers.inference.ports import Array, LoadedModel, ModelBroken
+
+POISON, KILLER, NAN = 6_666.0, 9_999.0, 7_777.0
+
+
+def echo_signature(width: int = 4) -> Signature:
+    """A tensor of ``width`` float64 numbers in, the same out."""
+    return Signature(
+        form=InputForm.TENSOR,
+        inputs=(InputSpec("x", "float64", (width,)),),
+        outputs=(OutputSpec("y", "float64", (width,)),),
+    )
+
+
+@dataclass
+class Behaviour:
+    """What the runtime does besides answering."""
+
+    batch_sizes: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128)
+    seconds_fixed: float = 0.0
+    seconds_per_row: float = 0.0
+    gate: threading.Event = field(default_factory=threading.Event)  # forward waits for it
+    entered: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    batches: list[int] = field(default_factory=list)  # rows that were not padding are unknown here
+    loads: int = 0
+    load: Callable[[ModelVersion, Path], None] | None = None  # may raise
+    before_forward: Callable[[Mapping[str, Array]], None] | None = None
+
+    def __post_init__(self) -> None:
+        self.gate.set()
+
+
+class EchoModel:
+    """``POISON`` in a row makes the pass raise, ``KILLER`` ends the process, ``NAN`` is NaN."""
+
+    def __init__(self, version: ModelVersion, behaviour: Behaviour) -> None:
+        self.version_id = version.id
+        self.signature = echo_signature()
+        self.batch_sizes = behaviour.batch_sizes
+        self._behaviour = behaviour
+        self.closed = False
+
+    def forward(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        assert not self.closed, "a closed model was run"
+        behaviour, x = self._behaviour, inputs["x"]
+        assert len(x) in self.batch_sizes, f"{len(x)} rows is no bucket"
+        behaviour.batches.append(len(x))
+        behaviour.entered.release()
+        assert behaviour.gate.wait(60)
+        if behaviour.before_forward is not None:
+            behaviour.before_forward(inputs)
+        if (x == KILLER).any():
+            os._exit(41)
+        if (x == POISON).any():
+            raise ValueError("poison")
+        if behaviour.seconds_fixed or behaviour.seconds_per_row:
+            time.sleep(behaviour.seconds_fixed + behaviour.seconds_per_row * len(x))
+        return {"y": np.where(x == NAN, np.nan, x)}
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class NumpyRuntime:
+    """Loads anything; an artifact of the bytes ``broken`` cannot be served."""
+
+    device = "cpu"
+
+    def __init__(self, behaviour: Behaviour | None = None) -> None:
+        self.behaviour = behaviour or Behaviour()
+
+    def load(self, version: ModelVersion, artifact: Path) -> LoadedModel:
+        self.behaviour.loads += 1
+        if artifact.read_bytes() == b"broken":
+            raise ModelBroken("it says so itself", code="bad_archive")
+        if self.behaviour.load is not None:
+            self.behaviour.load(version, artifact)
+        return EchoModel(version, self.behaviour)
