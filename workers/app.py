@@ -1,0 +1,123 @@
+"""The Celery app of a device process, and a consumer that does only what Forebay needs.
+
+JSON only, acknowledged late, no result backend, no ETA, no gossip: SQL knows the state of every
+job, so Celery carries wake-ups and nothing else.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from celery import Celery
+from celery.worker.consumer import Consumer
+from kombu import Queue
+
+from workers import tasks
+from workers.pool import BatchPool, Joint
+
+log = logging.getLogger(__name__)
+
+_LEFT_OUT = ("delayed_delivery", "gossip", "heart", "agent")
+_POLL_S = 0.005
+_LOOK_EVERY_S = 0.2
+
+
+class WakeUpConsumer(Consumer):  # type: ignore[misc]
+    """Celery's consumer without the steps that cost declarations or time."""
+
+    class Blueprint(Consumer.Blueprint):  # type: ignore[misc]
+        # delayed_delivery would declare 28 queues; we schedule in SQL.
+        default_steps = tuple(
+            step
+            for step in Consumer.Blueprint.default_steps
+            if not any(f".{name}:" in step for name in _LEFT_OUT)
+        )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.hub is None:
+            self.loop = _poll
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """Try for ever, in steps that a stop can interrupt; never log where or who."""
+        joint: Joint = self.app.forebay_joint
+
+        def on_error(exc: Exception, interval: float) -> None:
+            log.warning(
+                "the broker does not answer (%s); again in %.0f s", type(exc).__name__, interval
+            )
+
+        conn = conn.ensure_connection(
+            on_error, None, interval_start=1, interval_max=10, callback=joint.check_stop
+        )
+        self.first_connection_attempt = False
+        return conn
+
+    def is_deaf(self) -> bool:
+        """Connected, yet consuming from nothing: a worker that looks healthy and is useless."""
+        connection, consumer = self.connection, self.task_consumer
+        if connection is None or not connection.connected:
+            return False
+        return consumer is None or not any(
+            consumer.consuming_from(queue.name) for queue in consumer.queues
+        )
+
+
+def _poll(
+    consumer: Any, connection: Any, task_consumer: Any, blueprint: Any, *_: Any, **__: Any
+) -> None:
+    """The loop for transports without a hub: short looks, so that a stop is seen at once."""
+    joint: Joint = consumer.app.forebay_joint
+    task_consumer.on_message = consumer.create_task_handler()
+    task_consumer.consume()
+    consumer.on_ready()
+    while blueprint.state == 1 and consumer.connection:  # RUN
+        joint.check_stop()
+        consumer.perform_pending_operations()
+        try:
+            connection.drain_events(timeout=_LOOK_EVERY_S)
+        except TimeoutError:
+            continue
+
+
+def build_app(broker_url: str, queues: Sequence[Queue], joint: Joint, *, prefetch: int) -> Celery:
+    """A configured app, bound to one pipeline."""
+    app = Celery("forebay", broker=broker_url, set_as_current=False, fixups=[])
+    app.conf.update(
+        accept_content=["json"],
+        task_serializer="json",
+        task_acks_late=True,
+        task_ignore_result=True,
+        result_backend=None,
+        task_queues=list(queues),
+        task_default_queue=queues[0].name,
+        task_create_missing_queues=False,
+        broker_heartbeat=10,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_channel_error_retry=True,
+        broker_transport_options=(
+            {"polling_interval": _POLL_S} if is_in_process(broker_url) else {}
+        ),
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_enable_prefetch_count_reduction=False,
+        worker_concurrency=prefetch,
+        worker_prefetch_multiplier=1,
+        worker_pool=BatchPool,
+        worker_consumer=WakeUpConsumer,
+        worker_redirect_stdouts=False,
+        worker_hijack_root_logger=False,
+        worker_send_task_events=False,
+        worker_enable_remote_control=not is_in_process(broker_url),
+    )
+    app.forebay_joint = joint
+    tasks.register(app)
+    app.finalize()
+    return app
+
+
+def is_in_process(broker_url: str) -> bool:
+    """Whether the broker is a piece of this process's memory."""
+    return broker_url.startswith("memory:")

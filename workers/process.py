@@ -1,0 +1,201 @@
+"""One device process, from its parts to its exit code. The shape of a process is all here.
+
+The calling thread becomes Celery's: the main thread in a worker of its own (it gets the signals
+then), any thread elsewhere. Everything else is a thread of the pipeline, or one that the
+composition root passes in (the embedded mode's relay and keeper).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+
+from storage.clock import Clock, SystemClock
+from storage.database import Database
+from storage.objects import Objects
+from storage.queue import topology
+from storage.records.errors import Unavailable
+from storage.records.sessions import NewSession
+from workers.app import build_app, is_in_process
+from workers.inference.pipeline import Pipeline
+from workers.inference.ports import Runtime
+from workers.pool import Joint
+from workers.settings import WorkerSettings
+
+log = logging.getLogger(__name__)
+
+FAILED = 70  # the exit code of a process that its own watchdog ended
+_GRACE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerParts:
+    """What a device process is put together from."""
+
+    database: Database
+    objects: Objects
+    runtime: Callable[[], Runtime]  # called once, in the process: the import of TensorFlow
+    broker_url: str
+    settings: WorkerSettings
+    threads: tuple[Callable[[threading.Event], None], ...] = ()  # each runs until the event is set
+    clock: Clock = field(default_factory=SystemClock)
+
+
+def run_worker(
+    parts: WorkerParts,
+    *,
+    stop: threading.Event | None = None,
+    on_ready: Callable[[Pipeline], None] | None = None,
+) -> int:
+    """Work until SIGTERM, SIGINT or ``stop``; returns the exit code, 0 after a graceful stop."""
+    settings = parts.settings
+    if settings.parent_pid and not die_with_parent(settings.parent_pid):
+        return 0
+    for chatty in ("celery", "kombu", "amqp"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    end = threading.Event()
+    others = [_thread(f"forebay-part-{i}", run, end) for i, run in enumerate(parts.threads)]
+    pipeline = _pipeline(parts)
+    joint = Joint(pipeline)
+    _listen_to_signals(joint)
+    if stop is not None:
+        _thread("forebay-stop", lambda _: _forward(stop, end, joint), end)
+    try:
+        if _until_it_answers(pipeline.start, joint, "the database") and _until_it_answers(
+            lambda: _declare(parts), joint, "the broker"
+        ):
+            _consume(parts, joint, end, on_ready)
+    finally:
+        pipeline.close()
+        end.set()
+        for thread in others:
+            thread.join(_GRACE_S)
+        joint.close()
+    return joint.exit_code or 0
+
+
+def die_with_parent(parent_pid: int) -> bool:
+    """Ask the kernel to end this process with its parent; False when that is gone already."""
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGTERM)
+    return os.getppid() == parent_pid
+
+
+def _pipeline(parts: WorkerParts) -> Pipeline:
+    settings = parts.settings
+    runtime = parts.runtime()
+
+    def make_session(session_id: str) -> NewSession:
+        node = settings.node_name(os.getpid())
+        return NewSession(session_id, node, socket.gethostname(), settings.device, settings.pool)
+
+    return Pipeline(parts.database, parts.objects, runtime, settings, parts.clock, make_session)
+
+
+def _declare(parts: WorkerParts) -> None:
+    # On a connection of its own: a mismatch closes the channel, and a consumer's would be deaf.
+    if not is_in_process(parts.broker_url):
+        topology.declare(parts.broker_url, [parts.settings.pool])
+
+
+def _consume(
+    parts: WorkerParts,
+    joint: Joint,
+    end: threading.Event,
+    on_ready: Callable[[Pipeline], None] | None,
+) -> None:
+    settings = parts.settings
+    queues = topology.queues([settings.pool], quorum=not is_in_process(parts.broker_url))
+    app = build_app(parts.broker_url, queues, joint, prefetch=settings.prefetch)
+
+    def ready(_: Any) -> None:
+        if on_ready is not None:
+            on_ready(joint.pipeline)
+
+    worker = app.WorkController(
+        hostname=settings.node_name(os.getpid()),
+        ready_callback=ready,
+        without_mingle=True,
+        without_gossip=True,
+        without_heartbeat=True,
+    )
+    _thread("forebay-watchdog", lambda _: _watch(worker, joint, settings, end), end)
+    worker.start()
+    if joint.exit_code is None:  # it ended by itself, which it should not
+        joint.exit_code = worker.exitcode or FAILED
+
+
+def _watch(worker: Any, joint: Joint, settings: WorkerSettings, end: threading.Event) -> None:
+    """End a process that looks healthy and is not; its supervisor starts a new one."""
+    deaf_since_s: float | None = None
+    while not end.wait(1.0):
+        failure = joint.pipeline.failure()
+        if failure is None and joint.exit_code is None:
+            consumer = getattr(worker, "consumer", None)
+            deaf = consumer is not None and consumer.is_deaf()
+            now_s = time.monotonic()
+            deaf_since_s = (deaf_since_s or now_s) if deaf else None
+            if deaf_since_s is not None and now_s - deaf_since_s > settings.deaf_after_s:
+                failure = "it is connected to the broker but consumes nothing"
+        if failure is None:
+            continue
+        log.critical("this worker is of no use any more: %s", failure)
+        joint.request_stop(FAILED)
+        if not end.wait(settings.drain_s + _GRACE_S):
+            os._exit(FAILED)
+
+
+def _until_it_answers(call: Callable[[], object], joint: Joint, what: str) -> bool:
+    """Call until it works; False when a stop came first."""
+    pause_s = 0.2
+    while joint.exit_code is None:
+        try:
+            call()
+            return True
+        except (Unavailable, OSError) as trouble:
+            log.warning("%s does not answer yet (%s)", what, type(trouble).__name__)
+        give_up_s = time.monotonic() + pause_s
+        while joint.exit_code is None and time.monotonic() < give_up_s:
+            time.sleep(0.05)
+        pause_s = min(2 * pause_s, 5.0)
+    return False
+
+
+def _listen_to_signals(joint: Joint) -> None:
+    if threading.current_thread() is not threading.main_thread():
+        return
+    interrupts = 0
+
+    def on_signal(number: int, _: FrameType | None) -> None:
+        nonlocal interrupts
+        interrupts += number == signal.SIGINT
+        if interrupts > 1:  # somebody at a terminal who does not want to wait
+            os._exit(130)
+        joint.request_stop(0)
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
+
+
+def _forward(stop: threading.Event, end: threading.Event, joint: Joint) -> None:
+    while not end.is_set():
+        if stop.wait(0.1):
+            joint.request_stop(0)
+            return
+
+
+def _thread(
+    name: str, run: Callable[[threading.Event], None], end: threading.Event
+) -> threading.Thread:
+    thread = threading.Thread(target=run, args=(end,), name=name, daemon=True)
+    thread.start()
+    return thread

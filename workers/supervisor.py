@@ -1,0 +1,162 @@
+"""One child process per device: started, watched, blamed for, restarted with a back-off.
+
+The parent never imports TensorFlow and holds no device. A child that dies leaves its ledger; the
+jobs it names were on the device at that moment, and they alone are blamed. Then its session is
+ended, so that everything else it held is queued again without waiting for the lease.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from storage.database import Database
+from workers.devices import DeviceChoice
+from workers.inference.gate import TROUBLE
+from workers.inference.ledger import read
+from workers.settings import PREFIX
+
+log = logging.getLogger(__name__)
+
+_FIRST_PAUSE_S, _LAST_PAUSE_S = 0.5, 30.0
+_CALM_S = 60.0  # a child that lived so long starts again without delay
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisorParts:
+    """What a supervisor is put together from."""
+
+    database: Database
+    child_argv: Sequence[str]  # starts one device process; its settings come by environment
+    environ: Mapping[str, str]
+    devices: Sequence[DeviceChoice]
+    run_dir: Path  # where the ledgers lie
+    stop_grace_s: float = 45.0  # how long children may take to end before they are killed
+
+
+@dataclass(slots=True)
+class _Child:
+    device: DeviceChoice
+    ledger: Path
+    process: subprocess.Popen[bytes] | None = None
+    started_s: float = 0.0
+    start_at_s: float = 0.0
+    pause_s: float = _FIRST_PAUSE_S
+    generation: int = field(default=0)
+    unsettled: bool = False  # its death is not yet written to SQL
+
+
+class Supervisor:
+    """See the module. ``run`` needs the thread that lives longest: children die with it."""
+
+    def __init__(self, parts: SupervisorParts) -> None:
+        self._parts = parts
+        self._stopping = False
+        self._children = [
+            _Child(device, parts.run_dir / f"{device.slug}-{os.getpid()}.ledger")
+            for device in parts.devices
+        ]
+
+    def request_stop(self) -> None:
+        """Ask for a graceful end, from any thread or from a signal handler."""
+        self._stopping = True
+
+    def pids(self) -> list[int]:
+        """The living children."""
+        return [c.process.pid for c in self._children if c.process and c.process.poll() is None]
+
+    def run(self) -> int:
+        """Until a stop is asked for; 0 when every child ended gracefully."""
+        while not self._stopping:
+            for child in self._children:
+                self._look_after(child)
+            time.sleep(0.1)
+        return self._end()
+
+    def _look_after(self, child: _Child) -> None:
+        now_s = time.monotonic()
+        if child.process is not None:
+            code = child.process.poll()
+            if code is None:
+                return
+            log.warning("the worker on %s ended with %d", child.device.name, code)
+            child.process = None
+            child.unsettled = True
+            calm = now_s - child.started_s > _CALM_S
+            child.pause_s = _FIRST_PAUSE_S if calm else min(2 * child.pause_s, _LAST_PAUSE_S)
+            child.start_at_s = now_s + child.pause_s
+        if child.unsettled:
+            child.unsettled = not settle_death(self._parts.database, child.ledger)
+        if not child.unsettled and now_s >= child.start_at_s:
+            self._start(child)
+
+    def _start(self, child: _Child) -> None:
+        child.generation += 1
+        environ = {
+            **self._parts.environ,
+            "CUDA_VISIBLE_DEVICES": child.device.cuda_visible_devices,
+            PREFIX + "DEVICE": child.device.name,
+            PREFIX + "LEDGER": str(child.ledger),
+            PREFIX + "PARENT_PID": str(os.getpid()),
+        }
+        child.started_s = time.monotonic()
+        child.process = subprocess.Popen(
+            list(self._parts.child_argv), env=environ, stdin=subprocess.DEVNULL
+        )
+
+    def _end(self) -> int:
+        living = [child for child in self._children if child.process is not None]
+        for child in living:
+            assert child.process is not None
+            child.process.send_signal(signal.SIGTERM)
+        deadline_s = time.monotonic() + self._parts.stop_grace_s
+        worst = 0
+        for child in living:
+            assert child.process is not None
+            try:
+                code = child.process.wait(max(0.1, deadline_s - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                log.error("the worker on %s did not end in time and is killed", child.device.name)
+                child.process.kill()
+                code = child.process.wait()
+            if code != 0:
+                settle_death(self._parts.database, child.ledger)
+                worst = worst or (code if code > 0 else 128 - code)
+            child.ledger.unlink(missing_ok=True)
+        return worst
+
+
+def settle_death(database: Database, ledger: Path) -> bool:
+    """Blame what was on the device and end the session; False when SQL does not answer now."""
+    dead = read(ledger)
+    if dead is None:
+        return True
+    try:
+        with database.begin() as tx:
+            if dead.batch_session_id and dead.job_ids:
+                log.warning("%d jobs were on the device when it died", len(dead.job_ids))
+                tx.jobs.blame(dead.batch_session_id, dead.job_ids)
+            if dead.session_id:
+                tx.sessions.close(dead.session_id)
+    except TROUBLE as trouble:
+        log.warning("a death cannot be recorded now: %s", type(trouble).__name__)
+        return False
+    with contextlib.suppress(OSError):
+        ledger.unlink()
+    return True
+
+
+def run_supervisor(parts: SupervisorParts) -> int:
+    """Supervise from the main thread until SIGTERM or SIGINT."""
+    parts.run_dir.mkdir(parents=True, exist_ok=True)
+    supervisor = Supervisor(parts)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: supervisor.request_stop())
+    return supervisor.run()
