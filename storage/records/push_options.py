@@ -131,7 +131,7 @@ def parse_push_options(value: object, *, field: str = "options") -> PushOptions:
         top_k=top_k,
         scores=ScoreKind(as_choice(options.get("scores", "auto"), ScoreKind, f"{field}.scores")),
         label_output=label_output,
-        image=as_object(options.get("image") or {}, f"{field}.image"),
+        image=as_object(options.get("image", {}), f"{field}.image"),
         columns=parse_columns(options.get("columns"), f"{field}.columns"),
     )
 
