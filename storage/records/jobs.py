@@ -66,6 +66,7 @@ BUILT_KINDS = frozenset({JobKind.INFERENCE})
 
 MIN_PRIORITY, MAX_PRIORITY, DEFAULT_PRIORITY = 0, 9, 5
 HIGH_PRIORITY = 8  # from here on a job travels in the ``.hi`` lane
+MAX_LOSSES = 10  # so often may a job lose its session before it fails: no host is to blame for ever
 AGEING_MS_PER_PRIORITY = 30_000  # one step of priority is worth this much waiting
 
 

@@ -32,3 +32,11 @@ class StoredFile:
     size_bytes: int
     digest: str
     created_at: Millis
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What an idempotency key stands for: the body it came with, and what came of it."""
+
+    fingerprint: str
+    ref: str

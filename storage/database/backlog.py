@@ -1,0 +1,146 @@
+"""The backlog: queued jobs without a publication mark, as the relay sees them.
+
+There is no outbox table: a row with ``state = 'queued' AND published_at IS NULL`` is the outbox.
+The mark is committed before the message is sent. A crash in between costs a sweep, never a job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from storage.database.statements import Statement
+from storage.database.store import Store
+from storage.records.jobs import BacklogHead
+
+_WAITING = "j.state = 'queued' AND j.published_at IS NULL"
+
+POOLS = Statement(
+    "Pools with a backlog: one index probe per pool, however long the backlog is.",
+    f"""
+    WITH RECURSIVE found(pool) AS (
+        SELECT (SELECT min(j.pool) FROM jobs AS j WHERE {_WAITING})
+        UNION ALL
+        SELECT (SELECT min(j.pool) FROM jobs AS j WHERE {_WAITING} AND j.pool > found.pool)
+        FROM found WHERE found.pool IS NOT NULL
+    )
+    SELECT found.pool FROM found WHERE found.pool IS NOT NULL
+    """,
+)
+
+TENANTS = Statement(
+    "Tenants with a backlog in a pool: one index probe per tenant.",
+    f"""
+    WITH RECURSIVE found(tenant) AS (
+        SELECT (SELECT min(j.tenant) FROM jobs AS j WHERE {_WAITING} AND j.pool = :pool)
+        UNION ALL
+        SELECT (SELECT min(j.tenant) FROM jobs AS j
+                WHERE {_WAITING} AND j.pool = :pool AND j.tenant > found.tenant)
+        FROM found WHERE found.tenant IS NOT NULL
+    )
+    SELECT found.tenant FROM found WHERE found.tenant IS NOT NULL
+    """,
+)
+
+HEADS = Statement(
+    "A tenant's next jobs: lowest rank first, without those that may not start yet or no more.",
+    f"""
+    SELECT j.id, j.tenant, j.pool, j.version_id, j.priority, j.rank, j.expires_at
+    FROM jobs AS j
+    WHERE {_WAITING} AND j.pool = :pool AND j.tenant = :tenant
+        AND j.not_before <= :now AND j.expires_at > :now
+    ORDER BY j.rank, j.id LIMIT :limit
+    """,
+)
+
+MARK_PUBLISHED = Statement(
+    "Jobs that enter the ready window.",
+    """
+    WITH held AS (
+        SELECT j.id, j.state, j.published_at FROM jobs AS j
+        WHERE j.id {among_ids} ORDER BY j.id {lock_free}
+    ), chosen AS (
+        SELECT id FROM held WHERE state = 'queued' AND published_at IS NULL
+    )
+    UPDATE jobs SET published_at = :now FROM chosen WHERE jobs.id = chosen.id
+    RETURNING jobs.id
+    """,
+)
+
+UNMARK = Statement(
+    "Jobs whose message the broker did not take.",
+    """
+    WITH held AS (
+        SELECT j.id, j.state, j.published_at FROM jobs AS j
+        WHERE j.id {among_ids} ORDER BY j.id {lock}
+    ), chosen AS (
+        SELECT id FROM held WHERE state = 'queued' AND published_at IS NOT NULL
+    )
+    UPDATE jobs SET published_at = NULL FROM chosen WHERE jobs.id = chosen.id
+    """,
+)
+
+WINDOW = Statement(
+    "What is in the ready window of a pool: published and not yet claimed.",
+    """
+    SELECT j.tenant, count(*) AS jobs FROM jobs AS j
+    WHERE j.state = 'queued' AND j.published_at IS NOT NULL AND j.pool = :pool
+    GROUP BY j.tenant
+    """,
+)
+
+DEPTH = Statement(
+    "A tenant's queued jobs, counted no further than the cap.",
+    """
+    SELECT count(*) AS jobs FROM (
+        SELECT 1 FROM jobs AS j
+        WHERE j.tenant = :tenant AND j.state = 'queued' AND j.state <> 'succeeded'
+        LIMIT :cap
+    ) AS counted
+    """,
+)
+
+
+class Backlog(Store):
+    """The relay's verbs."""
+
+    def pools(self) -> list[str]:
+        """Pools that have a backlog."""
+        return [row.pool for row in self._work.rows(POOLS)]
+
+    def tenants(self, pool: str) -> list[str]:
+        """Tenants that have a backlog in this pool."""
+        return [row.tenant for row in self._work.rows(TENANTS, pool=pool)]
+
+    def heads(self, pool: str, tenant: str, limit: int) -> list[BacklogHead]:
+        """The tenant's next jobs in this pool, in the order they should go."""
+        rows = self._work.rows(HEADS, pool=pool, tenant=tenant, now=self._work.now(), limit=limit)
+        return [
+            BacklogHead(
+                row.id,
+                row.tenant,
+                row.pool,
+                row.version_id,
+                row.priority,
+                row.rank,
+                row.expires_at,
+            )
+            for row in rows
+        ]
+
+    def mark_published(self, ids: Sequence[str]) -> frozenset[str]:
+        """Those of the jobs that were in the backlog and are now in the ready window."""
+        rows = self._work.change(MARK_PUBLISHED, ids=self._work.ids(ids), now=self._work.now())
+        return frozenset(row.id for row in rows)
+
+    def unmark(self, ids: Sequence[str]) -> int:
+        """Put jobs back whose message was not taken; how many were still there to put back."""
+        return self._work.count(UNMARK, ids=self._work.ids(ids))
+
+    def window(self, pool: str) -> dict[str, int]:
+        """Jobs published and not yet claimed, by tenant."""
+        return {row.tenant: row.jobs for row in self._work.rows(WINDOW, pool=pool)}
+
+    def depth(self, tenant: str, cap: int) -> int:
+        """The tenant's queued jobs in every pool, counted no further than ``cap``."""
+        row = self._work.row(DEPTH, tenant=tenant, cap=cap)
+        return row.jobs if row else 0

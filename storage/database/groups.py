@@ -1,0 +1,85 @@
+"""Groups: jobs submitted together, counted by state and read back in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Row
+
+from storage.database.job_rows import COLUMNS, job_of
+from storage.database.statements import Statement
+from storage.database.store import Store
+from storage.records.ids import is_id
+from storage.records.jobs import GroupCounts, Job, JobState
+
+CREATE = Statement(
+    "A group, before its jobs.",
+    "INSERT INTO groups (id, tenant, total, created_at) VALUES (:id, :tenant, :total, :now)",
+)
+
+COUNTS = Statement(
+    "How many jobs of each group are in each state, from the group's index alone.",
+    """
+    SELECT g.id, g.tenant, g.created_at, g.total, c.state, c.jobs
+    FROM groups AS g LEFT JOIN (
+        SELECT j.group_id, j.state, count(*) AS jobs FROM jobs AS j
+        WHERE j.group_id {among_ids} GROUP BY j.group_id, j.state
+    ) AS c ON c.group_id = g.id
+    WHERE g.id {among_ids}
+    """,
+)
+
+MEMBERS = Statement(
+    "A group's jobs in the order they were submitted in.",
+    f"""
+    SELECT {COLUMNS} FROM jobs AS j
+    WHERE j.group_id = :group AND j.tenant = :tenant AND j.group_index > :after
+    ORDER BY j.group_index LIMIT :limit
+    """,
+)
+
+
+class Groups(Store):
+    """The groups of one transaction."""
+
+    def create(self, tenant: str, group_id: str, total: int) -> None:
+        """Announce ``total`` jobs; they are submitted in the same transaction."""
+        self._work.count(CREATE, id=group_id, tenant=tenant, total=total, now=self._work.now())
+
+    def counts(self, tenant: str, group_id: str) -> GroupCounts | None:
+        """The group's counts, if it is this tenant's."""
+        return next((one for one in self.counts_many([group_id]) if one.tenant == tenant), None)
+
+    def counts_many(self, ids: Sequence[str]) -> list[GroupCounts]:
+        """Counts of groups whose right to be seen was checked before (the watcher's look)."""
+        return counts_of(self._work.rows(COUNTS, ids=self._work.ids(ids)))
+
+    def members(
+        self, tenant: str, group_id: str, *, after_index: int = -1, limit: int
+    ) -> list[Job]:
+        """Up to ``limit`` jobs after the one at ``after_index`` (which counts from 0).
+
+        A page is full or the last one: the next starts after ``after_index`` plus its length.
+        """
+        if not is_id(group_id):
+            return []
+        rows = self._work.rows(
+            MEMBERS, tenant=tenant, group=group_id, after=after_index, limit=limit
+        )
+        return [job_of(row) for row in rows]
+
+
+def counts_of(rows: Iterable[Row[Any]]) -> list[GroupCounts]:
+    """One record per group out of one row per group and state."""
+    by_state: dict[str, dict[JobState, int]] = {}
+    heads: dict[str, Row[Any]] = {}
+    for row in rows:
+        heads[row.id] = row
+        states = by_state.setdefault(row.id, {})
+        if row.state is not None:
+            states[JobState(row.state)] = row.jobs
+    return [
+        GroupCounts(head.id, head.tenant, head.created_at, head.total, by_state[head.id])
+        for head in heads.values()
+    ]

@@ -1,0 +1,25 @@
+"""Jobs: one store whose verbs are the transitions of ``storage.records.jobs``.
+
+There is no ``set_status``. Every statement here moves rows along one arrow of the diagram, checks
+in the same statement that the arrow starts where the row is, and raises ``seq``.
+
+============  ==========================================================
+``submit``    submit, and reading back what was submitted
+``reading``   get, list, payload, the watcher's glimpse
+``running``   claim, commit, release, blame: what a session does
+``ending``    cancel, for one job and for a group
+``duties``    expire, time out, sweep, reap: what a keeper does
+============  ==========================================================
+"""
+
+from __future__ import annotations
+
+from storage.database.jobs.duties import Duties
+from storage.database.jobs.ending import Ending
+from storage.database.jobs.reading import Reading
+from storage.database.jobs.running import Running
+from storage.database.jobs.submit import Submitting
+
+
+class Jobs(Submitting, Reading, Running, Ending, Duties):
+    """The job store of one transaction."""

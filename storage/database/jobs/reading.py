@@ -1,0 +1,124 @@
+"""Reading jobs: by id, by page, by glimpse. Nothing here changes a row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, and_, literal_column, select, union_all
+
+from storage.database.job_rows import COLUMN_NAMES, COLUMNS, job_of, payload_of
+from storage.database.statements import Statement
+from storage.database.store import Store
+from storage.database.tables import job_labels
+from storage.database.tables import jobs as j
+from storage.records.ids import is_id
+from storage.records.jobs import Glimpse, Job, JobFilter, JobState, PackSlice
+
+GET = Statement(
+    "Jobs of one tenant by id.",
+    f"SELECT {COLUMNS} FROM jobs AS j WHERE j.id {{among_ids}} AND j.tenant = :tenant",
+)
+
+PAYLOAD = Statement(
+    "A job's input.",
+    """
+    SELECT p.body, p.pack_id, p.offset_bytes, p.length_bytes, p.digest
+    FROM payloads AS p WHERE p.job_id = :id AND p.tenant = :tenant
+    """,
+)
+
+GLIMPSE = Statement(
+    "What the watcher compares, for jobs of any tenant.",
+    "SELECT j.id, j.state, j.seq FROM jobs AS j WHERE j.id {among_ids}",
+)
+
+_JOB = [j.c[name] for name in COLUMN_NAMES]
+
+
+class Reading(Store):
+    """Jobs are looked at."""
+
+    def get(self, tenant: str, job_id: str) -> Job | None:
+        """The job, if it is this tenant's."""
+        found = self.get_many(tenant, [job_id])
+        return found[0] if found else None
+
+    def get_many(self, tenant: str, ids: Sequence[str]) -> list[Job]:
+        """Those of the jobs that are this tenant's, in the order of ``ids``."""
+        rows = self._work.rows(GET, tenant=tenant, ids=self._work.ids(ids))
+        found = {row.id: row for row in rows}
+        return [job_of(found[one]) for one in dict.fromkeys(ids) if one in found]
+
+    def payload(self, tenant: str, job_id: str) -> bytes | PackSlice | None:
+        """The job's input, or where it lies."""
+        if not is_id(job_id):
+            return None
+        row = self._work.row(PAYLOAD, tenant=tenant, id=job_id)
+        return None if row is None else payload_of(row)
+
+    def glimpse(self, ids: Sequence[str]) -> list[Glimpse]:
+        """State and ``seq`` of jobs whose right to be seen was checked before."""
+        rows = self._work.rows(GLIMPSE, ids=self._work.ids(ids))
+        return [Glimpse(row.id, JobState(row.state), row.seq) for row in rows]
+
+    def list(self, tenant: str, where: JobFilter, *, limit: int, after: str | None) -> list[Job]:
+        """A page of jobs, newest first, older than the job ``after``."""
+        query = _page(tenant, where, limit, after if after and is_id(after) else None)
+        return [job_of(row) for row in self._work.select(query)]
+
+
+def _page(tenant: str, where: JobFilter, limit: int, after: str | None) -> Select[Any]:
+    """One leg per state asked for, each along its own index, merged: rare states stay cheap.
+
+    A single scan would walk past millions of succeeded jobs to find a handful of failed ones.
+    """
+    if where.group_id is not None and not is_id(where.group_id):
+        return select(*_JOB).where(literal_column("1 = 0"))
+    conditions = _conditions(tenant, where, after)
+    if not where.states:
+        return select(*_JOB).where(*conditions).order_by(j.c.id.desc()).limit(limit)
+    legs = [
+        select(
+            select(j.c.id)
+            .where(*conditions, _in_state(state))
+            .order_by(j.c.id.desc())
+            .limit(limit)
+            .subquery()
+            .c.id
+        )
+        for state in sorted(where.states)
+    ]
+    chosen = union_all(*legs).subquery()
+    return select(*_JOB).join(chosen, chosen.c.id == j.c.id).order_by(j.c.id.desc()).limit(limit)
+
+
+def _conditions(tenant: str, where: JobFilter, after: str | None) -> list[ColumnElement[bool]]:
+    conditions = [j.c.tenant == tenant]
+    if after is not None:
+        conditions.append(j.c.id < after)
+    if where.kind is not None:
+        conditions.append(j.c.kind == where.kind.value)
+    if where.model_name is not None:
+        conditions.append(j.c.model_name == where.model_name)
+    if where.version is not None:
+        conditions.append(j.c.version == where.version)
+    if where.group_id is not None:
+        conditions.append(j.c.group_id == where.group_id)
+    for key, value in where.metadata.items():
+        labelled = select(job_labels.c.job_id).where(
+            job_labels.c.tenant == tenant,
+            job_labels.c.key == key,
+            job_labels.c.value == value,
+            job_labels.c.job_id == j.c.id,
+        )
+        conditions.append(labelled.exists())
+    return conditions
+
+
+def _in_state(state: JobState) -> ColumnElement[bool]:
+    """The state as a literal: a planner proves no partial index from a parameter."""
+    is_state: ColumnElement[bool] = literal_column(f"jobs.state = '{state.value}'")
+    if state is JobState.SUCCEEDED:
+        return is_state
+    return and_(is_state, literal_column("jobs.state <> 'succeeded'"))

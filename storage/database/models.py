@@ -1,0 +1,319 @@
+"""Models: versions that never change, and aliases that move atomically."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+from sqlalchemy import Row
+
+from storage.database.statements import Statement
+from storage.database.store import Store
+from storage.database.texts import storable
+from storage.records.errors import Conflict, NotFound
+from storage.records.ids import is_id
+from storage.records.models import (
+    Alias,
+    Model,
+    ModelFormat,
+    ModelRef,
+    ModelVersion,
+    NewVersion,
+    VersionState,
+)
+
+_VERSION = """
+    v.id, v.tenant, v.name, v.version, v.state, v.format, v.digest, v.size_bytes, v.object_key,
+    v.signature, v.trusted, v.error, v.created_at, v.loaded_at
+"""
+
+NEXT_NUMBER = Statement(
+    "The next version number of a name; concurrent pushes of one name wait for each other here.",
+    """
+    INSERT INTO models (tenant, name, latest_version, created_at)
+    VALUES (:tenant, :name, 1, :now)
+    ON CONFLICT (tenant, name) DO UPDATE SET latest_version = models.latest_version + 1
+    RETURNING latest_version
+    """,
+)
+
+PUSH = Statement(
+    "A version under its number.",
+    """
+    INSERT INTO versions (id, tenant, name, version, state, format, digest, size_bytes,
+        object_key, signature, trusted, created_at)
+    VALUES (:id, :tenant, :name, :version, 'pending', :format, :digest, :size_bytes,
+        :object_key, :signature, :trusted, :now)
+    """,
+)
+
+BY_ID = Statement("One version.", f"SELECT {_VERSION} FROM versions AS v WHERE v.id = :id")
+
+BY_NUMBER = Statement(
+    "One version by its number.",
+    f"""
+    SELECT {_VERSION} FROM versions AS v
+    WHERE v.tenant = :tenant AND v.name = :name AND v.version = :version
+    """,
+)
+
+BY_ALIAS = Statement(
+    "The version that an alias stands for now.",
+    f"""
+    SELECT {_VERSION} FROM aliases AS a JOIN versions AS v
+        ON v.tenant = a.tenant AND v.name = a.name AND v.version = a.version
+    WHERE a.tenant = :tenant AND a.name = :name AND a.alias = :alias
+    """,
+)
+
+LATEST = Statement(
+    "The highest version that is not broken.",
+    f"""
+    SELECT {_VERSION} FROM versions AS v
+    WHERE v.tenant = :tenant AND v.name = :name AND v.state <> 'broken'
+    ORDER BY v.version DESC LIMIT 1
+    """,
+)
+
+VERSIONS = Statement(
+    "Every version of a name, newest first.",
+    f"""
+    SELECT {_VERSION} FROM versions AS v
+    WHERE v.tenant = :tenant AND v.name = :name ORDER BY v.version DESC
+    """,
+)
+
+MODELS = Statement(
+    "A page of models by name.",
+    """
+    SELECT m.tenant, m.name, m.latest_version, m.created_at,
+        (SELECT count(*) FROM versions AS v WHERE v.tenant = m.tenant AND v.name = m.name)
+        AS versions
+    FROM models AS m
+    WHERE m.tenant = :tenant AND m.name > :after AND m.name >= :first
+    ORDER BY m.name LIMIT :limit
+    """,
+)
+
+ALIASES = Statement(
+    "The aliases of a range of names.",
+    """
+    SELECT a.name, a.alias, a.version, a.generation, a.updated_at FROM aliases AS a
+    WHERE a.tenant = :tenant AND a.name >= :first AND a.name <= :last ORDER BY a.name, a.alias
+    """,
+)
+
+SET_ALIAS = Statement(
+    "An alias is made, or moves.",
+    """
+    INSERT INTO aliases (tenant, name, alias, version, generation, updated_at)
+    VALUES (:tenant, :name, :alias, :version, 1, :now)
+    ON CONFLICT (tenant, name, alias) DO UPDATE SET version = excluded.version,
+        generation = aliases.generation + 1, updated_at = excluded.updated_at
+    RETURNING name, alias, version, generation, updated_at
+    """,
+)
+
+MOVE_ALIAS = Statement(
+    "An alias moves if it stands where the caller thinks it does.",
+    """
+    UPDATE aliases SET version = :version, generation = generation + 1, updated_at = :now
+    WHERE tenant = :tenant AND name = :name AND alias = :alias AND version = :expected
+    RETURNING name, alias, version, generation, updated_at
+    """,
+)
+
+PENDING = Statement(
+    "Versions that no worker has loaded yet, oldest first.",
+    f"""
+    SELECT {_VERSION} FROM versions AS v WHERE v.state = 'pending'
+    ORDER BY v.created_at LIMIT :limit
+    """,
+)
+
+MARK_READY = Statement(
+    "A worker loaded it.",
+    """
+    UPDATE versions SET state = 'ready', loaded_at = :now, signature = :signature
+    WHERE id = :id AND state = 'pending'
+    """,
+)
+
+MARK_BROKEN = Statement(
+    "A worker could not load it.",
+    "UPDATE versions SET state = 'broken', error = :error WHERE id = :id AND state = 'pending'",
+)
+
+
+class Models(Store):
+    """The registry."""
+
+    def push(self, tenant: str, version: NewVersion) -> ModelVersion:
+        """Write a version under the next number of its name, ``pending``."""
+        work = self._work
+        now = work.now()
+        number = work.change(NEXT_NUMBER, tenant=tenant, name=version.name, now=now)[0][0]
+        work.count(
+            PUSH,
+            id=version.id,
+            tenant=tenant,
+            name=version.name,
+            version=number,
+            format=version.format.value,
+            digest=version.digest,
+            size_bytes=version.size_bytes,
+            object_key=version.object_key,
+            signature=orjson.dumps(version.signature).decode(),
+            trusted=version.trusted,
+            now=now,
+        )
+        row = work.row(BY_ID, id=version.id)
+        assert row is not None
+        return _version_of(row)
+
+    def resolve(self, tenant: str, ref: ModelRef) -> ModelVersion:
+        """The version that a reference means now; a bare name means the highest not broken.
+
+        ``NotFound`` says which part is unknown: ``model_not_found``, ``version_not_found`` or
+        ``alias_not_found``.
+        """
+        work = self._work
+        named = {"tenant": tenant, "name": ref.name}
+        if ref.version is not None:
+            row = work.row(BY_NUMBER, **named, version=ref.version)
+        elif ref.alias is not None:
+            row = work.row(BY_ALIAS, **named, alias=ref.alias)
+        else:
+            row = work.row(LATEST, **named)
+        if row is not None:
+            return _version_of(row)
+        if self.model(tenant, ref.name) is None:
+            raise NotFound(f"there is no model {ref.name!r}", code="model_not_found", field="model")
+        if ref.alias is not None:
+            raise NotFound(
+                f"model {ref.name!r} has no alias {ref.alias!r}",
+                code="alias_not_found",
+                field="model",
+            )
+        what = f"version {ref.version}" if ref.version else "version that can be loaded"
+        raise NotFound(f"model {ref.name!r} has no {what}", code="version_not_found", field="model")
+
+    def by_id(self, version_id: str) -> ModelVersion | None:
+        """The version with this id, whoever's it is (for workers)."""
+        row = self._work.row(BY_ID, id=version_id) if is_id(version_id) else None
+        return None if row is None else _version_of(row)
+
+    def versions(self, tenant: str, name: str) -> list[ModelVersion]:
+        """Every version of a name, newest first."""
+        rows = self._work.rows(VERSIONS, tenant=tenant, name=name)
+        return [_version_of(row) for row in rows]
+
+    def model(self, tenant: str, name: str) -> Model | None:
+        """One model."""
+        rows = self._work.rows(MODELS, tenant=tenant, after="", first=name, limit=1)
+        found = [row for row in rows if row.name == name]
+        return self._with_aliases(tenant, found)[0] if found else None
+
+    def _with_aliases(self, tenant: str, rows: Iterable[Row[Any]]) -> list[Model]:
+        heads = list(rows)
+        aliases: dict[str, dict[str, int]] = {}
+        for one in self._work.rows(
+            ALIASES, tenant=tenant, first=heads[0].name, last=heads[-1].name
+        ):
+            aliases.setdefault(one.name, {})[one.alias] = one.version
+        return [
+            Model(
+                row.tenant,
+                row.name,
+                row.latest_version,
+                row.versions,
+                aliases.get(row.name, {}),
+                row.created_at,
+            )
+            for row in heads
+        ]
+
+    def aliases(self, tenant: str, name: str) -> list[Alias]:
+        """The aliases of a model."""
+        rows = self._work.rows(ALIASES, tenant=tenant, first=name, last=name)
+        return [_alias_of(row) for row in rows]
+
+    def set_alias(
+        self, tenant: str, name: str, alias: str, version: int, expected: int | None = None
+    ) -> Alias:
+        """Make or move an alias, atomically.
+
+        With ``expected`` only if it stands for that version now; else ``Conflict`` with code
+        ``alias_moved``.
+        """
+        self.resolve(tenant, ModelRef(name, version=version))
+        statement, extra = SET_ALIAS, {}
+        if expected is not None:
+            statement, extra = MOVE_ALIAS, {"expected": expected}
+        rows = self._work.change(
+            statement,
+            tenant=tenant,
+            name=name,
+            alias=alias,
+            version=version,
+            now=self._work.now(),
+            **extra,
+        )
+        if not rows:
+            raise Conflict(
+                f"alias {alias!r} of {name!r} does not stand for version {expected}",
+                code="alias_moved",
+                field="expected",
+            )
+        return _alias_of(rows[0])
+
+    def pending(self, limit: int) -> list[ModelVersion]:
+        """Versions that no worker has loaded yet, of any tenant, oldest first."""
+        return [_version_of(row) for row in self._work.rows(PENDING, limit=limit)]
+
+    def mark_ready(self, version_id: str, signature: dict[str, object]) -> bool:
+        """A worker loaded it; ``False`` when that was decided before."""
+        return (
+            self._work.count(
+                MARK_READY,
+                id=version_id,
+                signature=orjson.dumps(signature).decode(),
+                now=self._work.now(),
+            )
+            == 1
+        )
+
+    def mark_broken(self, version_id: str, error: str) -> bool:
+        """A worker could not load it; ``False`` when that was decided before."""
+        return self._work.count(MARK_BROKEN, id=version_id, error=storable(error)) == 1
+
+    def list(self, tenant: str, limit: int, after: str | None = None) -> list[Model]:
+        """A page of models by name."""
+        rows = self._work.rows(MODELS, tenant=tenant, after=after or "", first="", limit=limit)
+        if not rows:
+            return []
+        return self._with_aliases(tenant, rows)
+
+
+def _version_of(row: Row[Any]) -> ModelVersion:
+    return ModelVersion(
+        id=row.id,
+        tenant=row.tenant,
+        name=row.name,
+        version=row.version,
+        state=VersionState(row.state),
+        format=ModelFormat(row.format),
+        digest=row.digest,
+        size_bytes=row.size_bytes,
+        object_key=row.object_key,
+        signature=orjson.loads(row.signature),
+        trusted=bool(row.trusted),
+        error=row.error,
+        created_at=row.created_at,
+        loaded_at=row.loaded_at,
+    )
+
+
+def _alias_of(row: Row[Any]) -> Alias:
+    return Alias(row.name, row.alias, row.version, row.generation, row.updated_at)

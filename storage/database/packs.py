@@ -1,0 +1,120 @@
+"""Packs: rows that are there before their object is, and outlive it.
+
+Both ends of the life are compare-and-swaps on the state, so a commit that makes a pack live and a
+collector that dooms it can never both win.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Row
+
+from storage.database.statements import Statement
+from storage.database.store import Store
+from storage.records.ids import is_id
+from storage.records.packs import NewPack, Pack, PackKind, PackState, PackSummary
+
+_COLUMNS = "id, tenant, kind, object_key, state, entries, size_bytes, created_at"
+
+OPEN = Statement(
+    "A pack about to be written.",
+    """
+    INSERT INTO packs (id, tenant, kind, object_key, state, entries, size_bytes, created_at)
+    VALUES (:id, :tenant, :kind, :key, 'writing', 0, 0, :now)
+    """,
+)
+
+PUBLISH_MANY = Statement(
+    "Packs that were put go live, if they are still being written.",
+    """
+    WITH said AS (SELECT * FROM {rows} AS r)
+    UPDATE packs SET state = 'live', entries = said.entries, size_bytes = said.size_bytes
+    FROM said WHERE packs.id = said.id AND packs.state = 'writing'
+    """,
+    {"id": "uuid", "entries": "integer", "size_bytes": "bigint"},
+)
+
+GET = Statement("One pack.", f"SELECT {_COLUMNS} FROM packs WHERE id = :id")
+
+DOOM_STALE = Statement(
+    "Packs whose writer died before it could commit.",
+    """
+    UPDATE packs SET state = 'doomed' WHERE id IN (
+        SELECT j.id FROM packs AS j WHERE j.state = 'writing' AND j.created_at <= :before
+        ORDER BY j.created_at LIMIT :limit {lock_free}
+    )
+    RETURNING id, tenant, kind, object_key, state, entries, size_bytes, created_at
+    """,
+)
+
+DOOMED = Statement(
+    "Packs whose object may be deleted.",
+    f"SELECT {_COLUMNS} FROM packs WHERE state = 'doomed' ORDER BY id LIMIT :limit",
+)
+
+FORGET = Statement(
+    "Packs whose object is gone.",
+    "DELETE FROM packs WHERE id {among_ids} AND state = 'doomed'",
+)
+
+
+class Packs(Store):
+    """The packs' life."""
+
+    def open(self, pack: NewPack) -> None:
+        """Write the row; only then may the object be put."""
+        self._work.count(
+            OPEN,
+            id=pack.id,
+            tenant=pack.tenant,
+            kind=pack.kind.value,
+            key=pack.key,
+            now=self._work.now(),
+        )
+
+    def publish(self, summary: PackSummary) -> bool:
+        """Let a pack go live; ``False`` when a collector took it, and nothing may point to it."""
+        return self._work.count(PUBLISH_MANY, rows=self._work.table(summary_rows([summary]))) == 1
+
+    def get(self, pack_id: str) -> Pack | None:
+        """The pack's row."""
+        if not is_id(pack_id):
+            return None
+        row = self._work.row(GET, id=pack_id)
+        return None if row is None else _pack_of(row)
+
+    def doom_stale(self, older_than_ms: int, limit: int = 1000) -> list[Pack]:
+        """Doom packs that have been ``writing`` for so long that their writer must be dead."""
+        before = self._work.now() - older_than_ms
+        return [_pack_of(row) for row in self._work.change(DOOM_STALE, before=before, limit=limit)]
+
+    def doomed(self, limit: int = 1000) -> list[Pack]:
+        """Packs whose object may be deleted now."""
+        return [_pack_of(row) for row in self._work.rows(DOOMED, limit=limit)]
+
+    def forget(self, ids: Sequence[str]) -> int:
+        """Delete the rows of doomed packs whose objects are gone."""
+        return self._work.count(FORGET, ids=self._work.ids(ids))
+
+
+def summary_rows(summaries: Sequence[PackSummary]) -> list[dict[str, object]]:
+    """The parameter of ``PUBLISH_MANY``, in id order."""
+    return [
+        {"id": one.id, "entries": one.entries, "size_bytes": one.size_bytes}
+        for one in sorted(summaries, key=lambda one: one.id)
+    ]
+
+
+def _pack_of(row: Row[Any]) -> Pack:
+    return Pack(
+        row.id,
+        row.tenant,
+        PackKind(row.kind),
+        row.object_key,
+        PackState(row.state),
+        row.entries,
+        row.size_bytes,
+        row.created_at,
+    )

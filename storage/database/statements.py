@@ -1,0 +1,87 @@
+"""SQL kept by name: one constant text per statement and dialect, made once at import.
+
+Constant means that neither SQLAlchemy nor PostgreSQL ever sees a new text because a batch has
+another size: many rows travel as one JSON parameter, many ids as one array. The two dialects
+differ only in the fragments below; a statement is written once, with these marks in braces:
+
+``{among_ids}``   the parameter ``:ids`` as something a column can be compared with
+``{rows}``        the parameter ``:rows`` as a table of the statement's ``columns``
+``{lock}``        wait for the rows of ``j``; only ever below an ORDER BY j.id, so that two bulk
+                  statements never wait for each other in a circle
+``{lock_free}``   take the rows of ``j`` that nobody holds, and do without the others
+``{share}``       keep a row as it is until this transaction ends
+``{uuid}``        the type of an id
+
+SQLite needs no locks: its write transactions run one at a time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import orjson
+
+SQLITE, POSTGRESQL = "sqlite", "postgresql"
+
+_FRAGMENTS: Mapping[str, Mapping[str, str]] = {
+    SQLITE: {
+        "among_ids": "IN (SELECT value FROM json_each(:ids))",
+        "lock": "",
+        "lock_free": "",
+        "share": "",
+        "uuid": "text",
+    },
+    POSTGRESQL: {
+        "among_ids": "= ANY (CAST(:ids AS uuid[]))",
+        "lock": "FOR UPDATE OF j",
+        "lock_free": "FOR UPDATE OF j SKIP LOCKED",
+        "share": "FOR SHARE",
+        "uuid": "uuid",
+    },
+}
+
+_NAMED = re.compile(r"(?<![:\w]):([a-z]\w*)")
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One statement: what it is for, its text, and the columns of ``{rows}`` if it takes rows."""
+
+    purpose: str
+    text: str
+    columns: Mapping[str, str] = field(default_factory=dict)
+    by_dialect: Mapping[str, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        texts = {
+            SQLITE: self.text.format(**_FRAGMENTS[SQLITE], rows=_sqlite_rows(self.columns)),
+            POSTGRESQL: _NAMED.sub(
+                r"%(\1)s",
+                self.text.format(**_FRAGMENTS[POSTGRESQL], rows=_postgresql_rows(self.columns)),
+            ),
+        }
+        object.__setattr__(self, "by_dialect", texts)
+
+
+def ids_parameter(dialect: str, ids: Sequence[str]) -> str:
+    """``ids`` as ``{among_ids}`` expects them. They must be well-formed ids."""
+    if dialect == POSTGRESQL:
+        return "{" + ",".join(ids) + "}"
+    return orjson.dumps(ids).decode()
+
+
+def rows_parameter(rows: Sequence[Mapping[str, object]]) -> str:
+    """``rows`` as ``{rows}`` expects them."""
+    return orjson.dumps(rows).decode()
+
+
+def _sqlite_rows(columns: Mapping[str, str]) -> str:
+    picked = ", ".join(f"json_extract(value, '$.{name}') AS {name}" for name in columns)
+    return f"(SELECT {picked} FROM json_each(:rows))"
+
+
+def _postgresql_rows(columns: Mapping[str, str]) -> str:
+    typed = ", ".join(f"{name} {sql_type}" for name, sql_type in columns.items())
+    return f"(SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS given({typed}))"

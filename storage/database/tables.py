@@ -1,0 +1,343 @@
+"""The schema, as SQLAlchemy tables: what Alembic compares with and what the listing selects from.
+
+Three rules shape it.
+
+* **The database refuses impossible rows.** The state machine of ``storage.records.jobs`` is
+  repeated in CHECKs: a running job has a session, a terminal one an end, a queued one no cancel.
+* **Size follows the live jobs.** Ten million finished jobs lie in ``jobs``; every index that the
+  hot path uses is partial over a live state, so the finished ones are not in it. They are found
+  by primary key and by the listing indexes only. Ids are time-ordered, so retention is a range.
+* **No foreign keys from jobs.** They would cost a probe per row on the hottest statements; what
+  they would protect (tenants, versions, packs) is only ever deleted by duties that look first.
+
+All times are integer milliseconds on the database's own clock.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION, UUID
+from sqlalchemy.types import Float
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pk",
+        "uq": "%(table_name)s_%(column_0_name)s_once",
+        "ck": "%(table_name)s_%(constraint_name)s",
+        "fk": "%(table_name)s_%(column_0_name)s_fk",
+    }
+)
+
+ID = String(36).with_variant(UUID(as_uuid=False), "postgresql")
+DOUBLE = Float(53).with_variant(DOUBLE_PRECISION(), "postgresql")
+
+
+def _partial(name: str, *columns: str | Column[str], where: str) -> Index:
+    return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
+
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", ID, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("model_name", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("version_id", ID, nullable=False),
+    Column("pool", Text, nullable=False),
+    Column("priority", SmallInteger, nullable=False),
+    Column("rank", BigInteger, nullable=False),
+    Column("group_id", ID),
+    Column("group_index", Integer),
+    Column("custom_id", Text),
+    Column("metadata", Text),  # JSON; searched through job_labels
+    Column("seq", Integer, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("max_attempts", Integer, nullable=False),
+    Column("losses", Integer, nullable=False),
+    Column("session_id", ID),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("not_before", BigInteger, nullable=False),
+    Column("published_at", BigInteger),
+    Column("started_at", BigInteger),
+    Column("run_deadline_at", BigInteger),
+    Column("run_timeout_ms", BigInteger, nullable=False),
+    Column("cancel_requested_at", BigInteger),
+    Column("finished_at", BigInteger),
+    Column("error_code", Text),
+    Column("error_message", Text),
+    Column("error_attempt", Integer),
+    Column("result_pack_id", ID),
+    Column("result_offset_bytes", BigInteger),
+    Column("result_length_bytes", BigInteger),
+    Column("result_digest", Text),
+    Column("retry_of", ID),
+    PrimaryKeyConstraint("id"),
+    CheckConstraint(
+        "state IN ('queued', 'running', 'succeeded', 'failed', 'cancelled', 'expired')",
+        name="state_known",
+    ),
+    CheckConstraint("kind IN ('inference', 'bulk', 'training', 'evaluation')", name="kind_known"),
+    CheckConstraint("priority BETWEEN 0 AND 9", name="priority_in_range"),
+    CheckConstraint(
+        "seq >= 1 AND epoch >= 0 AND losses >= 0 AND max_attempts >= 1"
+        " AND attempts BETWEEN 0 AND max_attempts",
+        name="counters_in_range",
+    ),
+    CheckConstraint("(group_id IS NULL) = (group_index IS NULL)", name="group_and_index"),
+    CheckConstraint(
+        "state <> 'queued' OR (session_id IS NULL AND started_at IS NULL"
+        " AND run_deadline_at IS NULL AND cancel_requested_at IS NULL AND attempts < max_attempts)",
+        name="queued_is_nobodys",
+    ),
+    CheckConstraint(
+        "state <> 'running' OR (session_id IS NOT NULL AND epoch >= 1"
+        " AND started_at IS NOT NULL AND run_deadline_at IS NOT NULL)",
+        name="running_has_session",
+    ),
+    CheckConstraint(
+        "(state IN ('queued', 'running')) = (finished_at IS NULL)", name="terminal_has_end"
+    ),
+    CheckConstraint(
+        "state <> 'cancelled' OR cancel_requested_at IS NOT NULL", name="cancelled_was_asked"
+    ),
+    CheckConstraint(
+        "(state = 'failed') = (error_code IS NOT NULL)"
+        " AND (error_code IS NULL) = (error_message IS NULL)"
+        " AND (error_code IS NULL) = (error_attempt IS NULL)",
+        name="failed_has_error",
+    ),
+    CheckConstraint(
+        "result_pack_id IS NULL OR (state = 'succeeded' AND result_offset_bytes >= 0"
+        " AND result_length_bytes >= 0 AND result_digest IS NOT NULL)",
+        name="result_is_whole",
+    ),
+    # Listing: every state, the rare states, one model, one group.
+    Index("jobs_of_tenant", "tenant", "id"),
+    _partial("jobs_of_tenant_by_state", "tenant", "state", "id", where="state <> 'succeeded'"),
+    Index("jobs_of_model", "tenant", "model_name", "id"),
+    _partial("jobs_of_group", "group_id", "group_index", "state", where="group_id IS NOT NULL"),
+    # Live states only: what the relay, the workers and the duties look at.
+    _partial(
+        "jobs_backlog",
+        "pool",
+        "tenant",
+        "rank",
+        "id",
+        where="state = 'queued' AND published_at IS NULL",
+    ),
+    _partial(
+        "jobs_window",
+        "pool",
+        "tenant",
+        "published_at",
+        where="state = 'queued' AND published_at IS NOT NULL",
+    ),
+    _partial("jobs_expiring", "expires_at", where="state = 'queued'"),
+    _partial("jobs_queued_of_version", "version_id", where="state = 'queued'"),
+    _partial("jobs_running", "run_deadline_at", where="state = 'running'"),
+    # Every transition leaves a dead row; the default waits for a fifth of all finished jobs.
+    postgresql_with={"autovacuum_vacuum_scale_factor": "0.01"},
+)
+
+payloads = Table(
+    "payloads",
+    metadata,
+    Column("job_id", ID, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("body", LargeBinary),
+    Column("pack_id", ID),
+    Column("offset_bytes", BigInteger),
+    Column("length_bytes", BigInteger),
+    Column("digest", Text),
+    PrimaryKeyConstraint("job_id"),
+    CheckConstraint(
+        "(body IS NULL) <> (pack_id IS NULL) AND (pack_id IS NULL) = (digest IS NULL)"
+        " AND (pack_id IS NULL) = (offset_bytes IS NULL)"
+        " AND (pack_id IS NULL) = (length_bytes IS NULL)",
+        name="inline_or_packed",
+    ),
+)
+
+job_labels = Table(
+    "job_labels",
+    metadata,
+    Column("tenant", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("value", Text, nullable=False),
+    Column("job_id", ID, nullable=False),
+    PrimaryKeyConstraint("tenant", "key", "value", "job_id"),
+)
+
+groups = Table(
+    "groups",
+    metadata,
+    Column("id", ID, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("total", Integer, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("id"),
+    CheckConstraint("total >= 0", name="total_in_range"),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", ID, nullable=False),
+    Column("node", Text, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("device", Text, nullable=False),
+    Column("pool", Text, nullable=False),
+    Column("started_at", BigInteger, nullable=False),
+    Column("lease_until", BigInteger, nullable=False),
+    Column("jobs_per_s", DOUBLE, nullable=False),
+    Column("ended_at", BigInteger),
+    PrimaryKeyConstraint("id"),
+    CheckConstraint("lease_until >= started_at AND jobs_per_s >= 0", name="lease_in_range"),
+    _partial("sessions_live", "lease_until", where="ended_at IS NULL"),
+    _partial("sessions_ended", "ended_at", where="ended_at IS NOT NULL"),
+)
+
+packs = Table(
+    "packs",
+    metadata,
+    Column("id", ID, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("object_key", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("entries", Integer, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("id"),
+    UniqueConstraint("object_key"),
+    CheckConstraint("state IN ('writing', 'live', 'doomed')", name="state_known"),
+    CheckConstraint("kind IN ('input', 'result')", name="kind_known"),
+    CheckConstraint("entries >= 0 AND size_bytes >= 0", name="sizes_in_range"),
+    _partial("packs_writing", "created_at", where="state = 'writing'"),
+    _partial("packs_doomed", "id", where="state = 'doomed'"),
+)
+
+models = Table(
+    "models",
+    metadata,
+    Column("tenant", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("latest_version", Integer, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant", "name"),
+    CheckConstraint("latest_version >= 1", name="latest_in_range"),
+)
+
+versions = Table(
+    "versions",
+    metadata,
+    Column("id", ID, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("format", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("object_key", Text, nullable=False),
+    Column("signature", Text, nullable=False),  # JSON
+    Column("trusted", Boolean, nullable=False),
+    Column("error", Text),
+    Column("created_at", BigInteger, nullable=False),
+    Column("loaded_at", BigInteger),
+    PrimaryKeyConstraint("id"),
+    UniqueConstraint("tenant", "name", "version"),
+    ForeignKeyConstraint(["tenant", "name"], ["models.tenant", "models.name"]),
+    CheckConstraint("state IN ('pending', 'ready', 'broken')", name="state_known"),
+    CheckConstraint("format IN ('keras', 'h5', 'saved_model')", name="format_known"),
+    CheckConstraint("format = 'keras' OR trusted", name="others_are_trusted"),
+    CheckConstraint("(state = 'broken') = (error IS NOT NULL)", name="broken_says_why"),
+    CheckConstraint("(state = 'ready') = (loaded_at IS NOT NULL)", name="ready_was_loaded"),
+    _partial("versions_pending", "created_at", where="state = 'pending'"),
+)
+
+aliases = Table(
+    "aliases",
+    metadata,
+    Column("tenant", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("alias", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant", "name", "alias"),
+    ForeignKeyConstraint(
+        ["tenant", "name", "version"], ["versions.tenant", "versions.name", "versions.version"]
+    ),
+)
+
+tenants = Table(
+    "tenants",
+    metadata,
+    Column("name", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("name"),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", ID, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("key_hash", Text, nullable=False),
+    Column("prefix", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("revoked_at", BigInteger),
+    PrimaryKeyConstraint("id"),
+    UniqueConstraint("key_hash"),
+    ForeignKeyConstraint(["tenant"], ["tenants.name"]),
+)
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("tenant", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("fingerprint", Text, nullable=False),
+    Column("ref", Text, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant", "key"),
+    Index("idempotency_expiring", "expires_at"),
+)
+
+files = Table(
+    "files",
+    metadata,
+    Column("id", ID, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("filename", Text, nullable=False),
+    Column("content_type", Text, nullable=False),
+    Column("object_key", Text, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("id"),
+    CheckConstraint("size_bytes >= 0", name="size_in_range"),
+)

@@ -1,0 +1,73 @@
+"""The unit of work: one transaction, handing out one store per noun."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from storage.database.backlog import Backlog
+from storage.database.files import Files
+from storage.database.groups import Groups
+from storage.database.idempotency import Idempotency
+from storage.database.jobs import Jobs
+from storage.database.models import Models
+from storage.database.packs import Packs
+from storage.database.sessions import Sessions
+from storage.database.tenants import Tenants
+from storage.database.work import Work
+from storage.records.jobs import Millis
+
+
+class Transaction:
+    """What ``Database.begin()`` and ``Database.read()`` give. The verbs are the stores'."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+
+    def now(self) -> Millis:
+        """The database's clock, read once per transaction."""
+        return self._work.now()
+
+    @cached_property
+    def jobs(self) -> Jobs:
+        """Jobs and the transitions of their state machine."""
+        return Jobs(self._work)
+
+    @cached_property
+    def backlog(self) -> Backlog:
+        """Jobs that wait to enter the ready window."""
+        return Backlog(self._work)
+
+    @cached_property
+    def groups(self) -> Groups:
+        """Jobs that were submitted together."""
+        return Groups(self._work)
+
+    @cached_property
+    def sessions(self) -> Sessions:
+        """Worker processes and their leases."""
+        return Sessions(self._work)
+
+    @cached_property
+    def packs(self) -> Packs:
+        """Objects that hold many small byte strings."""
+        return Packs(self._work)
+
+    @cached_property
+    def models(self) -> Models:
+        """Models, versions and aliases."""
+        return Models(self._work)
+
+    @cached_property
+    def tenants(self) -> Tenants:
+        """Tenants and their keys."""
+        return Tenants(self._work)
+
+    @cached_property
+    def idempotency(self) -> Idempotency:
+        """Requests that may be repeated."""
+        return Idempotency(self._work)
+
+    @cached_property
+    def files(self) -> Files:
+        """Uploaded files."""
+        return Files(self._work)

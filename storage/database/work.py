@@ -1,0 +1,124 @@
+"""What a store works with: one connection, the statements, and the database's clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import URL, Connection, Row, Select
+from sqlalchemy.exc import DBAPIError, IntegrityError
+
+from storage.database.statements import (
+    POSTGRESQL,
+    SQLITE,
+    Statement,
+    ids_parameter,
+    rows_parameter,
+)
+from storage.database.trouble import translated
+from storage.records.errors import Conflict
+from storage.records.ids import is_id
+from storage.records.jobs import Millis
+
+# Milliseconds since 1970. (SQLite 3.40 answers NULL to unixepoch('subsec').)
+CLOCK = {
+    SQLITE: "SELECT CAST((julianday('now') - 2440587.5) * 86400000.0 AS INTEGER)",
+    POSTGRESQL: "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint)",
+}
+
+Rows = Sequence[Row[Any]]
+
+
+class Work:
+    """One connection inside one transaction, shared by the stores."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        url: URL,
+        *,
+        writes: bool,
+        now: Callable[[], Millis] | None,
+    ) -> None:
+        """``now`` overrides the database's clock: the one place where a test can."""
+        self._connection = connection
+        self._url = url
+        self._writes = writes
+        self._override = now
+        self._now: Millis | None = None
+        self.dialect = connection.dialect.name
+
+    def now(self) -> Millis:
+        """The database's clock, read once per transaction."""
+        if self._now is None:
+            self._now = self._override() if self._override else self._ask_clock()
+        return self._now
+
+    def _ask_clock(self) -> Millis:
+        with translated(self._url):
+            return int(self._connection.exec_driver_sql(CLOCK[self.dialect]).scalar_one())
+
+    def rows(self, statement: Statement, **parameters: object) -> Rows:
+        """Run a statement that only reads."""
+        with translated(self._url):
+            result = self._connection.exec_driver_sql(
+                statement.by_dialect[self.dialect], parameters
+            )
+            return result.fetchall()
+
+    def row(self, statement: Statement, **parameters: object) -> Row[Any] | None:
+        """The one row of a statement that only reads, or nothing."""
+        found = self.rows(statement, **parameters)
+        return found[0] if found else None
+
+    def select(self, query: Select[Any]) -> Rows:
+        """Run a query that was put together from the tables (the listing)."""
+        with translated(self._url):
+            return self._connection.execute(query).fetchall()
+
+    def change(self, statement: Statement, **parameters: object) -> Rows:
+        """Run a statement that writes and returns rows."""
+        rows: Rows = self._write(statement, parameters).fetchall()
+        return rows
+
+    def count(self, statement: Statement, **parameters: object) -> int:
+        """Run a statement that writes; how many rows it touched."""
+        result = self._write(statement, parameters)
+        if result.returns_rows:
+            return len(result.fetchall())
+        if self.dialect == SQLITE:  # its driver counts nothing for an UPDATE behind a WITH
+            return int(self._connection.exec_driver_sql("SELECT changes()").scalar_one())
+        return int(result.rowcount)
+
+    def _write(self, statement: Statement, parameters: Mapping[str, object] | Sequence[Any]) -> Any:
+        if not self._writes:
+            raise RuntimeError("this transaction only reads: use Database.begin() to write")
+        try:
+            with translated(self._url):
+                return self._connection.exec_driver_sql(
+                    statement.by_dialect[self.dialect],
+                    parameters,
+                )
+        except IntegrityError as error:
+            if _is_duplicate(error):
+                raise Conflict("it exists already", code="already_exists") from error
+            raise
+
+    def each(self, statement: Statement, many: Sequence[Mapping[str, object]]) -> None:
+        """Run a statement once per row inside SQLite, where a round trip costs nothing."""
+        self._write(statement, many)
+
+    def ids(self, ids: Iterable[str]) -> str:
+        """The parameter ``:ids``. What is not spelled as an id cannot name a row: left out."""
+        return ids_parameter(self.dialect, [one for one in ids if is_id(one)])
+
+    def table(self, rows: Sequence[Mapping[str, object]]) -> str:
+        """The parameter ``:rows``."""
+        return rows_parameter(rows)
+
+
+def _is_duplicate(error: DBAPIError) -> bool:
+    cause = error.orig
+    if getattr(cause, "sqlstate", None) == "23505":
+        return True
+    return "UNIQUE constraint failed" in str(cause)
