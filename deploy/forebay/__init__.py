@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    if name.startswith("_"):
+    if not name[:1].isupper():  # a submodule, which Python asks for here before it looks
         raise AttributeError(f"module 'forebay' has no attribute {name!r}")
     client = import_module("producers.client")
     if name in client.__all__:

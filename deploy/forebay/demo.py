@@ -7,7 +7,9 @@ as single jobs of one group, all over the API.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import queue
 import subprocess
 import sys
 import tempfile
@@ -81,7 +83,7 @@ def _train(
 
     table, model = home / "train.npz", home / "digits.keras"
     np.savez(table, pictures=pictures, labels=labels)
-    command = [sys.executable, "-m", "workers.runtime.digits", str(table), str(model)]
+    command = [sys.executable, "-m", "forebay.train_digits", str(table), str(model)]
     done = subprocess.run(
         command, env=_clean(environ), capture_output=True, text=True, timeout=TRAIN_S, check=False
     )

@@ -197,7 +197,9 @@ def test_models_are_pushed_listed_and_named(forebay, service, tmp_path):
 
 def test_help_loads_nothing_heavy():
     code = (
-        "import sys; from producers.cli.app import build_app, run; run(build_app(), ['--help']);"
+        "import sys; from forebay.commands import add_commands;"
+        "from producers.cli.app import build_app, run;"
+        "app = build_app(); add_commands(app); run(app, ['--help']);"
         "heavy = {'httpx', 'rich', 'numpy', 'sqlalchemy', 'fastapi', 'celery', 'keras', 'storage'};"
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
     )
@@ -209,6 +211,7 @@ def test_the_face_offers_the_sdk():
     import forebay
 
     assert forebay.Forebay is producers.client.Forebay
+    assert all(name[0].isupper() for name in producers.client.__all__)
     assert set(producers.client.__all__) <= set(dir(forebay))
     with pytest.raises(AttributeError):
         _ = forebay.Nothing

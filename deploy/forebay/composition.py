@@ -1,0 +1,83 @@
+"""What the processes have in common: settings read once, parts opened from them.
+
+Every function here is called from a composition root; nothing happens at import.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from producers.cli.exits import Exit, Failure
+from storage.settings import Settings
+
+if TYPE_CHECKING:
+    from storage.database import Database
+    from workers.keeper.duty import Duty
+    from workers.settings import WorkerSettings
+
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+def start_logging(level: int = logging.INFO) -> None:
+    """To standard error, one line an entry; libraries only when something is wrong."""
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format=LOG_FORMAT)
+    for ours in ("forebay", "storage", "producers", "workers"):
+        logging.getLogger(ours).setLevel(level)
+
+
+def open_database(settings: Settings) -> Database:
+    """The database, not yet connected."""
+    from storage.database import Database
+
+    return Database.open(settings.database_url, pool_size=settings.database_pool_size)
+
+
+def require_schema(database: Database) -> None:
+    """Every long-running process refuses to start on a schema that it does not know."""
+    if not database.schema_is_current():
+        raise Failure(
+            "the database's schema is not the one that this version needs",
+            exit_code=Exit.FAILED,
+            code="schema_not_current",
+            hint="bring it up to date with: forebay migrate",
+        )
+
+
+def require_services(settings: Settings, verb: str) -> None:
+    """The processes of the full mode meet over a broker; the in-process one cannot serve them."""
+    if settings.embedded:
+        raise Failure(
+            f"forebay {verb} needs FOREBAY_DATABASE_URL, FOREBAY_BROKER_URL and"
+            " FOREBAY_OBJECTS_URL",
+            exit_code=Exit.USAGE,
+            code="not_configured",
+            hint="set them, or run everything in one place with: forebay up",
+        )
+
+
+def worker_settings(settings: Settings, environ: Mapping[str, str]) -> WorkerSettings:
+    """A worker's settings; what the whole installation shares comes from the storage floor's."""
+    from workers.settings import WorkerSettings
+
+    return dataclasses.replace(
+        WorkerSettings.from_environment(environ),
+        lease_ttl_s=settings.lease_ttl_s,
+        renew_every_s=settings.renew_every_s,
+        retention_days=settings.retention_days,
+        ref_prefixes=settings.ref_prefixes,
+    )
+
+
+def duties(settings: Settings) -> tuple[Duty, ...]:
+    """The keeper's duties at the installation's pace."""
+    from workers.keeper.expiry import Expiry
+    from workers.keeper.reaper import Reaper
+    from workers.keeper.stale_packs import StalePacks
+    from workers.keeper.sweep import Sweep, SweepConfig
+
+    sweep = SweepConfig(every_s=settings.sweep_every_s, publish_ttl_s=settings.publish_ttl_s)
+    return (Sweep(sweep), Reaper(), Expiry(), StalePacks())

@@ -1,0 +1,57 @@
+"""One device process of ``forebay worker``. Its supervisor says by environment which device."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from forebay.composition import open_database, start_logging, worker_settings
+from storage.objects import open_objects
+from storage.settings import Settings
+
+if TYPE_CHECKING:
+    from storage.database import Database
+    from storage.objects import Objects
+    from workers.inference.ports import Runtime
+    from workers.process import WorkerParts
+    from workers.settings import WorkerSettings
+
+Thread = Callable[[threading.Event], None]
+
+
+def worker_parts(
+    settings: Settings,
+    tuned: WorkerSettings,
+    database: Database,
+    objects: Objects,
+    threads: tuple[Thread, ...] = (),
+) -> WorkerParts:
+    """The parts of a device process with the TensorFlow runtime."""
+    from workers.process import WorkerParts
+
+    def runtime() -> Runtime:
+        from workers.runtime.keras_runtime import KerasRuntime
+
+        made = KerasRuntime(tuned.device, max_batch=tuned.max_batch)
+        made.start()
+        return made
+
+    return WorkerParts(database, objects, runtime, settings.broker_url, tuned, threads)
+
+
+def main(environ: Mapping[str, str]) -> int:
+    """Work until told to stop; the exit code."""
+    from workers.process import run_worker
+
+    start_logging()
+    settings = Settings.from_environment(environ)
+    tuned = worker_settings(settings, environ)
+    database = open_database(settings)
+    return run_worker(worker_parts(settings, tuned, database, open_objects(settings.objects_url)))
+
+
+if __name__ == "__main__":
+    sys.exit(main(os.environ))
