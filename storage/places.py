@@ -51,7 +51,8 @@ def check_place(name: str, url: str) -> str | None:
     if parts.scheme in ("sqlite", "file"):
         if parts.netloc or parts.path in ("", "/"):
             return f"names no file or folder: {example}"
-    elif parts.scheme != "memory" and not parts.netloc:
+    elif parts.scheme != "memory" and not (parts.netloc or parts.query):
+        # PostgreSQL's socket folder travels as ?host=/folder.
         return f"names no host: {example}"
     return None
 
