@@ -78,13 +78,14 @@ class Claimer:
     def give_back(self, batch: Batch) -> None:
         """Claimed, but it shall not run: back to the backlog, nothing spent."""
         batch.lease.release()
+        closing = self._intake.detach(batch.ids)
         try:
             with self._database.begin() as tx:
                 tx.jobs.release(batch.session_id, batch.claims)
-        except TROUBLE as trouble:
-            self._gate.trip(trouble)
-            self._sessions.retire(batch.session_id)
-        self._intake.settle(batch.ids)
+        except Exception as trouble:
+            self._trouble(trouble)
+            self._sessions.retire(batch.session_id)  # the reaper gives them back then
+        closing.settle()
 
     def give_back_all(self) -> None:
         """What is claimed and waits in here."""

@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from storage.clock import Clock
 from storage.database import Database
 from storage.objects import Objects
 from storage.objects.packs import PackWriter
+from storage.records.errors import Conflict
 from storage.records.jobs import JobError, Outcome, Verdict
 from storage.records.packs import NewPack, PackSummary
 from workers.inference.answers import answer
 from workers.inference.batch import Batch, Work
 from workers.inference.gate import TROUBLE, Gate
+from workers.inference.intake import Intake
 from workers.inference.session import Rate
 
 log = logging.getLogger(__name__)
@@ -39,12 +41,12 @@ class Finisher:
         clock: Clock,
         rate: Rate,
         *,
-        settle: Callable[[Sequence[str]], None],
+        intake: Intake,
         put_patience_s: float,
         retry_back_off_s: float,
     ) -> None:
         self._database, self._objects, self._gate = database, objects, gate
-        self._clock, self._rate, self._settle = clock, rate, settle
+        self._clock, self._rate, self._intake = clock, rate, intake
         self._put_patience_s, self._retry_back_off_s = put_patience_s, retry_back_off_s
         self.hurry = threading.Event()  # a stop is under way: one try, then give back
 
@@ -64,8 +66,9 @@ class Finisher:
             outcomes, packs = [_fault(work) for work in batch.works], []
         finally:
             batch.lease.release()
-        self.commit(batch.session_id, outcomes, packs)
-        self._settle(batch.ids)
+        closing = self._intake.detach(batch.ids)
+        if self._commit(batch.session_id, outcomes, packs):
+            closing.settle()
 
     def _store(
         self,
@@ -78,8 +81,7 @@ class Finisher:
         slices = [writer.add(job_id, data) for job_id, _, _, data in group]
         data, summary = writer.finish()
         if not self._put(pack.key, data):
-            for job_id, epoch, _, _ in group:
-                outcomes.append(Outcome(job_id, epoch, Verdict.RELEASED, False))
+            outcomes += [_released(job_id, epoch) for job_id, epoch, _, _ in group]
             return None
         for (job_id, epoch, entered, _), cut in zip(group, slices, strict=True):
             outcomes.append(Outcome(job_id, epoch, Verdict.SUCCEEDED, entered, result=cut))
@@ -99,9 +101,9 @@ class Finisher:
                 return False
             pause_s = min(2 * pause_s, _LAST_PAUSE_S)
 
-    def commit(
+    def _commit(
         self, session_id: str, outcomes: Sequence[Outcome], packs: Sequence[PackSummary]
-    ) -> None:
+    ) -> bool:
         """Commit until the database answers. What another owner took meanwhile is discarded."""
         pause_s = _FIRST_PAUSE_S
         while True:
@@ -109,15 +111,20 @@ class Finisher:
                 with self._database.begin() as tx:
                     report = tx.jobs.commit(session_id, outcomes, packs=packs)
                 break
+            except Conflict:  # a collector took the pack: this batch was very late
+                log.warning("a pack was collected before its commit; its jobs are given back")
+                outcomes, packs = [_released(one.id, one.epoch) for one in outcomes], ()
+                continue
             except TROUBLE as trouble:
                 self._gate.trip(trouble)
             if self.hurry.wait(pause_s):
                 log.warning("a batch could not be committed before the stop; it is run again")
-                return
+                return False
             pause_s = min(2 * pause_s, _LAST_PAUSE_S)
         if report.lost:
             log.warning("%d results came too late and were discarded", len(report.lost))
         self._rate.add(len(report.settled))
+        return True
 
 
 def _by_tenant(
@@ -131,6 +138,10 @@ def _by_tenant(
             group = groups.setdefault(work.job.tenant, [])
             group.append((work.job.id, work.job.epoch, work.entered_device, data))
     return groups
+
+
+def _released(job_id: str, epoch: int) -> Outcome:
+    return Outcome(job_id, epoch, Verdict.RELEASED, False)
 
 
 def _fault(work: Work) -> Outcome:

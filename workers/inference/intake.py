@@ -43,6 +43,17 @@ class Taken:
     ids: tuple[str, ...]
 
 
+class Closing:
+    """Ids that are leaving; ``settle`` once SQL says where to."""
+
+    def __init__(self, intake: Intake, tickets: list[_Ticket]) -> None:
+        self._intake, self._tickets = intake, tickets
+
+    def settle(self) -> None:
+        self._intake.conclude(self._tickets)
+        self._tickets = []
+
+
 class Lane:
     """First come, first served per version, and the oldest head first between versions."""
 
@@ -144,16 +155,28 @@ class Intake:
         with self._changed:
             return frozenset(self._high.versions()) | frozenset(self._normal.versions())
 
+    def detach(self, ids: Iterable[str]) -> Closing:
+        """These ids are about to leave this process: a commit or a release follows at once.
+
+        What arrives for them from now on is not attached any more but waits for a claim of its
+        own: after a release it may be the message that brings the job back.
+        """
+        with self._changed:
+            held = [self._held.pop(job_id, None) for job_id in ids]
+        return Closing(self, [ticket for one in held if one for ticket in one.tickets])
+
     def settle(self, ids: Iterable[str]) -> None:
         """Nothing more is to be done here for these ids."""
+        self.detach(ids).settle()
+
+    def conclude(self, tickets: Iterable[_Ticket]) -> None:
+        """One id less is open for each of these."""
         done: list[Delivery] = []
         with self._changed:
-            for job_id in ids:
-                held = self._held.pop(job_id, None)
-                for ticket in held.tickets if held else ():
-                    ticket.open_ids -= 1
-                    if ticket.open_ids == 0:
-                        done.append(ticket.delivery)
+            for ticket in tickets:
+                ticket.open_ids -= 1
+                if ticket.open_ids == 0:
+                    done.append(ticket.delivery)
         for delivery in done:
             delivery.settled()
 

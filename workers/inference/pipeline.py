@@ -105,7 +105,7 @@ class Pipeline:
             self._gate,
             clock,
             self.sessions.rate,
-            settle=self.intake.settle,
+            intake=self.intake,
             put_patience_s=settings.put_patience_s,
             retry_back_off_s=settings.retry_back_off_s,
         )

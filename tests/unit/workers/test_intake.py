@@ -1,0 +1,136 @@
+"""Ids in memory: nothing is run twice, and a message is settled when all it brought is."""
+
+from __future__ import annotations
+
+import threading
+
+from workers.inference.intake import Intake
+
+
+class Message:
+    def __init__(self) -> None:
+        self.times_settled = 0
+
+    def settled(self) -> None:
+        self.times_settled += 1
+
+
+def any_version(_: str) -> bool:
+    return True
+
+
+def test_a_message_is_settled_once_and_only_when_all_its_ids_are() -> None:
+    intake, message = Intake(), Message()
+    intake.offer(message, "v", ["a", "b", "c"])
+    taken = intake.take(8, any_version, 0)
+    assert taken is not None and taken.ids == ("a", "b", "c")
+    intake.settle(["a", "b"])
+    assert message.times_settled == 0
+    intake.settle(["c"])
+    intake.settle(["a", "b", "c"])
+    assert message.times_settled == 1
+    assert intake.held() == 0
+
+
+def test_an_id_held_already_is_attached_to_and_not_taken_twice() -> None:
+    intake, first, second = Intake(), Message(), Message()
+    intake.offer(first, "v", ["a"])
+    assert intake.take(8, any_version, 0) is not None
+    intake.offer(second, "v", ["a", "a", "b"])
+    taken = intake.take(8, any_version, 0)
+    assert taken is not None and taken.ids == ("b",)
+    intake.settle(["b"])
+    assert (first.times_settled, second.times_settled) == (0, 0)
+    intake.settle(["a"])
+    assert (first.times_settled, second.times_settled) == (1, 1)
+
+
+def test_what_arrives_while_an_id_leaves_waits_for_a_claim_of_its_own() -> None:
+    intake, first, second = Intake(), Message(), Message()
+    intake.offer(first, "v", ["a"])
+    intake.take(8, any_version, 0)
+    closing = intake.detach(["a"])
+    intake.offer(second, "v", ["a"])  # a release brought it back faster than the settle
+    closing.settle()
+    assert (first.times_settled, second.times_settled) == (1, 0)
+    taken = intake.take(8, any_version, 0)
+    assert taken is not None and taken.ids == ("a",)
+
+
+def test_the_high_lane_goes_first_and_the_rest_fills_the_batch() -> None:
+    intake = Intake()
+    intake.offer(Message(), "v", ["n1", "n2", "n3"])
+    intake.offer(Message(), "v", ["h1"], high=True)
+    taken = intake.take(3, any_version, 0)
+    assert taken is not None and taken.ids == ("h1", "n1", "n2")
+
+
+def test_one_version_at_a_time_the_longest_waiting_first_and_only_ready_ones() -> None:
+    intake = Intake()
+    intake.offer(Message(), "cold", ["c1"])
+    intake.offer(Message(), "warm", ["w1"])
+    intake.offer(Message(), "late", ["l1"])
+    intake.offer(Message(), "warm", ["w2"])
+    taken = intake.take(8, {"warm", "late"}.__contains__, 0)
+    assert taken is not None and (taken.version_id, taken.ids) == ("warm", ("w1", "w2"))
+    assert intake.waiting_versions() == {"cold", "late"}
+
+
+def test_what_is_put_back_comes_first_next_time() -> None:
+    intake = Intake()
+    intake.offer(Message(), "v", ["a", "b", "c"])
+    taken = intake.take(2, any_version, 0)
+    assert taken is not None
+    intake.put_back(taken)
+    again = intake.take(8, any_version, 0)
+    assert again is not None and again.ids == ("a", "b", "c")
+
+
+def test_a_lost_connection_voids_messages_but_not_the_work() -> None:
+    intake, before, after = Intake(), Message(), Message()
+    intake.offer(before, "v", ["running", "waiting"])
+    intake.take(1, any_version, 0)
+    intake.flush(connection_lost=True)
+    intake.offer(after, "v", ["running", "waiting"])  # the broker delivers it again
+    taken = intake.take(8, any_version, 0)
+    assert taken is not None and taken.ids == ("waiting",)
+    intake.settle(["running", "waiting"])
+    assert (before.times_settled, after.times_settled) == (0, 1)
+
+
+def test_a_shutdown_drops_what_waits_and_still_settles_what_runs() -> None:
+    intake, whole, partly = Intake(), Message(), Message()
+    intake.offer(whole, "v", ["a"])
+    intake.offer(partly, "v", ["b", "c"])
+    taken = intake.take(2, any_version, 0)
+    assert taken is not None and taken.ids == ("a", "b")
+    intake.flush(connection_lost=False)
+    intake.close()
+    intake.settle(["a", "b"])
+    assert (whole.times_settled, partly.times_settled) == (1, 0)
+    assert intake.take(8, any_version, 0) is None
+
+
+def test_ids_of_a_version_that_cannot_be_served_are_let_go() -> None:
+    intake, message = Intake(), Message()
+    intake.offer(message, "broken", ["a", "b"], high=True)
+    assert intake.let_go("broken") == 2
+    assert message.times_settled == 1
+    assert intake.held() == 0
+
+
+def test_a_message_without_ids_is_settled_at_once() -> None:
+    intake, message = Intake(), Message()
+    intake.offer(message, "v", [])
+    assert message.times_settled == 1
+
+
+def test_a_taker_is_woken_by_an_arrival() -> None:
+    intake = Intake()
+    got: list[object] = []
+    taker = threading.Thread(target=lambda: got.append(intake.take(8, any_version, 20)))
+    taker.start()
+    intake.offer(Message(), "v", ["a"])
+    taker.join(10)
+    assert not taker.is_alive()
+    assert got and got[0] is not None
