@@ -37,7 +37,7 @@ def parse_config(data: bytes) -> dict[str, object]:
 
 def check_objects(config: dict[str, object]) -> frozenset[str]:
     """Every class the model is built of; raises ``refused_layer`` at the first not allowed."""
-    if config.get("class_name") not in MODEL_CLASSES:
+    if not _is_model(config):
         raise refused(
             f"the model is a {_short(config.get('class_name'))}, not a Sequential or Functional"
             " one: its code is not in the archive"
@@ -75,13 +75,18 @@ def inputs_of(config: dict[str, object]) -> tuple[InputSpec, ...]:
     first = layers[0]
     if first.get("class_name") == "InputLayer":
         return (_input_layer(first),)
-    if first.get("class_name") in MODEL_CLASSES:
+    if _is_model(first):
         return inputs_of(first)
     shape = inner.get("build_input_shape")
     if not isinstance(shape, list):
         raise unsupported("the model was saved before it knew its input: add an Input layer")
     # Keras makes the missing input layer in the first layer's compute type.
     return (_spec("input", _compute_dtype(first), shape),)
+
+
+def _is_model(config: Mapping[str, object]) -> bool:
+    name = config.get("class_name")
+    return isinstance(name, str) and name in MODEL_CLASSES
 
 
 def _check_object(value: Mapping[str, object], path: str) -> str:
@@ -121,8 +126,9 @@ def _is_listed(value: object) -> bool:
 def _check_value(name: str, config: object, label: str) -> None:
     if name in ("__tensor__", "__numpy__"):
         entry = config if isinstance(config, dict) else {}
-        if entry.get("dtype") not in NUMBER_TYPES and entry.get("dtype") != "string":
-            raise refused(f"{label} is of type {_short(entry.get('dtype'))}")
+        dtype = entry.get("dtype")
+        if not isinstance(dtype, str) or dtype not in {*NUMBER_TYPES, "string"}:
+            raise refused(f"{label} is of type {_short(dtype)}")
 
 
 def _walk(value: object, path: str) -> Iterator[tuple[str, object]]:
