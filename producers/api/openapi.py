@@ -1,0 +1,59 @@
+"""The OpenAPI document: what FastAPI gathers from the routes, our schemas, and the words around it.
+
+Stable error codes are listed here by hand, in one place, because clients are written against them;
+a test finds every code in the source and compares.
+"""
+
+from __future__ import annotations
+
+from importlib import metadata
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from producers.api.schemas import SCHEMAS
+
+CODES: dict[str, str] = {}
+
+ABOUT = """\
+Submit work, wait for it, read the answers.
+
+Every error is application/problem+json with a stable `code`. Times are RFC 3339 in UTC. Lists are
+{data, has_more, next}; pass `next` as `after`. A key goes into `Authorization: Bearer <key>`;
+without one only loopback is answered, as tenant `default`.
+"""
+
+
+def install(app: FastAPI) -> None:
+    """Have ``app`` serve this document."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _build(app)
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def version() -> str:
+    """The installed version of Forebay."""
+    try:
+        return metadata.version("forebay")
+    except metadata.PackageNotFoundError:
+        return "0"
+
+
+def _build(app: FastAPI) -> dict[str, Any]:
+    codes = "\n".join(f"- `{code}`: {says}" for code, says in sorted(CODES.items()))
+    document = get_openapi(
+        title="Forebay",
+        version=version(),
+        description=f"{ABOUT}\nCodes:\n{codes}\n" if codes else ABOUT,
+        routes=app.routes,
+    )
+    components = document.setdefault("components", {})
+    components["schemas"] = dict(SCHEMAS)
+    components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    document["security"] = [{"key": []}, {}]
+    return document

@@ -1,0 +1,129 @@
+"""One way to declare a route, so that what it takes and gives is written beside its handler.
+
+Handlers take the request alone: FastAPI is the router and the OpenAPI, our shapes are the checks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from producers.requests import IDEMPOTENCY_KEY
+from producers.shapes import Schema, Shape, Text
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+ID = Text(36, 36, r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$", "an id")
+JSON, PROBLEM = "application/json", "application/problem+json"
+
+
+def answer(
+    document: object, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """A JSON answer."""
+    return Response(orjson.dumps(document), status, dict(headers or {}), JSON)
+
+
+def named(name: str) -> Schema:
+    """A reference to a schema of ``producers.api.schemas``."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def page_of(name: str) -> Schema:
+    """A keyset page."""
+    return {
+        "type": "object",
+        "properties": {
+            "data": {"type": "array", "items": named(name)},
+            "has_more": {"type": "boolean"},
+            "next": {"type": ["string", "null"], "description": "Pass it as after=."},
+        },
+        "required": ["data", "has_more", "next"],
+    }
+
+
+def route(
+    router: APIRouter,
+    method: str,
+    path: str,
+    summary: str,
+    *,
+    status: int = 200,
+    gives: Schema | None = None,
+    media_type: str = JSON,
+    also: Mapping[int, str] | None = None,
+    body: Schema | None = None,
+    body_type: str = JSON,
+    body_required: bool = True,
+    query: Mapping[str, Shape] | None = None,
+    parameters: list[Schema] | None = None,
+    idempotent_by_key: bool = False,
+    open_to_all: bool = False,
+) -> Callable[[Handler], Handler]:
+    """Register the decorated handler. ``also`` are further answers worth a sentence."""
+    extra: dict[str, Any] = {"parameters": _path_parameters(path) + _query(query or {})}
+    extra["parameters"] += parameters or []
+    if idempotent_by_key:
+        extra["parameters"].append(_KEY_HEADER)
+    if body is not None:
+        extra["requestBody"] = {"required": body_required, "content": {body_type: {"schema": body}}}
+    if open_to_all:
+        extra["security"] = []
+    content = {} if gives is None else {"content": {media_type: {"schema": gives}}}
+    responses: dict[int | str, dict[str, Any]] = {status: {"description": "Done.", **content}}
+    problem = {"content": {PROBLEM: {"schema": named("Problem")}}}
+    for code, says in (also or {}).items():
+        responses[code] = {"description": says} | ({} if code < 300 else problem)
+    responses["default"] = {"description": "A problem; its `code` is stable.", **problem}
+
+    def register(handler: Handler) -> Handler:
+        router.add_api_route(
+            path,
+            handler,
+            methods=[method],
+            summary=summary,
+            description=(handler.__doc__ or "").strip(),
+            status_code=status,
+            response_class=Response,
+            response_model=None,
+            responses=responses,
+            openapi_extra=extra,
+            operation_id=handler.__name__,
+        )
+        return handler
+
+    return register
+
+
+def _path_parameters(path: str) -> list[Schema]:
+    names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
+    schemas = {"id": ID.schema()}
+    return [
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "schema": schemas.get(name, {"type": "string", "minLength": 1, "maxLength": 63}),
+        }
+        for name in names
+    ]
+
+
+def _query(known: Mapping[str, Shape]) -> list[Schema]:
+    return [
+        {"name": name, "in": "query", "required": False, "schema": shape.schema()}
+        for name, shape in known.items()
+    ]
+
+
+_KEY_HEADER: Schema = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "The same key with the same body is one submission, for 24 hours.",
+    "schema": IDEMPOTENCY_KEY.schema(),
+}

@@ -1,0 +1,262 @@
+"""What the service answers: JSON documents and, beside them, their schemas.
+
+A test validates real answers against the schemas, so neither can drift alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from producers.shapes import Schema
+from storage.records.jobs import TERMINAL, GroupCounts, Job, JobError, JobState, Millis
+from storage.records.models import Alias, Model, ModelVersion
+from storage.records.refs import file_uri
+from storage.records.tenants import StoredFile
+
+
+def rfc3339(at: Millis | None) -> str | None:
+    """UTC with milliseconds, or null."""
+    if at is None:
+        return None
+    moment = datetime.fromtimestamp(at // 1000, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{at % 1000:03d}Z"
+
+
+def error_document(error: JobError | None) -> dict[str, object] | None:
+    """A job's error."""
+    if error is None:
+        return None
+    return {"code": error.code, "message": error.message, "attempt": error.attempt}
+
+
+def job_document(job: Job) -> dict[str, object]:
+    """A job as callers see it."""
+    here = f"/v1/jobs/{job.id}"
+    result = None
+    if job.result is not None:
+        result = {"href": f"{here}/result", "size_bytes": job.result.length_bytes}
+    return {
+        "id": job.id,
+        "kind": job.kind.value,
+        "state": job.state.value,
+        "model": f"{job.model_name}:{job.version}",
+        "group": job.group_id,
+        "custom_id": job.custom_id,
+        "priority": job.priority,
+        "metadata": dict(job.metadata),
+        "attempts": job.attempts,
+        "max_attempts": job.max_attempts,
+        "progress": {"done": int(job.state is JobState.SUCCEEDED), "total": 1},
+        "created_at": rfc3339(job.created_at),
+        "expires_at": rfc3339(job.expires_at),
+        "started_at": rfc3339(job.started_at),
+        "finished_at": rfc3339(job.finished_at),
+        "cancel_requested_at": rfc3339(job.cancel_requested_at),
+        "error": error_document(job.error),
+        "result": result,
+        "retry_of": job.retry_of,
+        "links": {
+            "self": here,
+            "result": f"{here}/result",
+            "events": f"{here}/events",
+            "cancel": f"{here}/cancel",
+            "retry": f"{here}/retry",
+        },
+    }
+
+
+def group_document(counts: GroupCounts) -> dict[str, object]:
+    """A group as callers see it."""
+    here = f"/v1/groups/{counts.group_id}"
+    return {
+        "id": counts.group_id,
+        "total": counts.total,
+        "counts": {state.value: counts.by_state.get(state, 0) for state in JobState},
+        "done": counts.done,
+        "created_at": rfc3339(counts.created_at),
+        "links": {"self": here, "results": f"{here}/results", "cancel": f"{here}/cancel"},
+    }
+
+
+def version_document(version: ModelVersion) -> dict[str, object]:
+    """A model version."""
+    return {
+        "id": version.id,
+        "name": version.name,
+        "version": version.version,
+        "state": version.state.value,
+        "format": version.format.value,
+        "digest": version.digest,
+        "size_bytes": version.size_bytes,
+        "signature": dict(version.signature),
+        "trusted": version.trusted,
+        "error": version.error,
+        "created_at": rfc3339(version.created_at),
+        "loaded_at": rfc3339(version.loaded_at),
+    }
+
+
+def model_document(model: Model) -> dict[str, object]:
+    """A model's line in the list."""
+    return {
+        "name": model.name,
+        "latest_version": model.latest_version,
+        "aliases": dict(model.aliases),
+        "created_at": rfc3339(model.created_at),
+    }
+
+
+def alias_document(alias: Alias) -> dict[str, object]:
+    """An alias."""
+    return {
+        "name": alias.name,
+        "alias": alias.alias,
+        "version": alias.version,
+        "generation": alias.generation,
+        "updated_at": rfc3339(alias.updated_at),
+    }
+
+
+def file_document(file: StoredFile) -> dict[str, object]:
+    """An uploaded file."""
+    return {
+        "id": file.id,
+        "filename": file.filename,
+        "content_type": file.content_type,
+        "size_bytes": file.size_bytes,
+        "digest": file.digest,
+        "uri": file_uri(file.id),
+        "created_at": rfc3339(file.created_at),
+    }
+
+
+def _object(properties: Mapping[str, Schema]) -> Schema:
+    """All of the properties, always."""
+    return {"type": "object", "properties": dict(properties), "required": list(properties)}
+
+
+_ID: Schema = {"type": "string", "format": "uuid"}
+_TEXT: Schema = {"type": "string"}
+_COUNT: Schema = {"type": "integer", "minimum": 0}
+_TIME: Schema = {"type": "string", "format": "date-time"}
+_STATE: Schema = {"type": "string", "enum": [state.value for state in JobState]}
+_STRINGS: Schema = {"type": "object", "additionalProperties": {"type": "string"}}
+
+
+def _or_null(schema: Schema) -> Schema:
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+_JOB_ERROR = _object({"code": _TEXT, "message": _TEXT, "attempt": _COUNT})
+_VERSION = _object(
+    {
+        "id": _ID,
+        "name": _TEXT,
+        "version": _COUNT,
+        "state": {"type": "string", "enum": ["pending", "ready", "broken"]},
+        "format": _TEXT,
+        "digest": _TEXT,
+        "size_bytes": _COUNT,
+        "signature": {"type": "object"},
+        "trusted": {"type": "boolean"},
+        "error": _or_null(_TEXT),
+        "created_at": _TIME,
+        "loaded_at": _or_null(_TIME),
+    }
+)
+_ALIASES: Schema = {"type": "object", "additionalProperties": {"type": "integer"}}
+_MODEL = {"name": _TEXT, "latest_version": _COUNT, "aliases": _ALIASES, "created_at": _TIME}
+
+SCHEMAS: Mapping[str, Schema] = {
+    "Problem": {
+        "type": "object",
+        "description": "RFC 9457. Match on `code`, which is stable; `detail` is for people.",
+        "properties": {
+            "type": _TEXT,
+            "title": _TEXT,
+            "status": {"type": "integer"},
+            "detail": _TEXT,
+            "code": _TEXT,
+            "field": _TEXT,
+            "errors": {"type": "array", "items": {"type": "object"}},
+            "incident": _TEXT,
+        },
+        "required": ["type", "title", "status", "detail", "code"],
+    },
+    "Job": _object(
+        {
+            "id": _ID,
+            "kind": _TEXT,
+            "state": _STATE,
+            "model": _TEXT,
+            "group": _or_null(_ID),
+            "custom_id": _or_null(_TEXT),
+            "priority": _COUNT,
+            "metadata": _STRINGS,
+            "attempts": _COUNT,
+            "max_attempts": _COUNT,
+            "progress": _object({"done": _COUNT, "total": _COUNT}),
+            "created_at": _TIME,
+            "expires_at": _TIME,
+            "started_at": _or_null(_TIME),
+            "finished_at": _or_null(_TIME),
+            "cancel_requested_at": _or_null(_TIME),
+            "error": _or_null(_JOB_ERROR),
+            "result": _or_null(_object({"href": _TEXT, "size_bytes": _COUNT})),
+            "retry_of": _or_null(_ID),
+            "links": _STRINGS,
+        }
+    ),
+    "JobsAccepted": _object(
+        {
+            "group": _ID,
+            "jobs": {
+                "type": "array",
+                "items": _object({"id": _ID, "custom_id": _or_null(_TEXT)}),
+            },
+        }
+    ),
+    "Group": _object(
+        {
+            "id": _ID,
+            "total": _COUNT,
+            "counts": _object({state.value: _COUNT for state in JobState}),
+            "done": {"type": "boolean"},
+            "created_at": _TIME,
+            "links": _STRINGS,
+        }
+    ),
+    "File": _object(
+        {
+            "id": _ID,
+            "filename": _TEXT,
+            "content_type": _TEXT,
+            "size_bytes": _COUNT,
+            "digest": _TEXT,
+            "uri": _TEXT,
+            "created_at": _TIME,
+        }
+    ),
+    "Version": _VERSION,
+    "Model": _object({**_MODEL, "versions": _COUNT}),
+    "ModelWithVersions": _object({**_MODEL, "versions": {"type": "array", "items": _VERSION}}),
+    "Alias": _object(
+        {
+            "name": _TEXT,
+            "alias": _TEXT,
+            "version": _COUNT,
+            "generation": _COUNT,
+            "updated_at": _TIME,
+        }
+    ),
+    "Result": {
+        "type": "object",
+        "description": (
+            "One item: `outputs` by name, with `label` and `top` where the model has labels."
+            " Many: `items`, each a result or an `error`."
+        ),
+    },
+}
+
+JOB_IS_OVER = TERMINAL

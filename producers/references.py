@@ -1,0 +1,113 @@
+"""What a request refers to: model versions and refs, each looked up once however often it occurs.
+
+The version found here is recorded in the job: an alias that moves later changes nothing for it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from producers.requests import JobRequest, gather
+from storage.database import Transaction
+from storage.records.errors import ForebayError, InvalidInput, NotFound, Unprocessable
+from storage.records.input_check import check_input, refs_in
+from storage.records.models import ModelVersion, VersionState, parse_model_ref
+from storage.records.refs import FileRef, check_ref, read_prefix
+from storage.records.signatures import Signature
+
+MAX_SIGNATURES = 256
+
+
+class Resolver:
+    """Shared by the submit threads."""
+
+    def __init__(self, ref_prefixes: Sequence[str]) -> None:
+        self._prefixes = tuple(read_prefix(prefix) for prefix in ref_prefixes)
+        self._signatures: dict[tuple[str, VersionState], Signature] = {}
+        self._lock = threading.Lock()
+
+    def versions(
+        self, tx: Transaction, tenant: str, models: set[str]
+    ) -> dict[str, ModelVersion | ForebayError]:
+        """Every distinct reference, resolved, or why it cannot be."""
+        found: dict[str, ModelVersion | ForebayError] = {}
+        for text in models:
+            try:
+                version = tx.models.resolve(tenant, parse_model_ref(text))
+                if version.state is VersionState.BROKEN:
+                    raise Unprocessable(
+                        f"{version.name}:{version.version} cannot be loaded: {version.error}",
+                        code="version_broken",
+                    )
+                found[text] = version
+            except (InvalidInput, NotFound) as error:
+                found[text] = error
+        return found
+
+    def known_files(self, tx: Transaction, tenant: str, requests: Sequence[JobRequest]) -> set[str]:
+        """The tenant's own files among those that the inputs name."""
+        named: set[str] = set()
+        for request in requests:
+            if "ref" in request.input or "items" in request.input:
+                for _, uri in refs_in(request.input):
+                    if uri.startswith("forebay://"):
+                        named.add(uri.rpartition("/")[2])
+        return {file_id for file_id in named if tx.files.get(tenant, file_id) is not None}
+
+    def check_inputs(
+        self,
+        requests: Sequence[JobRequest],
+        versions: dict[str, ModelVersion | ForebayError],
+        files: set[str],
+        *,
+        single: bool,
+    ) -> list[ModelVersion]:
+        """Each request's version. What is wrong is raised with the field, for every index."""
+        resolved: list[ModelVersion] = []
+        errors: list[ForebayError] = []
+        signatures: dict[str, Signature] = {}
+        for index, request in enumerate(requests):
+            where = "" if single else f"jobs[{index}]."
+            version = versions[request.model]
+            if isinstance(version, ForebayError):
+                errors.append(_at(version, f"{where}model"))
+                continue
+            resolved.append(version)
+            signature = signatures.get(request.model)
+            if signature is None:
+                signature = signatures[request.model] = self._signature(version)
+            try:
+                check_input(signature, request.input, field=f"{where}input")
+                if "ref" in request.input or "items" in request.input:
+                    self._check_refs(request, files, f"{where}input")
+            except InvalidInput as error:
+                errors.append(error)
+        if errors:
+            raise errors[0] if single else gather(errors, len(requests))
+        return resolved
+
+    def _check_refs(self, request: JobRequest, files: set[str], where: str) -> None:
+        for field, uri in refs_in(request.input, field=where):
+            ref = check_ref(uri, self._prefixes, field=field)
+            if isinstance(ref, FileRef) and ref.file_id not in files:
+                raise Unprocessable(
+                    f"{field}: you have no file {ref.file_id}", code="file_not_found", field=field
+                )
+
+    def _signature(self, version: ModelVersion) -> Signature:
+        """Parsed once: a version's signature changes only when a worker first loads it."""
+        key = (version.id, version.state)
+        with self._lock:
+            if known := self._signatures.get(key):
+                return known
+        signature = Signature.from_json(version.signature)
+        with self._lock:
+            if len(self._signatures) >= MAX_SIGNATURES:
+                self._signatures.clear()
+            self._signatures[key] = signature
+        return signature
+
+
+def _at(error: ForebayError, field: str) -> ForebayError:
+    return type(error)(f"{field}: {error.message}", code=error.stable_code, field=field)

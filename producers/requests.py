@@ -1,0 +1,204 @@
+"""What a caller writes to submit jobs: its fields, its limits, and how it is read.
+
+``JOB`` is the one description: ``read_job`` checks by it and the OpenAPI draws it. Unknown fields
+are refused with the nearest known name, fields that are not built yet by their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from producers.shapes import Choice, Fields, Labels, NotYet, Number, Raw, Text, Wrong, show
+from storage.records.errors import ForebayError, InvalidInput, TooLarge
+from storage.records.input_check import MAX_ITEMS
+from storage.records.jobs import (
+    BUILT_KINDS,
+    DEFAULT_PRIORITY,
+    MAX_PRIORITY,
+    MIN_PRIORITY,
+    JobKind,
+)
+
+DEFAULT_EXPIRES_IN_S, DEFAULT_RUN_TIMEOUT_S, DEFAULT_MAX_ATTEMPTS = 86_400, 900, 3
+MAX_EXPIRES_IN_S, MAX_RUN_TIMEOUT_S, MAX_ATTEMPTS = 30 * 86_400, 86_400, 10
+MAX_METADATA_KEYS = 16
+
+NAME = r"[a-z0-9][a-z0-9._-]{0,62}"
+MODEL_REF = Text(
+    least=1,
+    most=127,
+    pattern=rf"^{NAME}(:[1-9][0-9]{{0,8}}|@{NAME})?$",
+    is_called="a model as name, name:version or name@alias",
+)
+METADATA_KEY = Text(1, 64, r"^[A-Za-z0-9_.-]*$", "made of A-Z a-z 0-9 _ . -")
+METADATA_VALUE = Text(0, 512, r"^[^\u0000]*$", "text without NUL")
+CUSTOM_ID = Text(1, 128)
+IDEMPOTENCY_KEY = Text(1, 255, r"^[\u0021-\u007e]*$", "visible ASCII without spaces")
+
+_ITEM_FORMS = {
+    "tensor": {
+        "description": "A nested list, or {dtype, shape, b64}: little-endian, row by row.",
+        "type": ["array", "object", "number", "string", "boolean"],
+    },
+    "inputs": {"type": "object", "description": "Tensors by the name of the model's input."},
+    "image": {"type": "string", "description": "An encoded picture in base64."},
+    "text": {"type": "string", "description": "Raw text, for models that take it."},
+    "record": {"type": "object", "description": "Values by column."},
+    "ref": {"type": "string", "description": "forebay://files/<id>, or a listed address."},
+}
+INPUT = Raw(
+    {
+        "description": (
+            "Exactly one of tensor, inputs, image, text, record, ref; or items: a list of such"
+            f" inputs (at most {MAX_ITEMS}). Which forms fit is said by the model's signature."
+        ),
+        "maxProperties": 1,
+        "additionalProperties": False,
+        "properties": {**_ITEM_FORMS, "items": {"type": "array", "items": {"type": "object"}}},
+    }
+)
+
+JOB = Fields(
+    "JobRequest",
+    required={"model": MODEL_REF, "input": INPUT},
+    optional={
+        "kind": Choice(
+            built=tuple(sorted(kind.value for kind in BUILT_KINDS)),
+            later=frozenset(kind.value for kind in JobKind if kind not in BUILT_KINDS),
+            default=JobKind.INFERENCE.value,
+        ),
+        "custom_id": CUSTOM_ID,
+        "priority": Number(MIN_PRIORITY, MAX_PRIORITY, default=DEFAULT_PRIORITY),
+        "expires_in_s": Number(0.001, MAX_EXPIRES_IN_S, whole=False, default=DEFAULT_EXPIRES_IN_S),
+        "run_timeout_s": Number(
+            0.001, MAX_RUN_TIMEOUT_S, whole=False, default=DEFAULT_RUN_TIMEOUT_S
+        ),
+        "max_attempts": Number(1, MAX_ATTEMPTS, default=DEFAULT_MAX_ATTEMPTS),
+        "metadata": Labels(MAX_METADATA_KEYS, METADATA_KEY, METADATA_VALUE),
+        "output": NotYet("an object of one's own for the result"),
+        "webhook": NotYet("signed webhooks"),
+    },
+)
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """One job as it was asked for; whether its model exists is not known yet."""
+
+    model: str
+    input: dict[str, object]
+    kind: JobKind
+    custom_id: str | None
+    priority: int
+    expires_in_ms: int
+    run_timeout_ms: int
+    max_attempts: int
+    metadata: Mapping[str, str]
+
+
+def read_job(value: object) -> JobRequest:
+    """The request, or ``Wrong``."""
+    JOB.check(value)
+    assert isinstance(value, dict)
+    given = {name: item for name, item in value.items() if item is not None}
+    get = given.get
+    return JobRequest(
+        model=given["model"],
+        input=given["input"],
+        kind=JobKind(get("kind", JobKind.INFERENCE)),
+        custom_id=get("custom_id"),
+        priority=get("priority", DEFAULT_PRIORITY),
+        expires_in_ms=_millis(get("expires_in_s", DEFAULT_EXPIRES_IN_S)),
+        run_timeout_ms=_millis(get("run_timeout_s", DEFAULT_RUN_TIMEOUT_S)),
+        max_attempts=get("max_attempts", DEFAULT_MAX_ATTEMPTS),
+        metadata=get("metadata", {}),
+    )
+
+
+def read_one(body: object) -> JobRequest:
+    """The body of ``POST /v1/jobs``."""
+    try:
+        return read_job(body)
+    except Wrong as wrong:
+        raise wrong.error() from None
+
+
+def read_many(body: object, *, most: int) -> list[JobRequest]:
+    """The body of ``POST /v1/jobs/many``: all of it, or an error that names each wrong index."""
+    if not isinstance(body, dict):
+        raise Wrong(f"must be a JSON object, not {show(body)}", code="invalid_type").error()
+    try:
+        Fields("JobsRequest", required={"jobs": _AnyList()}).check(body)
+    except Wrong as wrong:
+        raise wrong.error() from None
+    jobs: list[object] = body["jobs"]
+    if len(jobs) > most:
+        raise TooLarge(
+            f"jobs has {len(jobs)} jobs; at most {most} in one request",
+            code="too_many_jobs",
+            field="jobs",
+        )
+    requests: list[JobRequest] = []
+    errors: list[ForebayError] = []
+    first_with: dict[str, int] = {}
+    for index, value in enumerate(jobs):
+        try:
+            request = read_job(value)
+            if request.custom_id is not None:
+                _see(first_with, request.custom_id, index)
+        except Wrong as wrong:
+            errors.append(wrong.under("jobs", index).error())
+        else:
+            requests.append(request)
+    if errors:
+        raise gather(errors, len(jobs))
+    return requests
+
+
+def gather(errors: Sequence[ForebayError], total: int) -> ForebayError:
+    """One error for a request of many jobs: the first one's words and status, and all of them.
+
+    It keeps the first one's code and status if all agree, so that a client may match on it.
+    """
+    first = errors[0]
+    alike = all((e.stable_code, type(e)) == (first.stable_code, type(first)) for e in errors)
+    details: list[dict[str, object]] = [
+        {"field": e.field, "code": e.stable_code, "detail": e.message[:300]} for e in errors
+    ]
+    says = f"{len(errors)} of {total} jobs are wrong, none was stored; the first: {first.message}"
+    kind = type(first) if alike else InvalidInput
+    code = first.stable_code if alike else "invalid_jobs"
+    return kind(says, code=code, field=first.field, details=details)
+
+
+def many_schema(most: int) -> dict[str, object]:
+    """``read_many`` as JSON Schema."""
+    jobs = {"type": "array", "minItems": 1, "maxItems": most, "items": JOB.schema()}
+    return {
+        "title": "JobsRequest",
+        "type": "object",
+        "properties": {"jobs": jobs},
+        "required": ["jobs"],
+        "additionalProperties": False,
+    }
+
+
+class _AnyList:
+    def check(self, value: object) -> None:
+        if type(value) is not list or not value:
+            raise Wrong(f"must be a list of at least one job, not {show(value)}")
+
+    def schema(self) -> dict[str, object]:
+        return {"type": "array", "minItems": 1}
+
+
+def _see(first_with: dict[str, int], custom_id: str, index: int) -> None:
+    before = first_with.setdefault(custom_id, index)
+    if before != index:
+        says = f"{show(custom_id)} is also that of jobs[{before}]"
+        raise Wrong(says, code="duplicate_custom_id").under("custom_id")
+
+
+def _millis(seconds: float) -> int:
+    return max(1, round(seconds * 1000))

@@ -1,0 +1,264 @@
+"""What a request may look like, said once: the same value checks bodies and draws the OpenAPI.
+
+A thousand jobs come in one request, so a check is plain Python over parsed JSON and builds no
+path or message until something is wrong. ``schema()`` says the same in JSON Schema; a test feeds
+both with the same values and holds them equal.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
+
+from storage.records.errors import InvalidInput, NotBuilt
+
+Schema: TypeAlias = dict[str, object]
+
+
+class Wrong(Exception):
+    """A value does not fit. The path grows from the inside out while the error travels."""
+
+    def __init__(self, says: str, *, code: str = "invalid_value", not_built: bool = False) -> None:
+        super().__init__(says)
+        self.says = says
+        self.code = code
+        self.not_built = not_built
+        self.path: list[str | int] = []
+
+    def under(self, *steps: str | int) -> Wrong:
+        """The same, found below ``steps``."""
+        self.path[:0] = steps
+        return self
+
+    def error(self) -> InvalidInput:
+        """The error that the caller gets."""
+        where = spell(self.path)
+        kind = NotBuilt if self.not_built else InvalidInput
+        says = f"{where} {self.says}" if where else f"the body {self.says}"
+        return kind(says, code=self.code, field=where or None)
+
+
+def spell(path: Sequence[str | int]) -> str:
+    """``jobs[3].input.tensor``."""
+    text = ""
+    for step in path:
+        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
+    return text
+
+
+def show(value: object) -> str:
+    """A value as a message shows it: short, and never the whole of somebody's data."""
+    if isinstance(value, str):
+        return repr(value if len(value) <= 60 else value[:57] + "…")
+    if isinstance(value, bool | None):
+        return {True: "true", False: "false", None: "null"}[value]
+    if isinstance(value, int | float):
+        return str(value)[:60]
+    return "a list" if isinstance(value, list) else "an object"
+
+
+class Shape(Protocol):
+    """One rule."""
+
+    def check(self, value: object) -> None:
+        """Raise ``Wrong`` unless the value fits."""
+        ...
+
+    def schema(self) -> Schema:
+        """The rule as JSON Schema."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A string without control characters, unless ``pattern`` says what it is made of."""
+
+    least: int = 0
+    most: int = 1024
+    pattern: str = r"^[^\u0000-\u001f\u007f]*$"
+    is_called: str = "text without control characters"
+    _re: re.Pattern[str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_re", re.compile(self.pattern.removesuffix("$") + r"\Z"))
+
+    def check(self, value: object) -> None:
+        if type(value) is not str:
+            raise Wrong(f"must be a string, not {show(value)}", code="invalid_type")
+        if not self.least <= len(value) <= self.most or not self._re.match(value):
+            length = f"{self.least} to {self.most} characters"
+            raise Wrong(f"must be {self.is_called}, {length}, not {show(value)}")
+
+    def schema(self) -> Schema:
+        return {
+            "type": "string",
+            "minLength": self.least,
+            "maxLength": self.most,
+            "pattern": self.pattern,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number within bounds; ``whole`` ones are integers (``3.0`` is not)."""
+
+    least: float
+    most: float
+    whole: bool = True
+    default: float | None = None
+
+    def check(self, value: object) -> None:
+        kind = type(value)
+        if kind is not int and (self.whole or kind is not float):
+            name = "an integer" if self.whole else "a number"
+            raise Wrong(f"must be {name}, not {show(value)}", code="invalid_type")
+        if not self.least <= value <= self.most:  # type: ignore[operator]
+            raise Wrong(
+                f"must be from {self.least} to {self.most}, not {show(value)}", code="out_of_range"
+            )
+
+    def schema(self) -> Schema:
+        schema: Schema = {
+            "type": "integer" if self.whole else "number",
+            "minimum": self.least,
+            "maximum": self.most,
+        }
+        return schema if self.default is None else {**schema, "default": self.default}
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of a few words; ``later`` ones are known but not built."""
+
+    built: tuple[str, ...]
+    later: frozenset[str] = frozenset()
+    default: str | None = None
+
+    def check(self, value: object) -> None:
+        if type(value) is str and value in self.built:
+            return
+        if isinstance(value, str) and value in self.later:
+            says = f"{value!r} is not built yet; this version serves {', '.join(self.built)}"
+            raise Wrong(says, code="not_built", not_built=True)
+        raise Wrong(f"must be one of {', '.join(self.built)}, not {show(value)}")
+
+    def schema(self) -> Schema:
+        schema: Schema = {"type": "string", "enum": list(self.built)}
+        return schema if self.default is None else {**schema, "default": self.default}
+
+
+@dataclass(frozen=True, slots=True)
+class NotYet:
+    """A documented field that this version does not serve: refused by name, never ignored."""
+
+    what: str
+
+    def check(self, value: object) -> None:
+        raise Wrong(f"is not built yet: {self.what}", code="not_built", not_built=True)
+
+    def schema(self) -> Schema:
+        return {"type": "null", "description": f"Not built yet: {self.what}"}
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """An object whose inside is checked elsewhere, with the schema that says so."""
+
+    inner: Schema
+
+    def check(self, value: object) -> None:
+        if type(value) is not dict or not value:
+            raise Wrong(f"must be an object that is not empty, not {show(value)}")
+
+    def schema(self) -> Schema:
+        return {"type": "object", "minProperties": 1, **self.inner}
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """A small map of strings."""
+
+    most: int
+    key: Text
+    value: Text
+
+    def check(self, value: object) -> None:
+        if type(value) is not dict:
+            raise Wrong(f"must be an object, not {show(value)}", code="invalid_type")
+        if len(value) > self.most:
+            raise Wrong(f"has {len(value)} keys; at most {self.most}", code="too_many")
+        for name, item in value.items():
+            try:
+                self.key.check(name)
+            except Wrong as wrong:
+                raise Wrong(f"has a key that {wrong.says}") from None
+            try:
+                self.value.check(item)
+            except Wrong as wrong:
+                raise wrong.under(name) from None
+
+    def schema(self) -> Schema:
+        return {
+            "type": "object",
+            "maxProperties": self.most,
+            "propertyNames": self.key.schema(),
+            "additionalProperties": self.value.schema(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """An object of named fields and no others. ``null`` for an optional field means absent."""
+
+    name: str
+    required: Mapping[str, Shape]
+    optional: Mapping[str, Shape] = field(default_factory=dict)
+    _all: dict[str, Shape] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_all", {**self.required, **self.optional})
+
+    def check(self, value: object) -> None:
+        if type(value) is not dict:
+            raise Wrong(f"must be a JSON object, not {show(value)}", code="invalid_type")
+        for name, item in value.items():
+            shape = self._all.get(name)
+            if shape is None:
+                raise Wrong(self._unknown(name), code="unknown_field").under(name)
+            if item is None and name in self.optional:
+                continue
+            try:
+                shape.check(item)
+            except Wrong as wrong:
+                raise wrong.under(name) from None
+        for name in self.required:
+            if name not in value:
+                raise Wrong("is missing", code="missing_field").under(name)
+
+    def _unknown(self, name: str) -> str:
+        near = difflib.get_close_matches(name, self._all, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(self._all)}"
+        return f"is not a field of {self.name}; {hint}"
+
+    def schema(self) -> Schema:
+        optional = {name: nullable(shape.schema()) for name, shape in self.optional.items()}
+        return {
+            "title": self.name,
+            "type": "object",
+            "properties": {n: s.schema() for n, s in self.required.items()} | optional,
+            "required": list(self.required),
+            "additionalProperties": False,
+        }
+
+
+def nullable(schema: Schema) -> Schema:
+    """The schema, or null."""
+    if schema.get("type") == "null":
+        return schema
+    widened: Schema = {**schema, "type": [schema["type"], "null"]}
+    if isinstance(choices := schema.get("enum"), list):
+        widened["enum"] = [*choices, None]
+    return widened
