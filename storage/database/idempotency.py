@@ -24,6 +24,14 @@ RECALL = Statement(
     "SELECT fingerprint, ref FROM idempotency WHERE tenant = :tenant AND key = :key",
 )
 
+RECALL_NOW = Statement(
+    "What a key stands for, if its time has not passed.",
+    """
+    SELECT fingerprint, ref FROM idempotency
+    WHERE tenant = :tenant AND key = :key AND expires_at > :now
+    """,
+)
+
 FORGET = Statement(
     "Keys whose time has passed.",
     """
@@ -63,6 +71,11 @@ class Idempotency(Store):
         row = work.row(RECALL, tenant=tenant, key=key)
         assert row is not None
         return Remembered(row.fingerprint, row.ref)
+
+    def recall(self, tenant: str, key: str) -> Remembered | None:
+        """What the key stands for now, without waiting for a twin that is still being written."""
+        row = self._work.row(RECALL_NOW, tenant=tenant, key=key, now=self._work.now())
+        return None if row is None else Remembered(row.fingerprint, row.ref)
 
     def forget_expired(self, limit: int = 1000) -> int:
         """Delete keys whose time has passed."""
