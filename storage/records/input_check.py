@@ -77,13 +77,13 @@ def form_of(value: object, field: str) -> str:
 
 def check_form(signature: Signature, form: str, field: str) -> None:
     """Refuse a form the model cannot read."""
-    if form in ("inputs", "ref") or form == signature.form.value:
+    if form in ("inputs", "ref"):
         return
-    if form == "tensor" and len(signature.inputs) <= 1:
-        return
-    if form == "tensor":
+    if form == "tensor" and len(signature.inputs) > 1:
         names = ", ".join(spec.name for spec in signature.inputs)
         raise _wrong(f'the model takes several tensors: {{"inputs": {{…}}}} with {names}', field)
+    if form in ("tensor", signature.form.value):
+        return
     wanted = _SPELLING.get(signature.form)
     spelling = f'{wanted} or {{"tensor": …}}' if wanted else '{"tensor": …} or {"inputs": {…}}'
     raise _wrong(f"the model does not take {form!r}; send {spelling}", field)
