@@ -217,8 +217,8 @@ class DirectoryObjects:
     def _sweep(self, staging: int) -> None:
         """Once per process: remove what was left behind by those that died in a put.
 
-        'Now' is the time of the staging folder itself, which was just written to by somebody at
-        the latest when it was made: the file system's clock is compared with itself.
+        'Now' is the time that the file system gives the staging folder when it is touched: its
+        clock is compared with itself, so a file server with another time does no harm.
         """
         if self._swept:
             return
