@@ -152,8 +152,10 @@ def demo(
     run_demo(data, cache, os.environ, as_json=as_json)
 
 
-def push_trusted(name: str, file: Path, options: Mapping[str, Any]) -> Mapping[str, Any]:
+def push_trusted(
+    name: str, file: Path, options: Mapping[str, Any], tenant: str | None
+) -> Mapping[str, Any]:
     """``forebay models push --trusted``: past the API, on the operator's word."""
     from forebay.trusted import push
 
-    return push(name, file, options, os.environ)
+    return push(name, file, options, tenant, os.environ)

@@ -15,7 +15,7 @@ from producers.cli.options import AsJson, TimeoutS
 from producers.cli.output import note, say, say_fields, say_json, say_table
 
 # What an operator's installation adds: push past the API, for formats it does not take.
-TrustedPush = Callable[[str, Path, Mapping[str, Any]], Mapping[str, Any]]
+TrustedPush = Callable[[str, Path, Mapping[str, Any], str | None], Mapping[str, Any]]
 
 app = typer.Typer(no_args_is_help=True, help="Push models, look at them, move aliases.")
 trusted_push: list[TrustedPush] = []  # filled by the composition root, empty in a bare install
@@ -50,6 +50,9 @@ def push(
             " Such a model can run code on your workers.",
         ),
     ] = False,
+    tenant: Annotated[
+        str | None, typer.Option(help="With --trusted: whose model it is (default: default).")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until a worker loaded it.")] = False,
     timeout_s: TimeoutS = None,
     as_json: AsJson = False,
@@ -59,11 +62,12 @@ def push(
     if not file.exists():
         raise usage(f"there is no file {file}")
     if trusted:
-        document = _push_trusted(name, file, sent)
         if wait:
             raise usage("--trusted writes past the API and cannot wait", "forebay models show NAME")
-        _show_version(document, as_json=as_json)
+        _show_version(_push_trusted(name, file, sent, tenant), as_json=as_json)
         return
+    if tenant is not None:
+        raise usage("--tenant goes with --trusted; over the API, the key says whose model it is")
     with connect() as client:
         version = client.models.push(name, file, options=sent)
         be_patient(client)
@@ -100,7 +104,9 @@ def _options(
     return sent
 
 
-def _push_trusted(name: str, file: Path, sent: Mapping[str, Any]) -> Mapping[str, Any]:
+def _push_trusted(
+    name: str, file: Path, sent: Mapping[str, Any], tenant: str | None
+) -> Mapping[str, Any]:
     if not trusted_push:
         raise Failure(
             "--trusted needs the server parts of Forebay on this machine",
@@ -109,7 +115,7 @@ def _push_trusted(name: str, file: Path, sent: Mapping[str, Any]) -> Mapping[str
             hint="pip install 'forebay[server]', with FOREBAY_DATABASE_URL and"
             " FOREBAY_OBJECTS_URL set",
         )
-    return trusted_push[0](name, file, sent)
+    return trusted_push[0](name, file, sent, tenant)
 
 
 def _show_version(document: Mapping[str, Any], *, as_json: bool) -> None:
