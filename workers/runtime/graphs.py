@@ -26,7 +26,7 @@ MAX_SAVED_MODEL_BYTES = 16 << 30
 
 @dataclass(slots=True)
 class Graph:
-    """A model that can be called. ``keeps`` lives as long as the model."""
+    """A model that can be called. ``keeps`` and ``home`` live until ``close``."""
 
     inputs: tuple[InputSpec, ...]
     outputs: tuple[OutputSpec, ...]  # as far as the trace knows their shapes
@@ -34,6 +34,12 @@ class Graph:
     activations: dict[str, str] = field(default_factory=dict)  # output name → last activation
     rescales_itself: bool = False
     keeps: list[Any] = field(default_factory=list)
+    home: tempfile.TemporaryDirectory[str] | None = None
+
+    def close(self) -> None:
+        """Remove what was unpacked for it."""
+        if self.home is not None:
+            self.home.cleanup()
 
 
 def open_graph(framework: Framework, version: ModelVersion, artifact: Path) -> Graph:
@@ -172,9 +178,18 @@ def _activations(model: Any) -> dict[str, str]:
 
 def _open_saved_model(framework: Framework, artifact: Path) -> Graph:
     """The ``serving_default`` of a zipped SavedModel directory; its operator vouched for it."""
-    tf = framework.tf
     home = tempfile.TemporaryDirectory(prefix="forebay-saved-model-")
-    root = _unpack(artifact, Path(home.name))
+    try:
+        graph = _serving_default(framework, _unpack(artifact, Path(home.name)))
+    except BaseException:
+        home.cleanup()
+        raise
+    graph.home = home
+    return graph
+
+
+def _serving_default(framework: Framework, root: Path) -> Graph:
+    tf = framework.tf
     loaded = tf.saved_model.load(str(root))
     function = loaded.signatures.get("serving_default")
     if function is None:
@@ -191,7 +206,7 @@ def _open_saved_model(framework: Framework, artifact: Path) -> Graph:
         return {name: _plain(framework, tensor) for name, tensor in result.items()}
 
     outputs = _outputs(function.structured_outputs)
-    return Graph(tuple(inputs), outputs, call, keeps=[loaded, home])
+    return Graph(tuple(inputs), outputs, call, keeps=[loaded])
 
 
 def _unpack(artifact: Path, into: Path) -> Path:

@@ -73,6 +73,7 @@ class LoadedKerasModel:
     def close(self) -> None:
         """Let go of the weights; Keras models are cycles, which only a collection frees."""
         if self._graph is not None:
+            self._graph.close()
             self._graph = None
             gc.collect()
 
@@ -106,8 +107,12 @@ class KerasRuntime:
         try:
             pushed = Signature.from_json(version.signature)
             graph = open_graph(framework, version, artifact)
-            graph = replace(graph, inputs=_agreed(pushed.inputs, graph.inputs))
-            model = self._complete(framework, version, pushed, graph)
+            try:
+                graph.inputs = _agreed(pushed.inputs, graph.inputs)
+                model = self._complete(framework, version, pushed, graph)
+            except BaseException:
+                graph.close()
+                raise
         except ModelBroken:
             raise
         except InvalidInput as error:

@@ -1,0 +1,180 @@
+"""What only the real runtime can show: real layers, real formats, real refusals."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+
+from storage.records.errors import ItemError
+from storage.records.keras_archive import inspect_archive
+from storage.records.models import ModelFormat
+from storage.records.push_options import ScoreKind
+from storage.records.signatures import Signature
+from tests.contracts.test_runtime import version_of
+from tests.support import models
+from workers.inference.decode import decode_input
+from workers.inference.encode import encode_rows
+from workers.inference.ports import LoadedModel, ModelBroken, stack_rows
+from workers.runtime.keras_runtime import KerasRuntime
+
+pytestmark = [
+    pytest.mark.tensorflow,
+    # TensorFlow 2.21 under numpy 2: tensors do not know the keyword ``copy`` yet.
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+]
+
+
+def load(path: Path, max_batch: int = 8, **said: object) -> LoadedModel:
+    with path.open("rb") as file:
+        report = inspect_archive(file)
+    version = version_of(report.inputs, rescales=report.rescales_itself, **said)
+    return KerasRuntime(max_batch=max_batch).load(version, path)
+
+
+def answers(model: LoadedModel, *values: object, batch_size: int = 4) -> list[dict]:
+    """The whole way of some inputs: decode, batch, forward, encode."""
+    rows = [decode_input(model.signature, orjson.dumps(value)).rows[0] for value in values]
+    outputs = model.forward(stack_rows(rows, batch_size))
+    cut = {name: array[: len(rows)] for name, array in outputs.items()}
+    return [orjson.loads(row) for row in encode_rows(model.signature, cut, len(rows))]
+
+
+def test_padding_words_do_not_change_the_score_of_a_text(tmp_path: Path) -> None:
+    model = load(models.save_text(tmp_path / "text.keras"))
+    texts = [{"text": text} for text in ("good", "good bad", "Awful, fine! good", "unheard")]
+    scores = [answer["outputs"]["score"][0] for answer in answers(model, *texts, batch_size=8)]
+    assert scores == pytest.approx([1, 1 / 2, 2 / 3, 0])
+    alone = answers(model, {"text": "good bad"}, batch_size=1)[0]
+    assert alone["outputs"]["score"][0] == pytest.approx(1 / 2)
+
+
+def test_a_text_without_words_has_no_mean_and_fails_alone(tmp_path: Path) -> None:
+    model = load(models.save_text(tmp_path / "text.keras"))
+    outputs = model.forward({"text": np.array(["good", ""], dtype=object)})
+    good, empty = encode_rows(model.signature, outputs, 2)
+    assert isinstance(good, bytes)
+    assert isinstance(empty, ItemError) and empty.stable_code == "non_finite_output"
+
+
+def test_a_record_is_normalised_by_the_model_and_its_logits_become_scores(tmp_path: Path) -> None:
+    columns = ["a", "b", {"name": "c", "missing": {"fill": 30}}]
+    model = load(models.save_tabular(tmp_path / "t.keras"), columns=columns, labels=["no", "yes"])
+    assert model.signature.scores is ScoreKind.LOGITS
+    (answer,) = answers(model, {"record": {"a": 12, "b": 20}})
+    assert answer["outputs"]["logits"] == pytest.approx([1, -1])
+    assert answer["label"] == "no"
+    assert answer["top"][0]["score"] == pytest.approx(1 / (1 + np.exp(-2)), rel=1e-5)
+
+
+def test_the_digits_model_learns_and_is_served(tmp_path: Path) -> None:
+    from workers.runtime.digits import LABELS, train
+
+    chance = np.random.default_rng(5)
+    labels = chance.integers(0, 10, 600)
+    images = chance.random((600, 28, 28)) * 60
+    for image, label in zip(images, labels, strict=True):
+        image[2 * label : 2 * label + 4, 4:24] = 255  # a bar whose height is the digit
+    told: list[int] = []
+    path = tmp_path / "digits.keras"
+    accuracy = train(
+        images, labels, path, epochs=3, seed=1, on_epoch=lambda epoch, _: told.append(epoch)
+    )
+    assert accuracy > 0.9 and told == [1, 2, 3]
+    model = load(path, input="image", labels=list(LABELS))
+    assert model.signature.scores is ScoreKind.PROBABILITIES
+    given = [{"tensor": (image[:, :, None] / 255).tolist()} for image in images[:8]]
+    got = [int(a["label"]) for a in answers(model, *given, batch_size=8)]
+    assert np.mean(np.array(got) == labels[:8]) > 0.8
+
+
+def test_code_in_the_archive_is_refused_by_the_runtime_as_well(tmp_path: Path) -> None:
+    path = models.save_lambda(tmp_path / "lambda.keras")
+    with pytest.raises(ModelBroken) as caught:
+        KerasRuntime(max_batch=2).load(version_of(None), path)
+    assert caught.value.stable_code == "refused_layer"
+
+
+def test_h5_is_loaded_only_when_trusted(tmp_path: Path) -> None:
+    import keras
+
+    model = keras.saving.load_model(models.save_digits(tmp_path / "d.keras"), compile=False)
+    path = tmp_path / "d.h5"
+    model.save(path)
+    with pytest.raises(ModelBroken) as caught:
+        KerasRuntime(max_batch=2).load(version_of(None, format=ModelFormat.H5), path)
+    assert caught.value.stable_code == "untrusted_format"
+    version = version_of(None, format=ModelFormat.H5, trusted=True, input="image")
+    loaded = KerasRuntime(max_batch=2).load(version, path)
+    assert loaded.signature.deferred is None
+    assert loaded.signature.image is not None and loaded.signature.image.height == 28
+    assert Signature.from_json(loaded.signature.to_json()) == loaded.signature
+
+
+def test_a_saved_model_is_loaded_when_trusted(tmp_path: Path) -> None:
+    import keras
+
+    model = keras.saving.load_model(models.save_two_inputs(tmp_path / "p.keras"), compile=False)
+    model.export(tmp_path / "saved", verbose=False)
+    path = tmp_path / "saved.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in (tmp_path / "saved").rglob("*"):
+            archive.write(file, Path("inside") / file.relative_to(tmp_path / "saved"))
+    version = version_of(None, format=ModelFormat.SAVED_MODEL, trusted=True)
+    loaded = KerasRuntime(max_batch=2).load(version, path)
+    assert {spec.name for spec in loaded.signature.inputs} == {"left", "right"}
+    (answer,) = answers(loaded, {"inputs": {"left": [1, 2, 3], "right": [4, 5]}}, batch_size=1)
+    assert answer["outputs"]["total"] == [15]
+    loaded.close()
+
+
+def test_an_archive_that_leads_outside_is_refused_even_when_trusted(tmp_path: Path) -> None:
+    path = tmp_path / "evil.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("../evil", "x")
+    version = version_of(None, format=ModelFormat.SAVED_MODEL, trusted=True)
+    with pytest.raises(ModelBroken):
+        KerasRuntime(max_batch=2).load(version, path)
+    assert not (tmp_path / "evil").exists()
+
+
+def test_a_model_that_refuses_made_up_words_is_not_called_broken(tmp_path: Path) -> None:
+    import keras
+
+    lookup = keras.layers.StringLookup(vocabulary=["red", "blue"], num_oov_indices=0, name="index")
+    path = tmp_path / "strict.keras"
+    keras.Sequential([keras.Input((1,), dtype="string", name="colour"), lookup]).save(path)
+    model = load(path, max_batch=2)
+    assert [spec.name for spec in model.signature.outputs] == ["index"]
+    (answer,) = answers(model, {"tensor": ["blue"]}, batch_size=1)
+    assert answer["outputs"]["index"] == [1]
+
+
+def test_memory_stays_flat_over_many_batches(tmp_path: Path) -> None:
+    model = load(models.save_echo(tmp_path / "echo.keras"))
+    batch = {"id": np.zeros((8, 2))}
+    for _ in range(500):
+        model.forward(batch)
+    before = _resident_bytes()
+    for _ in range(5_000):
+        model.forward(batch)
+    assert _resident_bytes() - before < 8 << 20
+
+
+def test_tensorflow_is_imported_only_when_a_runtime_starts() -> None:
+    code = (
+        "import sys; import workers.runtime.keras_runtime, workers.runtime.digits;"
+        "import workers.inference.decode, storage.records.keras_archive;"
+        "assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def _resident_bytes() -> int:
+    pages = Path("/proc/self/statm").read_text().split()[1]
+    return int(pages) * 4096
