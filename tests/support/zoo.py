@@ -33,6 +33,11 @@ class Zoo:
         return self.folder / "echo.keras"
 
     @property
+    def double(self) -> Path:
+        """Two float32 in, twice each out: another version of ``echo``."""
+        return self.folder / "double.keras"
+
+    @property
     def slow_echo(self) -> Path:
         """As ``echo``, with some milliseconds of work a row."""
         return self.folder / "slow_echo.keras"
@@ -120,7 +125,10 @@ def _build(folder: Path) -> None:
     keras.Model(asked, identity(2, "answer")(asked)).save(folder / "echo.keras")
 
     asked = layers.Input((2,), name="question")
-    detour = layers.RepeatVector(512)(layers.Rescaling(1e-9)(asked))
+    keras.Model(asked, layers.Rescaling(2.0, name="answer")(asked)).save(folder / "double.keras")
+
+    asked = layers.Input((2,), name="question")
+    detour = layers.RepeatVector(1024)(layers.Rescaling(1e-9)(asked))
     for _ in range(3):
         detour = layers.Conv1D(48, 9, padding="same", activation="tanh")(detour)
     detour = layers.GlobalAveragePooling1D()(detour)

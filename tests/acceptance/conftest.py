@@ -1,0 +1,125 @@
+"""The promises, kept in two modes by the same tests.
+
+One stack per mode serves every test of the mode: TensorFlow takes seconds to import. A test that
+kills a part starts it again; the next test finds everything running or says so.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.support import zoo as _zoo
+from tests.support.caller import Caller
+from tests.support.stack import EmbeddedStack, FullStack, Services, Stack
+from tests.support.zoo import Zoo
+
+# Shorter than an operator would have it, so that a killed worker's jobs come back soon.
+ENVIRONMENT = {"FOREBAY_WORKER_LEASE_TTL_S": "6", "FOREBAY_WORKER_RENEW_EVERY_S": "1.5"}
+GREY = ("dark", "bright")
+
+
+@pytest.fixture(scope="session")
+def zoo() -> Zoo:
+    return _zoo.make()
+
+
+@pytest.fixture(scope="package", params=["embedded", "full"])
+def stack(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stack]:
+    """A running Forebay; ``@pytest.mark.parametrize("stack", ["full"], indirect=True)`` for one."""
+    folder = tmp_path_factory.mktemp(request.param)
+    built: Stack
+    if request.param == "embedded":
+        built = EmbeddedStack(folder, ENVIRONMENT)
+    else:
+        vhosts, databases, buckets = (
+            request.getfixturevalue(name) for name in ("vhosts", "databases", "buckets")
+        )
+        built = FullStack(folder, Services(vhosts, databases, buckets), ENVIRONMENT)
+    try:
+        built.prepare()
+        built.start()
+        yield built
+    finally:
+        built.close()
+
+
+@pytest.fixture(scope="package")
+def models(stack: Stack, zoo: Zoo) -> None:
+    """The zoo, pushed for the default tenant and loaded by a worker."""
+    with stack.caller() as caller:
+        push_zoo(caller, zoo)
+
+
+@dataclass(frozen=True)
+class Tenants:
+    """Two tenants with keys; each has an ``echo`` and a ``slow_echo`` of its own."""
+
+    a: Caller
+    b: Caller
+    a_key: str
+    b_key: str
+
+
+@pytest.fixture(scope="package")
+def tenants(stack: Stack, zoo: Zoo) -> Iterator[Tenants]:
+    a_key, b_key = stack.new_key("ayla"), stack.new_key("bora")
+    with stack.caller(a_key) as a, stack.caller(b_key) as b:
+        for caller in (a, b):
+            pushed = [caller.push("echo", zoo.echo), caller.push("slow_echo", zoo.slow_echo)]
+            for version in pushed:
+                settled = caller.settle_version(version["name"], version["version"])
+                assert settled["state"] == "ready", settled
+        yield Tenants(a, b, a_key, b_key)
+
+
+@pytest.fixture
+def caller(stack: Stack, models: None) -> Iterator[Caller]:
+    """A caller without a key, on loopback: tenant ``default``, to whom the zoo belongs."""
+    with stack.caller() as caller:
+        yield caller
+
+
+@pytest.fixture
+def rng() -> random.Random:
+    """Chance with a printed seed."""
+    seed = random.SystemRandom().randrange(1 << 32)
+    print(f"seed: {seed}")
+    return random.Random(seed)
+
+
+@pytest.fixture(autouse=True)
+def everything_runs(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Each test leaves all parts of its stack running and ready."""
+    yield
+    if "stack" in request.fixturenames:
+        request.getfixturevalue("stack").wait_ready()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """A failure shows the end of the stack's logs."""
+    report = yield
+    stack = getattr(item, "funcargs", {}).get("stack")
+    if report.failed and isinstance(stack, Stack):
+        report.sections.append((f"logs of the {stack.mode} stack", stack.logs()))
+    return report
+
+
+def push_zoo(caller: Caller, zoo: Zoo) -> None:
+    """Every model under its own name."""
+    pushed = [
+        caller.push("echo", zoo.echo),
+        caller.push("slow_echo", zoo.slow_echo),
+        caller.push("pair", zoo.pair),
+        caller.push("picture", zoo.picture, {"input": "image", "labels": list(GREY)}),
+        caller.push("text", zoo.text, {"input": "text"}),
+    ]
+    for version in pushed:
+        settled = caller.settle_version(version["name"], version["version"])
+        assert settled["state"] == "ready", settled

@@ -1,0 +1,32 @@
+"""Tenant A floods; tenant B's single job is done within a few batches all the same."""
+
+from __future__ import annotations
+
+from tests.acceptance.conftest import Tenants
+from tests.support.caller import echo_jobs, tensor
+from tests.support.waiting import wait_until
+
+FLOOD, REQUESTS, BATCH, FEW = 1_000, 4, 128, 6
+
+
+def test_one_job_passes_a_flood(tenants: Tenants) -> None:
+    groups = [
+        tenants.a.submit_many(echo_jobs("slow_echo", range(FLOOD)))["group"]
+        for _ in range(REQUESTS)
+    ]
+
+    def done() -> int:
+        counts = [tenants.a.group(group)["counts"] for group in groups]
+        return sum(count.get("succeeded", 0) for count in counts)
+
+    wait_until(done, 60, what="the flood's first answers")
+    before = done()
+    job = tenants.b.finish(tenants.b.submit("slow_echo", tensor(1, 2))["id"])
+    passed = done() - before
+    for group in groups:
+        tenants.a.http.post(f"/v1/groups/{group}/cancel")
+    assert job["state"] == "succeeded"
+    assert before < FLOOD * REQUESTS - FEW * BATCH, "the flood was over too soon to tell"
+    assert passed <= FEW * BATCH, f"{passed} jobs of the flood went first"
+    for group in groups:
+        tenants.a.finish_group(group)

@@ -1,0 +1,99 @@
+"""A foreign id answers as one that does not exist: 404, on every route."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.acceptance.conftest import Tenants
+from tests.support.caller import Caller, echo_jobs, only_output, tensor
+
+UNKNOWN = "01890000-0000-7000-8000-000000000000"
+JOB_ROUTES = [
+    ("GET", "/v1/jobs/{id}"),
+    ("GET", "/v1/jobs/{id}?wait=1"),
+    ("GET", "/v1/jobs/{id}/result"),
+    ("GET", "/v1/jobs/{id}/events"),
+    ("POST", "/v1/jobs/{id}/cancel"),
+    ("POST", "/v1/jobs/{id}/retry"),
+]
+GROUP_ROUTES = [
+    ("GET", "/v1/groups/{id}"),
+    ("GET", "/v1/groups/{id}?wait=1"),
+    ("GET", "/v1/groups/{id}/results"),
+    ("POST", "/v1/groups/{id}/cancel"),
+]
+FILE_ROUTES = [("GET", "/v1/files/{id}"), ("GET", "/v1/files/{id}/content")]
+
+
+@pytest.fixture(scope="package")
+def belongings(tenants: Tenants) -> dict[str, str]:
+    """What tenant A has."""
+    job = tenants.a.submit("echo", tensor(1, 2))["id"]
+    group = tenants.a.submit_many(echo_jobs("echo", range(3)))["group"]
+    stored = tenants.a.http.post("/v1/files", files={"file": ("a.txt", b"secret", "text/plain")})
+    tenants.a.push("private", _archive(tenants), expect=201)
+    tenants.a.finish(job)
+    tenants.a.finish_group(group)
+    return {"jobs": job, "groups": group, "files": stored.json()["id"]}
+
+
+def _archive(tenants: Tenants) -> bytes:
+    from tests.support.zoo import make
+
+    return make().echo.read_bytes()
+
+
+@pytest.mark.parametrize(("method", "route"), JOB_ROUTES + GROUP_ROUTES + FILE_ROUTES)
+def test_a_foreign_id_is_answered_as_an_unknown_one(
+    tenants: Tenants, caller: Caller, belongings: dict[str, str], method: str, route: str
+) -> None:
+    own = belongings[route.split("/")[2]]
+    for stranger in (tenants.b, caller):
+        foreign = stranger.http.request(method, route.format(id=own))
+        unknown = stranger.http.request(method, route.format(id=UNKNOWN))
+        assert foreign.status_code == unknown.status_code == 404
+        assert foreign.headers["content-type"] == "application/problem+json"
+        strip = [answer.text.replace(own, "").replace(UNKNOWN, "") for answer in (foreign, unknown)]
+        assert strip[0] == strip[1]
+
+
+def test_models_are_each_tenants_own(
+    tenants: Tenants, caller: Caller, belongings: dict[str, str]
+) -> None:
+    for stranger in (tenants.b, caller):
+        body = {"model": "private", "input": tensor(1, 2)}
+        assert stranger.http.post("/v1/jobs", json=body).status_code == 404
+        assert stranger.http.get("/v1/models/private").status_code == 404
+        assert stranger.http.get("/v1/models/private/versions/1").status_code == 404
+        alias = stranger.http.put("/v1/models/private/aliases/x", json={"version": 1})
+        assert alias.status_code == 404
+        names = [model["name"] for model in stranger.http.get("/v1/models").json()["data"]]
+        assert "private" not in names
+    assert "private" in [m["name"] for m in tenants.a.http.get("/v1/models").json()["data"]]
+
+
+def test_lists_and_references_end_at_the_tenant(
+    tenants: Tenants, belongings: dict[str, str]
+) -> None:
+    listed = tenants.b.http.get("/v1/jobs", params={"limit": "100"}).json()["data"]
+    assert belongings["jobs"] not in [job["id"] for job in listed]
+    inside = tenants.b.http.get("/v1/jobs", params={"group": belongings["groups"]})
+    assert inside.status_code == 404 or inside.json()["data"] == []
+    ref = {"model": "echo", "input": {"ref": f"forebay://files/{belongings['files']}"}}
+    assert tenants.b.http.post("/v1/jobs", json=ref).status_code == 422
+
+
+def test_the_same_idempotency_key_is_two_keys(tenants: Tenants) -> None:
+    first = tenants.a.submit("echo", tensor(1, 1), idempotency_key="shared")
+    other = tenants.b.submit("echo", tensor(2, 2), idempotency_key="shared")
+    assert first["id"] != other["id"]
+    assert tenants.b.finish(other["id"])["state"] == "succeeded"
+    assert only_output(tenants.b.result(other["id"])) == [2, 2]
+
+
+def test_a_key_nobody_knows_is_refused(tenants: Tenants) -> None:
+    with Caller(tenants.a.url, tenants.a_key[:-3] + "xyz") as stranger:
+        answer = stranger.http.get("/v1/jobs")
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"] == "Bearer"
+    assert answer.json()["code"] == "unauthenticated"
