@@ -47,18 +47,23 @@ _NAMED = re.compile(r"(?<![:\w]):([a-z]\w*)")
 
 @dataclass(frozen=True)
 class Statement:
-    """One statement: what it is for, its text, and the columns of ``{rows}`` if it takes rows."""
+    """One statement: what it is for, its text, and the columns of ``{rows}`` if it takes rows.
+
+    ``binary`` names parameters that psycopg must not write as text: a list of byte strings
+    goes over five times as fast.
+    """
 
     purpose: str
     text: str
     columns: Mapping[str, str] = field(default_factory=dict)
+    binary: frozenset[str] = frozenset()
     by_dialect: Mapping[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
         texts = {
             SQLITE: self.text.format(**_FRAGMENTS[SQLITE], rows=_sqlite_rows(self.columns)),
             POSTGRESQL: _NAMED.sub(
-                r"%(\1)s",
+                lambda found: f"%({found[1]}){'b' if found[1] in self.binary else 's'}",
                 self.text.format(**_FRAGMENTS[POSTGRESQL], rows=_postgresql_rows(self.columns)),
             ),
         }

@@ -53,6 +53,7 @@ INLINE_PAYLOADS = Statement(
     SELECT given.id, :tenant, given.body
     FROM unnest(CAST(:ids AS uuid[]), CAST(:bodies AS bytea[])) AS given(id, body)
     """,
+    binary=frozenset({"bodies"}),
 )
 
 INLINE_PAYLOAD = Statement(
