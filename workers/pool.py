@@ -211,7 +211,7 @@ class BatchPool(BasePool):  # type: ignore[misc]
                 handle.accept(os.getpid(), time.monotonic())
             OUTCOME.error = handle.error
             # The body was decoded when the request was made; no need to do it again.
-            body = (request["args"], request["kwargs"], {})
+            body: tuple[Any, Any, dict[str, Any]] = (request["args"], request["kwargs"], {})
             result = handle.target(name, task_id, request, body, None, None, app=self.app)
             if handle.callback is not None:
                 handle.callback(result)

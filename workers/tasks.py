@@ -32,6 +32,6 @@ OUTCOME = Outcome()
 def register(app: Celery) -> None:
     """Make the tasks known to this app."""
 
-    @app.task(name=INFER_TASK, acks_late=True, ignore_result=True)  # type: ignore[untyped-decorator]
+    @app.task(name=INFER_TASK, acks_late=True, ignore_result=True, shared=False)  # type: ignore[untyped-decorator]
     def infer(*_: Any) -> None:
         OUTCOME.take()

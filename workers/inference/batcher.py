@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from storage.records.jobs import ClaimedJob, PackSlice
 
 SUSPECT_CHUNK = 8
+_GUESSED_OVERHEAD_ROWS = 32.0  # what a pass costs besides its rows, until it is measured
 
 
 @dataclass(slots=True)
@@ -33,7 +34,7 @@ class LatencyModel:
         self._mean_s[bucket] = seconds if mean is None else mean + self.weight * (seconds - mean)
 
     def estimate_s(self, bucket: int) -> float:
-        """Expected seconds of one pass. Without any sample, size itself (padding costs)."""
+        """Expected seconds of one pass. Without any sample only ratios mean something."""
         if bucket in self._mean_s:
             return self._mean_s[bucket]
         fixed, per_row = self._line()
@@ -42,10 +43,11 @@ class LatencyModel:
     def _line(self) -> tuple[float, float]:
         points = sorted(self._mean_s.items())
         if not points:
-            return 0.0, 1.0
+            return _GUESSED_OVERHEAD_ROWS, 1.0
         if len(points) == 1:
             size, seconds = points[0]
-            return seconds / 2, seconds / 2 / size
+            per_row = seconds / (_GUESSED_OVERHEAD_ROWS + size)
+            return per_row * _GUESSED_OVERHEAD_ROWS, per_row
         n = len(points)
         mean_x = sum(x for x, _ in points) / n
         mean_y = sum(y for _, y in points) / n

@@ -100,6 +100,9 @@ class Claimer:
             if standing is Standing.BROKEN:
                 self._intake.let_go(version_id)
                 self._versions.reconsider(version_id)
+            elif standing is Standing.NOBODYS:
+                self._intake.let_go(version_id)
+                self._versions.forget(version_id)
             elif self._versions.failing_for_s(version_id) > self._load_patience_s:
                 # The sweep brings them back; meanwhile another worker may serve them.
                 self._intake.let_go(version_id)

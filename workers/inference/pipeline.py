@@ -40,6 +40,7 @@ from workers.settings import WorkerSettings
 log = logging.getLogger(__name__)
 
 _TICK_S = 0.25  # how often an idle stage looks at its stop signal
+_LAST_WORD_S = 2.0  # for a batch in the middle of its commit when patience ends
 
 
 @dataclass(slots=True)
@@ -131,6 +132,16 @@ class Pipeline:
             self._threads[name] = thread
             thread.start()
 
+    @property
+    def claiming(self) -> bool:
+        """Whether storage answers, so that new jobs are taken."""
+        return self._gate.is_open
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the drain has begun."""
+        return self._stop.is_set()
+
     def failure(self) -> str | None:
         """What has died or hangs, for the watchdog; None while all is well."""
         busy_s = self._device.busy_for_s()
@@ -148,7 +159,7 @@ class Pipeline:
         """
         self.intake.close()
         self._stop.set()
-        stages = [self._threads[name] for name in ("claim", "device", "finish")]
+        stages = [t for name, t in self._threads.items() if name in ("claim", "device", "finish")]
         deadline = threading.Event()
         patience = threading.Timer(self._settings.drain_s, deadline.set)
         patience.daemon = True
@@ -156,14 +167,20 @@ class Pipeline:
         try:
             while any(stage.is_alive() for stage in stages) and not deadline.is_set():
                 pump()
-                stages[0].join(0.01)
-                self._nudge(deadline)
+                stages[-1].join(0.01)
+                if not self._gate.is_open:  # storage is down: one try, the reaper does the rest
+                    self._finisher.hurry.set()
+            self._finisher.hurry.set()
+            if stages:
+                stages[-1].join(_LAST_WORD_S)
         finally:
             patience.cancel()
         return not any(stage.is_alive() for stage in stages)
 
     def close(self) -> None:
-        """After ``drain``: end the session and free the models."""
+        """After the drain (made up for when it never came): end the session, free the models."""
+        if not self._stop.is_set():
+            self.drain(lambda: None)
         self._end.set()
         self.sessions.wake()
         for name in ("gate", "session", "loader", "prober"):
@@ -173,10 +190,6 @@ class Pipeline:
         self.sessions.close()
         self.versions.forget_all()
         self._ledger.close()
-
-    def _nudge(self, deadline: threading.Event) -> None:
-        if not self._gate.is_open or deadline.is_set():
-            self._finisher.hurry.set()  # storage is down: one try, then let the reaper do it
 
     def _claim_loop(self) -> None:
         while not self._stop.is_set():

@@ -8,6 +8,7 @@ wait unclaimed. What is pushed is loaded by the prober without waiting for a job
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from workers.inference.ports import LoadedModel, ModelBroken, Runtime
 
 log = logging.getLogger(__name__)
 
+_CODE = re.compile(r"[a-z][a-z_]*")
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 1.0, 60.0
 
 
@@ -32,6 +34,7 @@ class Standing(Enum):
     UNKNOWN = "unknown"  # not asked for yet, or dropped from memory
     WANTED = "wanted"  # waits for the loader
     LOADED = "loaded"
+    NOBODYS = "nobody's"  # there is no such version: a forged or very old message
     BROKEN = "broken"  # can never be served; its jobs are failed in SQL
     OUT_OF_REACH = "out of reach"  # infrastructure trouble: tried again after a pause
 
@@ -101,6 +104,11 @@ class Versions:
             (self._wanted.appendleft if urgent else self._wanted.append)(version_id)
             self._lock.notify_all()
 
+    def forget(self, version_id: str) -> None:
+        """Remember nothing of a version that does not exist."""
+        with self._lock:
+            self._standing.pop(version_id, None)
+
     def reconsider(self, version_id: str) -> None:
         """Ids came for a broken version: look at it again, and fail what was queued since."""
         with self._lock:
@@ -161,12 +169,10 @@ class Versions:
             version = tx.models.by_id(version_id)
         if version is None:
             log.error("no version %s is known; what named it is dropped", version_id)
-            self._set(version_id, Standing.BROKEN)
+            self._set(version_id, Standing.NOBODYS)
             return
         if version.state is VersionState.BROKEN:
-            self._fail_jobs(
-                version, JobError("model_broken", version.error or "the model is broken")
-            )
+            self._fail_jobs(version, _stored_error(version))
             return
         try:
             model = self._runtime.load(version, self._artifacts.fetch(version))
@@ -227,6 +233,14 @@ class Versions:
             self._failing_since_s.setdefault(version_id, now_s)
             self._not_before_s[version_id] = now_s + pause_s
             self._pause_s[version_id] = min(2 * pause_s, _LAST_PAUSE_S)
+
+
+def _stored_error(version: ModelVersion) -> JobError:
+    """What ``_broken`` wrote, as it was before."""
+    code, colon, message = (version.error or "").partition(": ")
+    if colon and _CODE.fullmatch(code):
+        return JobError(code, message)
+    return JobError("model_broken", version.error or "the model is broken")
 
 
 class Prober:

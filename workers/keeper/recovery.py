@@ -7,7 +7,10 @@ its process, goes back to the backlog.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from storage.database import Database
+from storage.database.transaction import Transaction
 
 _LIMIT = 1000
 
@@ -19,17 +22,16 @@ def recover_alone(database: Database) -> int:
     for session in sessions:
         with database.begin() as tx:
             tx.sessions.close(session.id)
-    return _all(database, "reap") + _all(database, "sweep")
+    return _drain(database, lambda tx: tx.jobs.reap(limit=_LIMIT)) + _drain(
+        database, lambda tx: tx.jobs.sweep(0, limit=_LIMIT)
+    )
 
 
-def _all(database: Database, what: str) -> int:
+def _drain(database: Database, duty: Callable[[Transaction], int]) -> int:
     total = 0
     while True:
         with database.begin() as tx:
-            if what == "reap":
-                moved = tx.jobs.reap(limit=_LIMIT)
-            else:
-                moved = tx.jobs.sweep(0, limit=_LIMIT)
+            moved = duty(tx)
         total += moved
         if moved < _LIMIT:
             return total

@@ -51,8 +51,9 @@ def test_a_smaller_full_bucket_wins_where_rows_are_what_costs() -> None:
     assert next_chunk(65, SIZES, linear(0.0, 0.001)) == (64, 64)
 
 
-def test_without_measurements_rows_are_taken_for_the_cost() -> None:
-    assert next_chunk(9, SIZES, LatencyModel()) == (8, 8)
+def test_without_measurements_a_little_padding_is_taken_and_much_is_not() -> None:
+    assert next_chunk(58, SIZES, LatencyModel()) == (58, 64)
+    assert next_chunk(65, SIZES, LatencyModel()) == (64, 64)
 
 
 def test_the_first_sample_of_a_bucket_is_thrown_away_as_it_may_have_compiled() -> None:

@@ -1,0 +1,78 @@
+"""A pipeline without Celery: ids are offered by the test itself."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from storage.clock import SystemClock
+from storage.records.models import ModelVersion
+from storage.records.sessions import NewSession
+from tests.support.household import Household
+from tests.support.numpy_runtime import Behaviour, NumpyRuntime
+from workers.inference.pipeline import Pipeline
+from workers.settings import WorkerSettings
+
+
+class Note:
+    """A message: remembers that it was settled."""
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+
+    def settled(self) -> None:
+        assert not self.done.is_set(), "settled twice"
+        self.done.set()
+
+
+def settings_for(folder: Path, **changes: Any) -> WorkerSettings:
+    """Quick ones: nothing waits longer than a test wants to."""
+    quick: dict[str, Any] = {
+        "cache_dir": folder / "cache",
+        "probe_versions_every_s": 0.05,
+        "retry_back_off_s": 0.05,
+        "put_patience_s": 1.0,
+        "drain_s": 10.0,
+    }
+    return WorkerSettings(**{**quick, **changes})
+
+
+@contextmanager
+def running_pipeline(
+    house: Household, folder: Path, behaviour: Behaviour | None = None, **changes: Any
+) -> Iterator[Pipeline]:
+    """A started pipeline; drained and closed at the end."""
+    pipeline = Pipeline(
+        house.database,
+        house.objects,
+        NumpyRuntime(behaviour),
+        settings_for(folder, **changes),
+        SystemClock(),
+        lambda session_id: NewSession(session_id, "node", "host", "cpu", "default"),
+    )
+    pipeline.start()
+    try:
+        yield pipeline
+    finally:
+        pipeline.drain(lambda: None)
+        pipeline.close()
+
+
+def offer(
+    pipeline: Pipeline,
+    ids: Sequence[str],
+    version: ModelVersion,
+    *,
+    chunk: int = 64,
+    high: bool = False,
+) -> list[Note]:
+    """Messages for these ids, ``chunk`` in each."""
+    notes = []
+    for start in range(0, len(ids), chunk):
+        note = Note()
+        pipeline.intake.offer(note, version.id, ids[start : start + chunk], high=high)
+        notes.append(note)
+    return notes
