@@ -20,7 +20,7 @@ from storage.records.push_options import InputForm
 from storage.records.signatures import InputSpec, OutputSpec, Signature
 from workers.inference.ports import Array, LoadedModel, ModelBroken
 
-POISON, KILLER, NAN = 6_666.0, 9_999.0, 7_777.0
+POISON, KILLER, NAN = -0.6666, -0.9999, -0.7777  # no test counts through these
 
 
 def echo_signature(width: int = 4) -> Signature:
