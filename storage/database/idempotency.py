@@ -74,6 +74,7 @@ class Idempotency(Store):
 
     def recall(self, tenant: str, key: str) -> Remembered | None:
         """What the key stands for now, without waiting for a twin that is still being written."""
+        refuse_nul(key, field="Idempotency-Key")
         row = self._work.row(RECALL_NOW, tenant=tenant, key=key, now=self._work.now())
         return None if row is None else Remembered(row.fingerprint, row.ref)
 

@@ -12,6 +12,7 @@ from storage.database.statements import Statement
 from storage.database.store import Store
 from storage.database.tables import job_labels
 from storage.database.tables import jobs as j
+from storage.database.texts import refuse_nul
 from storage.records.ids import is_id
 from storage.records.jobs import Glimpse, Job, JobFilter, JobState, PackSlice
 
@@ -106,6 +107,7 @@ def _conditions(tenant: str, where: JobFilter, after: str | None) -> list[Column
     if where.group_id is not None:
         conditions.append(j.c.group_id == where.group_id)
     for key, value in where.metadata.items():
+        refuse_nul(key + value, field="metadata")
         labelled = select(job_labels.c.job_id).where(
             job_labels.c.tenant == tenant,
             job_labels.c.key == key,
