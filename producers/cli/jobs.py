@@ -105,7 +105,7 @@ def retry(
     timeout_s: TimeoutS = None,
     as_json: AsJson = False,
 ) -> None:
-    """Submit a finished job's input again, as a new job."""
+    """Submit the input of a failed, cancelled or expired job again, as a new job."""
     with connect() as client:
         job = client.job(job_id).retry()
         if wait:

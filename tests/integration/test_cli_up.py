@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from tests.support.caller import echo_jobs, only_output, tensor
+from tests.support.caller import echo_jobs, only_output
 from tests.support.process import ChildProcess
 from tests.support.stack import EmbeddedStack, _runs, command, descendants
 from tests.support.waiting import wait_until
@@ -47,15 +47,12 @@ def ready(stack) -> None:
     wait_until(lambda: "ready: a worker on" in log.read_text(), 90, what="the worker")
 
 
-def test_a_second_one_on_the_same_home_is_refused_by_name(stack):
+def test_a_second_one_is_refused_by_name_and_a_taken_port_is_said(stack, tmp_path):
     stack.start()
     done = stack.run("up", "--port", "0")
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert str(stack.pid("up")) in done.stderr and "FOREBAY_HOME" in done.stderr
 
-
-def test_a_port_in_use_is_said_and_nothing_is_started(stack, tmp_path):
-    stack.start()
     other = {"FOREBAY_HOME": str(tmp_path / "other")}
     done = stack.run("up", "--port", str(stack.port), "--json", environment=other)
     assert done.returncode == 2
@@ -64,15 +61,13 @@ def test_a_port_in_use_is_said_and_nothing_is_started(stack, tmp_path):
     assert not (tmp_path / "other" / "forebay.db").exists()
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_it_stops_gracefully_and_takes_its_worker_along(stack, how):
+def test_ctrl_c_ends_both_gracefully(stack):
     stack.start()
     worker = worker_of(stack)
     ready(stack)
-    os.kill(stack.pid("up"), how)
+    os.killpg(stack.pid("up"), signal.SIGINT)  # as a terminal does it
     assert ended(stack) == 0
-    assert not _runs(worker)
-    assert "Traceback" not in stack.logs()
+    assert not _runs(worker) and "Traceback" not in stack.logs()
 
 
 def test_the_killed_api_takes_its_worker_along(stack):
@@ -93,29 +88,19 @@ def test_the_killed_worker_takes_the_api_along(stack):
 def test_what_was_accepted_before_a_kill_of_everything_is_done_after_the_next_start(stack, zoo):
     stack.start()
     with stack.caller() as caller:
-        caller.push("slow", zoo.slow_echo)
-        assert caller.settle_version("slow", 1)["state"] == "ready"
-        group = caller.submit_many(echo_jobs("slow", range(500)))["group"]
-        wait_until(lambda: caller.group(group)["counts"]["running"], 30, what="running jobs")
+        caller.push("slow", zoo.slow_echo)  # taken at once, though the worker is not there yet
+        group = caller.submit_many(echo_jobs("slow", range(300)))["group"]
+        wait_until(lambda: caller.group(group)["counts"]["running"], 60, what="running jobs")
     stack.kill()
     stack.start()
     with stack.caller() as caller:
-        assert caller.finish_group(group)["counts"]["succeeded"] == 500
+        assert caller.finish_group(group)["counts"]["succeeded"] == 300
         for row in caller.results(group):
             number = int(row["custom_id"][1:])
             assert only_output(row["result"]) == [number, -number]
             # One batch was on the device; it was killed with everything and blames nobody.
             assert caller.job(row["id"])["attempts"] <= 1
             break
-
-
-def test_work_is_taken_before_the_worker_is_there(stack, zoo):
-    """The API listens at once; what comes early waits for TensorFlow's import."""
-    stack.start()
-    with stack.caller() as caller:
-        caller.push("echo", zoo.echo)
-        job = caller.submit("echo", tensor(1, 2))
-        assert only_output(caller.result(caller.finish(job["id"])["id"])) == [1, 2]
 
 
 def test_services_in_the_environment_are_no_embedded_mode(stack):
@@ -129,12 +114,12 @@ def test_services_in_the_environment_are_no_embedded_mode(stack):
     for verb in ("api", "worker", "keeper"):
         done = stack.run(verb)
         assert done.returncode == 2 and "forebay up" in done.stderr
-        done = stack.run(verb, environment=services, deadline_s=60)
-        assert done.returncode == 4 and "hunter2" not in done.stderr + done.stdout
-        assert "Traceback" not in done.stderr
+    done = stack.run("api", environment=services)
+    assert done.returncode == 4 and "hunter2" not in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
 
 
-def test_its_events_are_json_for_a_program(stack):
+def test_its_events_are_json_for_a_program_and_sigterm_ends_it_well(stack):
     process = ChildProcess(
         command("up", "--port", "0", "--json"),
         log=stack.folder / "events.log",
@@ -143,11 +128,15 @@ def test_its_events_are_json_for_a_program(stack):
     try:
         log = stack.folder / "events.log"
         wait_until(lambda: '"ready"' in log.read_text(), 90, what="the event")
-        events = [json.loads(line) for line in log.read_text().splitlines()]
+        # TensorFlow writes what it likes to standard error, which is the same file here.
+        lines = [line for line in log.read_text().splitlines() if line.startswith("{")]
+        events = [json.loads(line) for line in lines]
         assert [event["event"] for event in events] == ["listening", "ready"]
         assert events[0]["url"].startswith("http://127.0.0.1:")
-    finally:
         process.stop()
+        assert process._popen.returncode == 0
+    finally:
+        process.kill()
 
 
 def test_help_comes_at_once(stack):

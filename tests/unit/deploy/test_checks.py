@@ -32,3 +32,15 @@ def test_every_part_is_looked_at():
     ]
     assert findings[0].advice == "start it" and findings[1].advice == "close it"
     assert "hunter2" not in str([one.as_json() for one in findings])
+
+
+def test_a_person_sees_the_fault_and_what_to_do(capsys):
+    from forebay.checks import Finding
+    from forebay.doctor import _print
+
+    _print(Finding("broker", False, "it does not answer", "start it"))
+    _print(Finding("api", None, "nothing answers", "forebay up"))
+    _print(Finding("home", True, "9 GiB free", None))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "NOT OK  broker    it does not answer" and "→ start it" in lines[1]
+    assert lines[2].startswith("-       api") and lines[4] == "ok      home      9 GiB free"
