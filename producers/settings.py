@@ -16,8 +16,10 @@ KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 T = TypeVar("T")
 
 
-def _setting(default: Any, env: str, says: str, *, least: float | None = None) -> Any:
-    return field(default=default, metadata={"env": env, "says": says, "least": least})
+def _setting(
+    default: Any, env: str, says: str, *, least: float | None = None, most: float | None = None
+) -> Any:
+    return field(default=default, metadata={"env": env, "says": says, "least": least, "most": most})
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,11 @@ class RelaySettings:
         8192, "FOREBAY_MAX_WINDOW_JOBS", "Largest ready window of a pool.", least=1
     )
     max_jobs_per_message: int = _setting(
-        64, "FOREBAY_MAX_JOBS_PER_MESSAGE", "Most job ids in one wake-up message.", least=1
+        64,
+        "FOREBAY_MAX_JOBS_PER_MESSAGE",
+        "Most job ids in one wake-up message.",
+        least=1,
+        most=256,
     )
     tenants_per_look: int = _setting(
         64,
@@ -103,7 +109,8 @@ def from_environment(kind: type[T], environment: Mapping[str, str]) -> T:
 
 
 def _read(text: str, item: dataclasses.Field[Any]) -> object:
-    name, least, default = item.metadata["env"], item.metadata["least"], item.default
+    name, default = item.metadata["env"], item.default
+    least, most = item.metadata["least"], item.metadata["most"]
     if isinstance(default, tuple):
         return tuple(part.strip() for part in text.split(",") if part.strip())
     if isinstance(default, str):
@@ -114,4 +121,6 @@ def _read(text: str, item: dataclasses.Field[Any]) -> object:
         raise InvalidInput(f"{name} is not a number: {text!r}", field=name) from None
     if least is not None and not value >= least:
         raise InvalidInput(f"{name} must be at least {least}, not {text}", field=name)
+    if most is not None and not value <= most:
+        raise InvalidInput(f"{name} must be at most {most}, not {text}", field=name)
     return value

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 import orjson
 
 from producers.admission import Admission
+from producers.collection import parse_body
 from producers.inputs import InputStore
 from producers.references import Resolver
 from producers.requests import JobRequest, read_many, read_one
 from producers.settings import ApiSettings
-from storage import strict_json
 from storage.clock import Clock, random_bits
 from storage.database import Database, Transaction
 from storage.objects import Objects
@@ -99,7 +99,7 @@ class Submission:
 
     def one(self, tenant: str, body: bytes, key: str | None) -> Accepted:
         """``POST /v1/jobs``."""
-        parsed = strict_json.parse(body)
+        parsed = parse_body(body)
         requests = [read_one(parsed)]
         repeat = _repeat("jobs", key, parsed)
         with self._database.read() as tx:
@@ -110,7 +110,7 @@ class Submission:
 
     def many(self, tenant: str, body: bytes, key: str | None) -> AcceptedMany:
         """``POST /v1/jobs/many``: all or nothing."""
-        parsed = strict_json.parse(body)
+        parsed = parse_body(body)
         requests = read_many(parsed, most=self._settings.max_jobs_per_request)
         repeat = _repeat("jobs/many", key, parsed)
         with self._database.read() as tx:

@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager, contextmanager
 import uvicorn
 from fastapi import FastAPI
 
+from producers import collection
 from producers.api import docs, events, files, groups, health, jobs, models, openapi, problems
 from producers.api.auth import is_loopback
 from producers.api.metrics import Measured
@@ -133,4 +134,5 @@ class ApiServer:
 
 def serve(app: FastAPI, host: str, port: int, ready: Callable[[str], None] | None = None) -> None:
     """Serve until SIGTERM or SIGINT, then return."""
+    collection.settle()
     ApiServer(app, host, port).run(ready)
