@@ -82,6 +82,29 @@ _MATH = _words(
     """
 )
 
+# A model inside a model is compiled again when it is loaded, so these are built as well.
+_LOSSES = _words(
+    """
+    BinaryCrossentropy BinaryFocalCrossentropy CTC CategoricalCrossentropy
+    CategoricalFocalCrossentropy CategoricalHinge Circle CosineSimilarity Dice Hinge Huber
+    KLDivergence LogCosh MeanAbsoluteError MeanAbsolutePercentageError MeanSquaredError
+    MeanSquaredLogarithmicError Poisson SparseCategoricalCrossentropy SquaredHinge Tversky
+    """
+)
+
+_METRICS = _words(
+    """
+    AUC Accuracy BinaryAccuracy BinaryCrossentropy BinaryIoU CategoricalAccuracy
+    CategoricalCrossentropy CategoricalHinge CosineSimilarity F1Score FBetaScore FalseNegatives
+    FalsePositives Hinge IoU KLDivergence LogCoshError Mean MeanAbsoluteError
+    MeanAbsolutePercentageError MeanIoU MeanSquaredError MeanSquaredLogarithmicError OneHotIoU
+    OneHotMeanIoU Poisson Precision PrecisionAtRecall R2Score Recall RecallAtPrecision
+    RootMeanSquaredError SensitivityAtSpecificity SparseCategoricalAccuracy
+    SparseCategoricalCrossentropy SparseTopKCategoricalAccuracy SpecificityAtSensitivity
+    SquaredHinge Sum TopKCategoricalAccuracy TrueNegatives TruePositives
+    """
+)
+
 _POLICIES = _words(
     """
     DTypePolicy DTypePolicyMap FloatDTypePolicy Int4DTypePolicy QuantizedDTypePolicy
@@ -91,10 +114,8 @@ _POLICIES = _words(
 
 MODEL_CLASSES = frozenset({"Sequential", "Functional"})
 
-_MODELS = MODEL_CLASSES | _POLICIES
-
 ALLOWED: Mapping[str, frozenset[str]] = {
-    "keras": _MODELS,
+    "keras": MODEL_CLASSES | {"DTypePolicy", "FloatDTypePolicy"},
     "keras.models": MODEL_CLASSES,
     "keras.src.models.sequential": frozenset({"Sequential"}),
     "keras.src.models.functional": frozenset({"Functional"}),
@@ -115,8 +136,23 @@ ALLOWED: Mapping[str, frozenset[str]] = {
         Int8QuantizationConfig
         """
     ),
+    "keras.src.applications.convnext": frozenset({"LayerScale"}),
     "keras.random": frozenset({"SeedGenerator"}),
     "keras.src.random.seed_generator": frozenset({"SeedGenerator"}),
+    "keras.optimizers": _words(
+        """
+        Adadelta Adafactor Adagrad Adam AdamW Adamax Ftrl Lamb Lion LossScaleOptimizer Muon Nadam
+        RMSprop SGD
+        """
+    ),
+    "keras.optimizers.schedules": _words(
+        """
+        CosineDecay CosineDecayRestarts ExponentialDecay InverseTimeDecay PiecewiseConstantDecay
+        PolynomialDecay
+        """
+    ),
+    "keras.losses": _LOSSES,
+    "keras.metrics": _METRICS,
     "keras.src.ops.numpy": _NUMPY,
     "keras.src.ops.nn": _NN,
     "keras.src.ops.math": _MATH,
@@ -141,6 +177,3 @@ ALLOWED: Mapping[str, frozenset[str]] = {
 
 VALUES = _words("__keras_tensor__ __tensor__ __numpy__ __bytes__ __ellipsis__ __slice__")
 """Spellings of plain values, which Keras writes in the place of a class and without a module."""
-
-# Optimizers, losses and metrics are only ever built when a model is compiled, which loading for
-# inference skips. Inside a nested model Keras would compile all the same: see keras_config.

@@ -42,7 +42,7 @@ def check_objects(config: dict[str, object]) -> frozenset[str]:
             f"the model is a {_short(config.get('class_name'))}, not a Sequential or Functional"
             " one: its code is not in the archive"
         )
-    # The top level's compile_config is not read by a load for inference; a nested one would be.
+    # A load for inference does not read the top level's compile_config; a nested one it does.
     top = {key: value for key, value in config.items() if key != "compile_config"}
     classes: set[str] = set()
     for path, value in _walk(top, "model"):
@@ -53,11 +53,6 @@ def check_objects(config: dict[str, object]) -> frozenset[str]:
         for key in _WITH_PATHS & value.keys():
             if not _is_listed(value[key]):
                 raise refused(f"{path}.{key} names a file outside the archive")
-        if value.get("compile_config"):
-            raise refused(
-                f"{path} is a compiled model inside another; save it uncompiled"
-                " (model.compile() is not needed for inference)"
-            )
     return frozenset(classes)
 
 

@@ -106,12 +106,12 @@ def test_only_sequential_and_functional_models_are_taken(name: object) -> None:
     assert "Sequential or Functional" in error.message
 
 
-def test_the_top_level_compile_config_is_not_read_but_a_nested_one_is_refused() -> None:
-    compiled = {"optimizer": layer("Adam", "keras.optimizers"), "loss": function("m", "loss")}
-    check_objects({**sequential(input_layer()), "compile_config": compiled})
-    inner = {**sequential(input_layer()), "compile_config": {"loss": "mse"}}
-    assert "compiled" in refusal(sequential(input_layer(), inner)).message
-    check_objects(sequential(input_layer(), {**sequential(input_layer()), "compile_config": {}}))
+def test_how_a_model_was_compiled_matters_only_inside_another() -> None:
+    own = {"optimizer": layer("Mine", "my_package"), "loss": function("my_package", "loss")}
+    check_objects({**sequential(input_layer()), "compile_config": own})
+    refusal(sequential(input_layer(), {**sequential(input_layer()), "compile_config": own}))
+    plain = {"optimizer": layer("Adam", "keras.optimizers"), "loss": "mse", "metrics": ["mae"]}
+    check_objects(sequential(input_layer(), {**sequential(input_layer()), "compile_config": plain}))
 
 
 def test_what_keras_writes_passes() -> None:
