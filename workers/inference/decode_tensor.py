@@ -133,7 +133,7 @@ def _from_lists(content: object, where: str) -> Array:
 
 def _holds_bool(content: object) -> bool:
     """numpy turns a bool among numbers into 0 or 1 without a word. Never ragged here."""
-    flat = content if isinstance(content, list) else [content]
+    flat: list[Any] = content if isinstance(content, list) else [content]
     while flat and isinstance(flat[0], list):
         flat = list(chain.from_iterable(flat))
     return bool in set(map(type, flat))
