@@ -31,7 +31,7 @@ TIME_OUT = Statement(
         FROM jobs AS j WHERE j.state = 'running' AND j.run_deadline_at <= :now
         ORDER BY j.run_deadline_at LIMIT :limit {lock_free}
     ), decided AS (
-        SELECT id, attempts, losses, CAST(:now AS bigint) AS not_before,
+        SELECT id, attempts, losses, cancel_requested_at, CAST(:now AS bigint) AS not_before,
             'run_timeout' AS error_code,
             'the job was still running when its run_timeout_s had passed' AS error_message,
     """
@@ -80,7 +80,7 @@ REAP = Statement(
             SELECT 1 FROM sessions AS s WHERE s.id = j.session_id AND s.ended_at IS NOT NULL)
         ORDER BY j.run_deadline_at LIMIT :limit {lock_free}
     ), decided AS (
-        SELECT id, attempts, losses, CAST(:now AS bigint) AS not_before,
+        SELECT id, attempts, losses, cancel_requested_at, CAST(:now AS bigint) AS not_before,
             'lost' AS error_code,
             'the worker was lost each time it ran this job' AS error_message,
     """

@@ -3,6 +3,10 @@
 A statement that takes jobs out of ``running`` says in a CTE ``decided`` what becomes of each (its
 ``next`` state and its counters); the rest is the same for a commit, a reap, a time-out and a
 blame, and is written here once.
+
+``decided`` carries ``cancel_requested_at`` as the locked row has it: PostgreSQL checks a new row
+first as made from the statement's snapshot, which does not show a cancel that was committed while
+the statement waited for its locks. Without it "cancelled, though nobody asked" would be refused.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ UPDATE jobs SET
     seq = jobs.seq + 1,
     attempts = d.attempts,
     losses = d.losses,
+    cancel_requested_at = d.cancel_requested_at,
     session_id = CASE d.next WHEN 'queued' THEN NULL ELSE jobs.session_id END,
     started_at = CASE d.next WHEN 'queued' THEN NULL ELSE jobs.started_at END,
     run_deadline_at = CASE d.next WHEN 'queued' THEN NULL ELSE jobs.run_deadline_at END,

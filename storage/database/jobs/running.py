@@ -67,8 +67,8 @@ COMMIT = Statement(
         FROM held JOIN said ON said.id = held.id
         WHERE held.state = 'running' AND held.session_id = :session AND held.epoch = said.epoch
     ), decided AS (
-        SELECT id, attempts_now AS attempts, losses, error_code, error_message, pack_id,
-            offset_bytes, length_bytes, digest,
+        SELECT id, attempts_now AS attempts, losses, cancel_requested_at, error_code,
+            error_message, pack_id, offset_bytes, length_bytes, digest,
             CAST(:now AS bigint) + retry_in_ms AS not_before,
             CASE
                 WHEN cancel_requested_at IS NOT NULL THEN 'cancelled'
@@ -104,7 +104,7 @@ BLAME = Statement(
         FROM jobs AS j WHERE j.id {among_ids}
         ORDER BY j.id {lock}
     ), decided AS (
-        SELECT id, attempts, losses, CAST(:now AS bigint) AS not_before,
+        SELECT id, attempts, losses, cancel_requested_at, CAST(:now AS bigint) AS not_before,
             'poison' AS error_code, CAST(:message AS text) AS error_message,
     """
     + NO_RESULT
