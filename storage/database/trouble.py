@@ -2,7 +2,8 @@
 
 Whatever says "not now" (no connection, a pool or lock that did not come free in time, a full
 disk, a server that shuts down or only reads) becomes ``DatabaseUnavailable``: the caller may try
-again. Everything else is a fault of ours and passes through as it is.
+again. A text that cannot be stored is the caller's fault. Everything else is a fault of ours and
+passes through as it is.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from contextlib import contextmanager
 import psycopg
 from sqlalchemy import URL, exc
 
-from storage.records.errors import DatabaseUnavailable
+from storage.records.errors import DatabaseUnavailable, ForebayError, InvalidInput
 
 # SQLSTATE classes: connection, cannot connect as that user, no such database, rolled back
 # (deadlock), resources, object in use (lock timeout), operator intervention (statement timeout,
@@ -73,7 +74,7 @@ def where(url: URL) -> str:
     return f"postgresql://{host}{port}/{url.database or ''}"
 
 
-def _diagnose(url: URL, error: BaseException) -> DatabaseUnavailable | None:
+def _diagnose(url: URL, error: BaseException) -> ForebayError | None:
     cause = error.orig if isinstance(error, exc.DBAPIError) else error
     if isinstance(cause, sqlite3.Error):
         return _diagnose_sqlite(url, cause)
@@ -82,6 +83,9 @@ def _diagnose(url: URL, error: BaseException) -> DatabaseUnavailable | None:
     state = cause.sqlstate
     if state == _UNDEFINED_TABLE:
         return DatabaseUnavailable(_NOT_MIGRATED, code="database_not_migrated")
+    if isinstance(cause, psycopg.DataError) and state is None and "NUL" in str(cause):
+        # The driver refuses the text before the server sees it; SQLite just finds nothing.
+        return InvalidInput("a text holds a NUL character", code="nul_character")
     passing = (
         isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError)
         if state is None
