@@ -45,7 +45,8 @@ def create_app(parts: ApiParts) -> FastAPI:
     )
     app.state.service = service
     for noun in (jobs, events, groups, files, models, health, docs):
-        app.include_router(noun.router)
+        # Flat, not by include_router: one level to match, and every route's methods in sight.
+        app.router.routes.extend(noun.router.routes)
     problems.install(app)
     openapi.install(app)
     # The last added is the outermost: even what the measuring raises gets an answer.
