@@ -1,0 +1,123 @@
+"""What every publisher promises, on a real RabbitMQ and in memory.
+
+Each message's fate is known, and Celery understands what was sent.
+"""
+
+from __future__ import annotations
+
+import itertools
+import uuid
+
+import kombu
+import pytest
+
+from storage.queue import topology
+from storage.queue.envelope import WakeUp, decode
+from storage.queue.publisher import Message, open_publisher
+from storage.records.ids import uuid7
+
+numbers = itertools.count(1)
+
+
+def wake_up(jobs=1):
+    return WakeUp(uuid7(1, next(numbers)), tuple(uuid7(2, next(numbers)) for _ in range(jobs)))
+
+
+def messages(queue, count, jobs=1):
+    return [Message(str(uuid.uuid4()), queue, wake_up(jobs)) for _ in range(count)]
+
+
+def ids(some):
+    return frozenset(message.id for message in some)
+
+
+def receive(url, queue, count):
+    """Take ``count`` messages, and see that no more are there."""
+    with kombu.Connection(url) as connection, connection.channel() as channel:
+        bound = kombu.Queue(queue, no_declare=True)(channel)
+        received = [bound.get(no_ack=True) for _ in range(count + 1)]
+        assert received[-1] is None, "more messages than were sent"
+        return received[:-1]
+
+
+@pytest.fixture(params=["rabbitmq", "memory"])
+def url(request):
+    return "memory://" if request.param == "memory" else request.getfixturevalue("broker_url")
+
+
+@pytest.fixture
+def pool():
+    return f"pool-{uuid.uuid4().hex[:8]}"  # memory:// queues are the whole process's
+
+
+@pytest.fixture
+def queue(url, pool):
+    topology.declare(url, [pool])
+    return topology.queue_name(pool, high=False)
+
+
+@pytest.fixture
+def publisher(url):
+    opened = open_publisher(url)
+    yield opened
+    opened.close()
+
+
+def test_what_is_confirmed_is_there_once_and_in_order(url, queue, publisher):
+    sent = messages(queue, 300, jobs=3)
+    report = publisher.publish(sent)
+    assert report.confirmed == ids(sent)
+    assert not report.unroutable | report.refused | report.unknown and report.trouble is None
+    received = receive(url, queue, 300)
+    assert [message.headers["id"] for message in received] == [message.id for message in sent]
+    assert [decode(message.payload[0][0]) for message in received] == [m.wake_up for m in sent]
+
+
+def test_a_message_is_a_celery_task_of_protocol_2(url, queue, publisher):
+    [sent] = messages(queue, 1)
+    publisher.publish([sent])
+    [received] = receive(url, queue, 1)
+    args, kwargs, embed = received.payload
+    assert len(args) == 1 and kwargs == {} and embed["chord"] is None
+    assert received.headers["task"] == topology.INFER_TASK
+    assert received.headers["id"] == received.properties["correlation_id"] == sent.id
+    assert received.content_type == "application/json"
+    assert received.properties["delivery_mode"] == 2
+
+
+def test_a_message_for_no_queue_is_unroutable_and_alone(url, pool, queue, publisher):
+    lost = messages(f"infer.{pool}.gone", 2)
+    kept = messages(queue, 3)
+    report = publisher.publish([kept[0], lost[0], kept[1], lost[1], kept[2]])
+    assert report.unroutable == ids(lost) and report.confirmed == ids(kept)
+    receive(url, queue, 3)
+
+
+def test_both_classes_of_a_pool_have_a_queue(url, pool, queue, publisher):
+    high, low = messages(topology.queue_name(pool, high=True), 1), messages(queue, 1)
+    assert publisher.publish([*high, *low]).confirmed == ids([*high, *low])
+    receive(url, high[0].queue, 1)
+    receive(url, queue, 1)
+
+
+def test_declaring_again_keeps_what_is_there(url, pool, queue, publisher):
+    publisher.publish(messages(queue, 1))
+    topology.declare(url, [pool])
+    receive(url, queue, 1)
+
+
+def test_nothing_to_send_is_an_empty_report(publisher):
+    report = publisher.publish([])
+    assert not report.confirmed | report.unroutable | report.refused | report.unknown
+
+
+def test_an_id_used_twice_is_the_callers_mistake(queue, publisher):
+    [one] = messages(queue, 1)
+    with pytest.raises(ValueError, match="same id"):
+        publisher.publish([one, one])
+
+
+def test_closing_twice_is_fine(publisher, queue):
+    publisher.publish(messages(queue, 1))
+    publisher.close()
+    publisher.close()
