@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from storage.clock import Clock
 from storage.database import Database
@@ -30,8 +31,18 @@ log = logging.getLogger(__name__)
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 0.05, 2.0
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A batch whose results are stored, or given up: what its commit will say."""
+
+    session_id: str
+    ids: list[str]
+    outcomes: Sequence[Outcome]
+    packs: Sequence[PackSummary]
+
+
 class Finisher:
-    """Runs on the finish thread."""
+    """``store`` runs on one thread and ``commit`` on the next: both mostly wait for others."""
 
     def __init__(
         self,
@@ -50,8 +61,8 @@ class Finisher:
         self._put_patience_s, self._retry_back_off_s = put_patience_s, retry_back_off_s
         self.hurry = threading.Event()  # a stop is under way: one try, then give back
 
-    def finish(self, batch: Batch) -> None:
-        """Store, commit, settle. Returns when the jobs are somebody's again, whoever's."""
+    def store(self, batch: Batch) -> Stored:
+        """Encode, and put one pack per tenant; says what is to be committed."""
         packs: list[PackSummary] = []
         try:
             answers = answer(batch, retry_back_off_s=self._retry_back_off_s)
@@ -66,8 +77,17 @@ class Finisher:
             outcomes, packs = [_fault(work) for work in batch.works], []
         finally:
             batch.lease.release()
-        closing = self._intake.detach(batch.ids)
-        if self._commit(batch.session_id, outcomes, packs):
+        return Stored(batch.session_id, batch.ids, outcomes, packs)
+
+    def commit(self, stored: Stored) -> None:
+        """One transaction, then the settling. Returns when the jobs are somebody's again."""
+        closing = self._intake.detach(stored.ids)
+        try:
+            done = self._commit(stored.session_id, stored.outcomes, stored.packs)
+        except Exception:
+            closing.settle()  # the caller gives up the session, and its reaper the jobs
+            raise
+        if done:
             closing.settle()
 
     def _store(

@@ -1,6 +1,6 @@
 """Ids that messages brought and nobody has claimed yet: two lanes in memory, no lease, no attempt.
 
-The consumer thread offers, the claim thread takes, the finish thread settles. An id that this
+The consumer thread offers, the claim thread takes, the commit thread settles. An id that this
 process already holds is attached to, never run twice; a message is acknowledged (``settled``)
 when every id it brought is settled, whatever came of each.
 """

@@ -1,13 +1,13 @@
-"""One device process's pipeline: claim, device and finish, a thread each, bounded hand-overs.
+"""One device process's pipeline: a thread for each stage, bounded hand-overs between them.
 
 ::
 
-    intake ─▶ claim thread ─▶ [1] ─▶ device thread ─▶ [1] ─▶ finish thread ─▶ settled
-              claim, decode          forward               encode, put, commit
+    intake ─▶ claim ─────────▶ device ───▶ store ────────▶ commit ─▶ settled
+              claim, decode    forward     encode, put     one transaction
 
-While a batch runs, the next is claimed and decoded and the one before is stored. Nothing waits
-for a batch to fill: a batch is whatever was there when there was room for one, and the slowest
-stage decides how much that is.
+While a batch runs, the next is claimed and decoded and the ones before are stored and committed.
+Nothing waits for a batch to fill: a batch is whatever was there when there was room for one, and
+the slowest stage decides how much that is.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from workers.inference.artifacts import Artifacts
 from workers.inference.batch import Batch
 from workers.inference.claim import Claimer
 from workers.inference.device import Device
-from workers.inference.finish import Finisher
+from workers.inference.finish import Finisher, Stored
 from workers.inference.gate import Gate
 from workers.inference.handoff import Handoff
 from workers.inference.intake import Intake
@@ -39,6 +39,7 @@ from workers.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
 
+_STAGES = ("claim", "device", "store", "commit")
 _TICK_S = 0.25  # how often an idle stage looks at its stop signal
 _LAST_WORD_S = 2.0  # for a batch in the middle of its commit when patience ends
 
@@ -112,6 +113,7 @@ class Pipeline:
         )
         self._claimed: Handoff[Batch] = Handoff(1)
         self._computed: Handoff[Batch] = Handoff(1)
+        self._stored: Handoff[Stored] = Handoff(1)
         self._stop = threading.Event()
         self._end = threading.Event()  # after the drain: for what must outlive it
         self._threads: dict[str, threading.Thread] = {}
@@ -122,7 +124,8 @@ class Pipeline:
         for name, work in (
             ("claim", self._claim_loop),
             ("device", self._device_loop),
-            ("finish", self._finish_loop),
+            ("store", self._store_loop),
+            ("commit", self._commit_loop),
             ("loader", lambda: self.versions.run(self._stop)),
             ("prober", lambda: self._prober.run(self._stop)),
             ("gate", lambda: self._gate.run(self._end)),
@@ -159,7 +162,7 @@ class Pipeline:
         """
         self.intake.close()
         self._stop.set()
-        stages = [t for name, t in self._threads.items() if name in ("claim", "device", "finish")]
+        stages = [thread for name, thread in self._threads.items() if name in _STAGES]
         deadline = threading.Event()
         patience = threading.Timer(self._settings.drain_s, deadline.set)
         patience.daemon = True
@@ -225,16 +228,24 @@ class Pipeline:
             self._computed.put(batch)
         self._computed.close()
 
-    def _finish_loop(self) -> None:
+    def _store_loop(self) -> None:
         while not self._computed.finished():
+            if not self._stored.wait_for_room(_TICK_S):
+                continue
             batch = self._computed.get(_TICK_S)
-            if batch is None:
+            if batch is not None:
+                self._stored.put(self._finisher.store(batch))
+        self._stored.close()
+
+    def _commit_loop(self) -> None:
+        while not self._stored.finished():
+            stored = self._stored.get(_TICK_S)
+            if stored is None:
                 continue
             try:
-                self._finisher.finish(batch)
+                self._finisher.commit(stored)
             except Exception:
-                log.exception("the finish stage failed; the reaper will have its jobs")
-                self.sessions.retire(batch.session_id)
-                self.intake.settle(batch.ids)
+                log.exception("a commit failed; the reaper will have its jobs")
+                self.sessions.retire(stored.session_id)
             self.counters.batches += 1
-            self.counters.jobs += len(batch.works)
+            self.counters.jobs += len(stored.ids)
