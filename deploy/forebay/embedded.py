@@ -50,7 +50,12 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
                 return
             relay.poke()
 
-    parts = worker_parts(settings, tuned, database, objects, (relay.run, keeper.run))
+    def wake_relay_at_the_end(end: threading.Event) -> None:
+        end.wait()
+        relay.poke()  # else it sleeps on for seconds, and everybody waits for it
+
+    others = (relay.run, keeper.run, wake_relay_at_the_end)
+    parts = worker_parts(settings, tuned, database, objects, others)
     # Not one of the parts: it blocks in a read, which only the parent's end ends.
     end = threading.Event()
     threading.Thread(target=listen, args=(end,), name="forebay-parent", daemon=True).start()
