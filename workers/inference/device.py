@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from weakref import WeakKeyDictionary
 
 from storage.clock import Clock
 from storage.records.errors import ItemError
+from storage.records.signatures import Signature
 from workers.inference.batch import Batch, RowRef, Segment
 from workers.inference.batcher import LatencyModel, next_chunk
 from workers.inference.ledger import Ledger
@@ -22,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class WrongRows(Exception):
-    """The model gave back another number of rows than it was given."""
+    """The model gave back another number of rows than it was given, or other rows than it said."""
 
 
 class Device:
@@ -94,10 +95,20 @@ class Device:
             self._busy_since_s = None
             self._ledger.clear()
         self._latency[model].observe(bucket, self._clock.monotonic_s() - began_s)
-        for name, array in outputs.items():
-            if array.shape[:1] != (bucket,):
-                raise WrongRows(f"output {name} has the shape {array.shape} for {bucket} rows")
+        _check(outputs, model.signature, bucket)
         return {name: array[: len(refs)] for name, array in outputs.items()}
+
+
+def _check(outputs: Mapping[str, Array], signature: Signature, rows: int) -> None:
+    """A row for each row, of the shape that the signature promises."""
+    promised = {spec.name: spec.shape for spec in signature.outputs}
+    for name, array in outputs.items():
+        shape = promised.get(name, array.shape[1:])
+        fits = len(array.shape) == 1 + len(shape) and all(
+            want is None or want == have for want, have in zip(shape, array.shape[1:], strict=True)
+        )
+        if not fits or array.shape[0] != rows:
+            raise WrongRows(f"output {name} has the shape {array.shape} for {rows} rows")
 
 
 def _row(batch: Batch, ref: RowRef) -> Row:

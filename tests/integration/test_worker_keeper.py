@@ -1,0 +1,208 @@
+"""The keeper's duties on real rows: deadlines are kept, and nobody collects what is alive."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from storage.database import Database
+from storage.objects import open_objects
+from storage.objects.packs import PackWriter, pack_key
+from storage.records.errors import DatabaseUnavailable, NotFound
+from storage.records.jobs import JobState
+from storage.records.packs import NewPack, PackKind
+from storage.records.sessions import NewSession
+from tests.support.household import Household, new_id, now_ms, tensor
+from tests.support.waiting import wait_until
+from workers.inference.ledger import Ledger
+from workers.keeper.duty import Moved
+from workers.keeper.expiry import Expiry
+from workers.keeper.loop import Keeper
+from workers.keeper.reaper import Reaper
+from workers.keeper.recovery import recover_alone
+from workers.keeper.stale_packs import StalePacks, StalePacksConfig
+from workers.keeper.sweep import Sweep
+from workers.supervisor import settle_death
+
+
+class MovingClock:
+    """The database's clock, moved by hand."""
+
+    def __init__(self) -> None:
+        self.ms = now_ms()
+
+    def now_ms(self) -> int:
+        return self.ms
+
+    def monotonic_s(self) -> float:
+        return self.ms / 1000
+
+
+@pytest.fixture
+def clock() -> MovingClock:
+    return MovingClock()
+
+
+@pytest.fixture
+def house(tmp_path: Path, clock: MovingClock) -> Household:
+    database = Database.open(f"sqlite:///{tmp_path}/forebay.db", clock=clock)
+    return Household(database, open_objects(f"file://{tmp_path}/objects"))
+
+
+def claim(house: Household, ids: list[str], lease_ttl_ms: int = 15_000) -> str:
+    session_id = new_id()
+    with house.database.begin() as tx:
+        tx.sessions.open(NewSession(session_id, "n", "h", "cpu", "default"), lease_ttl_ms)
+        assert len(tx.jobs.claim(session_id, ids)) == len(ids)
+    return session_id
+
+
+def test_a_lost_message_is_published_again_but_not_too_soon(
+    house: Household, clock: MovingClock
+) -> None:
+    ids = house.submit([tensor(1)])
+    with house.database.begin() as tx:
+        tx.backlog.mark_published(ids)
+    clock.ms += 14_000
+    assert Sweep().run_once(house.database, house.objects).rows == 0
+    clock.ms += 2_000
+    assert Sweep().run_once(house.database, house.objects).rows == 1
+    assert house.job(ids[0]).published_at is None
+
+
+def test_jobs_of_a_dead_session_come_back_and_those_of_a_living_one_do_not(
+    house: Household, clock: MovingClock
+) -> None:
+    dead, alive = house.submit([tensor(1)]), house.submit([tensor(2)])
+    claim(house, dead, 10_000)
+    claim(house, alive, 60_000)
+    clock.ms += 11_000
+    assert Reaper().run_once(house.database, house.objects).rows == 1
+    assert house.states([*dead, *alive]) == [JobState.QUEUED, JobState.RUNNING]
+    assert (house.job(dead[0]).losses, house.job(dead[0]).attempts) == (1, 0)
+
+
+def test_every_deadline_is_kept(house: Household, clock: MovingClock) -> None:
+    late = house.submit([tensor(1)], expires_in_ms=5_000)
+    stuck = house.submit([tensor(2)], run_timeout_ms=5_000, max_attempts=1)
+    fine = house.submit([tensor(3)])
+    claim(house, stuck, 60_000)
+    clock.ms += 6_000
+    counts = Expiry().run_once(house.database, house.objects)
+    assert (counts.expired, counts.timed_out) == (1, 1)
+    assert house.states([*late, *stuck, *fine]) == [
+        JobState.EXPIRED,
+        JobState.FAILED,
+        JobState.QUEUED,
+    ]
+
+
+def test_only_a_pack_whose_writer_is_dead_is_collected(
+    house: Household, clock: MovingClock
+) -> None:
+    def write(live: bool) -> tuple[str, str]:
+        pack_id = new_id()
+        key = pack_key(PackKind.INPUT, "default", "2099-01-01", pack_id)
+        writer = PackWriter(pack_id)
+        writer.add("one", b"data")
+        data, summary = writer.finish()
+        with house.database.begin() as tx:
+            tx.packs.open(NewPack(pack_id, "default", PackKind.INPUT, key))
+        house.objects.put(key, data)
+        if live:
+            with house.database.begin() as tx:
+                assert tx.packs.publish(summary)
+        return pack_id, key
+
+    stale, live = write(False), write(True)
+    clock.ms += 3_601_000
+    fresh = write(False)
+    counts = StalePacks().run_once(house.database, house.objects)
+    assert (counts.doomed, counts.deleted) == (1, 1)
+    with house.database.read() as tx:
+        kept = [tx.packs.get(pack_id) is not None for pack_id, _ in (stale, live, fresh)]
+    assert kept == [False, True, True]
+    assert [house.objects.exists(key) for _, key in (stale, live, fresh)] == [False, True, True]
+    with pytest.raises(NotFound):
+        house.objects.get(stale[1])
+
+
+def test_a_limit_that_was_reached_means_more_at_once(house: Household, clock: MovingClock) -> None:
+    for _ in range(3):
+        pack_id = new_id()
+        key = pack_key(PackKind.INPUT, "default", "2099-01-01", pack_id)
+        with house.database.begin() as tx:
+            tx.packs.open(NewPack(pack_id, "default", PackKind.INPUT, key))
+    clock.ms += 3_601_000
+    duty = StalePacks(StalePacksConfig(limit=2))
+    assert [duty.run_once(house.database, house.objects).more for _ in range(2)] == [True, False]
+
+
+def test_a_process_alone_in_its_home_waits_for_no_lease(house: Household) -> None:
+    running, published, waiting = (house.submit([tensor(n)]) for n in range(3))
+    claim(house, running)
+    with house.database.begin() as tx:
+        tx.backlog.mark_published(published)
+    assert recover_alone(house.database) == 2
+    for job in house.jobs([*running, *published, *waiting]):
+        assert (job.state, job.published_at) == (JobState.QUEUED, None)
+
+
+def test_a_death_blames_what_was_on_the_device_and_ends_the_session(
+    house: Household, tmp_path: Path
+) -> None:
+    guilty, innocent = house.submit([tensor(1)]), house.submit([tensor(2)])
+    session_id = claim(house, [*guilty, *innocent])
+    path = tmp_path / "ledger"
+    ledger = Ledger(path)
+    ledger.session(session_id)
+    ledger.publish(session_id, guilty)
+    assert settle_death(house.database, path)
+    assert not path.exists()
+    Reaper().run_once(house.database, house.objects)
+    jobs = house.jobs([*guilty, *innocent])
+    assert [job.state for job in jobs] == [JobState.QUEUED, JobState.QUEUED]
+    assert [job.attempts for job in jobs] == [1, 0]
+    assert [job.losses for job in jobs] == [0, 1]
+
+
+class Scripted:
+    """A duty that does what the test says."""
+
+    def __init__(self, name: str, every_s: float, fault: Exception | None = None) -> None:
+        self.name, self.every_s, self.fault = name, every_s, fault
+        self.config = self
+        self.runs = 0
+
+    def run_once(self, database: object, objects: object) -> Moved:
+        self.runs += 1
+        if self.fault is not None:
+            raise self.fault
+        return Moved(0, 10)
+
+
+def test_each_duty_runs_at_its_own_pace_and_no_fault_stops_another(
+    house: Household, clock: MovingClock
+) -> None:
+    down = Scripted("down", 1.0, DatabaseUnavailable("away"))
+    faulty = Scripted("faulty", 2.0, RuntimeError("a fault"))
+    fine = Scripted("fine", 4.0)
+    keeper = Keeper(house.database, house.objects, [down, faulty, fine], clock)
+    for _ in range(4):
+        assert keeper.run_due() == pytest.approx(1.0)
+        clock.ms += 1_000
+    assert (down.runs, faulty.runs, fine.runs) == (4, 2, 1)
+
+
+def test_the_loop_ends_when_it_is_told_to(house: Household) -> None:
+    duty = Scripted("often", 0.01)
+    keeper = Keeper(house.database, house.objects, [duty])
+    stop = threading.Event()
+    thread = threading.Thread(target=keeper.run, args=(stop,), daemon=True)
+    thread.start()
+    wait_until(lambda: duty.runs > 2, what="some runs")
+    stop.set()
+    thread.join(10)
+    assert not thread.is_alive()
