@@ -7,6 +7,7 @@ ephemeral port can end up connected to itself. A lock file per port keeps severa
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import random
@@ -22,7 +23,8 @@ def free_port() -> int:
     """A port on 127.0.0.1 that nobody listens on and that no other run will be given."""
     folder = Path(tempfile.gettempdir()) / "forebay-test-ports"
     folder.mkdir(exist_ok=True)
-    folder.chmod(0o777)
+    with contextlib.suppress(PermissionError):  # another user's run made it, for all of us
+        folder.chmod(0o777)
     for _ in range(1000):
         port = random.SystemRandom().randint(_FIRST, _LAST)
         if port in _held:
