@@ -1,18 +1,18 @@
 """Which jobs enter the ready window next, and in which lane. Pure: the relay feeds and obeys it.
 
-Fair means that tenants who want work done are *served* alike. What is known without asking a
-worker is how many of a tenant's jobs stand in the window; what left it was served. So each tenant
-carries ``service`` (jobs seen leaving the window) and its *tag* is service plus what stands in the
-window now: free places go to the lowest tag, one at a time (start-time fair queueing with jobs of
-unit cost; a deficit is a tag that lags).
+Two counts are kept per tenant. ``turns`` are places in the window it was given; a free place goes
+to whoever had the fewest turns (start-time fair queueing with jobs of unit cost; a deficit is a
+count that lags). ``service`` are jobs seen leaving the window: what workers did for it.
 
-Two lanes leave one window, and workers empty the high one first. A tenant with less service than
+Two lanes leave the window, and workers empty the high one first. A tenant with less service than
 those who fill the window travels high, until it leads them by ``EXPRESS_LEAD`` jobs; it may even
-enter a window that others have filled. Because the lead is counted in service, the high lane
-evens service out and can never starve the low one: a tenant that got ahead travels low again.
+enter a window that others have filled (which costs a turn like any other). Because the lead is
+counted in service, the high lane evens service out and cannot starve the low one: a tenant that
+got ahead travels low again. And because a window is finite, jobs of high priority cannot either:
+places are shared by turns, so the low lane's jobs pile up in the window until the high lane is dry.
 
 A tenant away for a while comes back at the level of those present: idleness earns no credit, and
-a brief absence sheds no lead. One that wants little falls behind at most ``lag`` jobs.
+a brief absence sheds no lead. One that wants little falls behind by at most ``lag`` jobs.
 """
 
 from __future__ import annotations
@@ -34,11 +34,12 @@ Tags = Mapping[str, int]
 class Ledger:
     """What the relay remembers of one pool between two looks."""
 
+    turns: Tags  # tenant → places in the window it was given
     service: Tags  # tenant → jobs seen leaving the window
     window: Tags  # tenant → jobs in the window when last seen, own picks included
 
 
-EMPTY = Ledger(service={}, window={})
+EMPTY = Ledger(turns={}, service={}, window={})
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,25 +59,35 @@ class Choice:
 
 
 def observe(ledger: Ledger, window: Tags, wanting: Sequence[str], *, lag: int) -> Ledger:
-    """Count what left the window since the last look, for tenants in it or ``wanting`` in.
+    """Count what entered and left the window since the last look.
 
-    Other relays fill the same window; a growth they caused hides service from this one, never
-    invents any.
+    ``wanting`` have a backlog. Other relays fill the same window: what of a tenant came and what
+    left between two looks is only seen net, so it is a little less than the truth, never more.
     """
     active = {tenant for tenant, count in window.items() if count} | set(wanting)
-    service = dict(ledger.service)
-    for tenant, before in ledger.window.items():
-        left = before - window.get(tenant, 0)
-        if left > 0:
-            service[tenant] = service.get(tenant, 0) + left
-    present = [service[tenant] for tenant in active if tenant in service]
-    level = min(present, default=0)
-    floor = max(present, default=0) - max(lag, MIN_LAG)
-    for tenant in active:
-        service[tenant] = max(service.get(tenant, level), floor)
-    level = min((service[tenant] for tenant in active), default=0)
-    kept = {t: value for t, value in service.items() if t in active or value > level}
-    return Ledger(service=kept if active else {}, window=dict(window))
+    turns, service = dict(ledger.turns), dict(ledger.service)
+    for tenant in active | set(ledger.window):
+        grown = window.get(tenant, 0) - ledger.window.get(tenant, 0)
+        counts = turns if grown > 0 else service
+        counts[tenant] = counts.get(tenant, 0) + abs(grown)
+    lag = max(lag, MIN_LAG)
+    return Ledger(
+        turns=_levelled(turns, active, set(ledger.turns), lag),
+        service=_levelled(service, active, set(ledger.service), lag),
+        window=dict(window),
+    )
+
+
+def _levelled(counts: Mapping[str, int], active: set[str], known: set[str], lag: int) -> Tags:
+    """Newcomers begin at the lowest count of those ``known``, nobody present lags too far, and
+    who is away is kept only while ahead."""
+    present = [counts.get(tenant, 0) for tenant in active & known]
+    lowest = min(present, default=0)
+    floor = max(lowest, max(present, default=0) - lag)
+    level = {t: lowest if t not in known else max(counts.get(t, 0), floor) for t in active}
+    bottom = min(level.values(), default=0)
+    away = {t: count for t, count in counts.items() if t not in active and count > bottom}
+    return level | away if active else {}
 
 
 def choose(
@@ -87,7 +98,7 @@ def choose(
     ``ledger`` comes fresh from ``observe``; ``heads`` holds each tenant's first jobs in its own
     order (rank), which is kept.
     """
-    standing = dict(ledger.window)
+    standing, turns = dict(ledger.window), dict(ledger.turns)
     active = {t for t, count in standing.items() if count} | {
         t for t, jobs in heads.items() if jobs
     }
@@ -109,8 +120,7 @@ def choose(
     def line_up(tenant: str, index: int) -> None:
         jobs = heads[tenant]
         if index < len(jobs):
-            tag = ledger.service.get(tenant, 0) + standing.get(tenant, 0)
-            heapq.heappush(queue, (tag, jobs[index].rank, tenant, index))
+            heapq.heappush(queue, (turns.get(tenant, 0), jobs[index].rank, tenant, index))
 
     for tenant in heads:
         line_up(tenant, 0)
@@ -126,8 +136,9 @@ def choose(
         head = heads[tenant][index]
         picks.append(Pick(head, high=light or head.priority >= HIGH_PRIORITY))
         standing[tenant] = standing.get(tenant, 0) + 1
+        turns[tenant] = turns.get(tenant, 0) + 1
         line_up(tenant, index + 1)
-    return Choice(picks, Ledger(service=ledger.service, window=standing))
+    return Choice(picks, Ledger(turns, ledger.service, standing))
 
 
 def _two_least(values: Tags) -> list[tuple[str, int]]:

@@ -18,15 +18,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from storage.queue.envelope import WakeUp
-from storage.queue.publisher import Message, Publisher
-from storage.queue.topology import queue_name
-
 from producers import fairness
 from producers.fairness import Ledger, Pick
 from producers.settings import RelaySettings
 from storage.clock import Clock, random_bits
 from storage.database import Database
+from storage.queue.envelope import WakeUp
+from storage.queue.publisher import Message, Publisher
+from storage.queue.topology import queue_name
 from storage.records.errors import ForebayError
 
 _LOG = logging.getLogger("forebay.relay")
@@ -144,9 +143,9 @@ class Relay:
             won = tx.backlog.mark_published([pick.head.id for pick in choice.picks])
         picks = [pick for pick in choice.picks if pick.head.id in won]
         returned = self._publish(pool, picks)
-        standing = Counter(window)
-        standing.update(pick.head.tenant for pick in picks if pick.head.id not in returned)
-        self._ledgers[pool] = Ledger(ledger.service, standing)
+        entered = Counter(pick.head.tenant for pick in picks if pick.head.id not in returned)
+        turns = Counter(ledger.turns) + entered
+        self._ledgers[pool] = Ledger(turns, ledger.service, Counter(window) + entered)
         return Look(len(picks), len(returned), waiting)
 
     def _publish(self, pool: str, picks: Sequence[Pick]) -> frozenset[str]:
