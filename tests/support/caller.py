@@ -92,16 +92,16 @@ class Caller:
         name: str,
         archive: Path | bytes,
         options: Mapping[str, Any] | None = None,
-        expect: int = 201,
+        expect: int | None = 201,
     ) -> dict[str, Any]:
-        """A version of a model."""
+        """A version of a model; with ``expect=None`` one that is there already will do."""
         content = archive if isinstance(archive, bytes) else archive.read_bytes()
         response = self.http.post(
             f"/v1/models/{name}/versions",
             files={"file": ("model.keras", content, "application/octet-stream")},
             data={"options": json.dumps(options or {})},
         )
-        return _expect(response, expect)
+        return _expect(response, expect or (200 if response.status_code == 200 else 201))
 
     def version(self, name: str, version: int, wait_s: float = 0) -> dict[str, Any]:
         """A version as it stands."""
