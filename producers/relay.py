@@ -70,6 +70,7 @@ class Relay:
         self._cursor: dict[str, str] = {}
         self._targets: dict[str, tuple[float, int]] = {}
         self._trouble: str | None = None
+        self._least_pause_s = 0.0  # what the publisher asked for when it last failed
 
     @property
     def trouble(self) -> str | None:
@@ -95,7 +96,7 @@ class Relay:
                 self._note("an unexpected error, see the log")
                 look = None
             if look is None or (look.returned and look.returned == look.marked):
-                stop.wait(pause_s)
+                stop.wait(max(pause_s, self._least_pause_s))
                 pause_s = min(LONGEST_PAUSE_S, pause_s * 2)
                 continue
             pause_s = LEAST_PAUSE_S
@@ -159,10 +160,9 @@ class Relay:
         failed = report.unroutable | report.refused | report.unknown
         ids = frozenset(i for message in failed for i in messages[message].wake_up.job_ids)
         if ids:
-            self._note(
-                f"{len(report.unknown)} messages unconfirmed, {len(report.refused)} refused,"
-                f" {len(report.unroutable)} unroutable"
-            )
+            self._least_pause_s = report.retry_after_s
+            counts = f"{len(report.refused)} refused, {len(report.unroutable)} unroutable"
+            self._note(report.trouble or f"{len(report.unknown)} unconfirmed, {counts}")
             with self._database.begin() as tx:
                 tx.backlog.unmark(sorted(ids))
         return ids

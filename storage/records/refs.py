@@ -19,7 +19,7 @@ from storage.records.ids import is_id
 
 FILES_PREFIX = "forebay://files/"
 MAX_REF_CHARS = 2048
-_SPELLING = re.compile(r"(s3://[a-z0-9][a-z0-9.-]{1,62}|file://)(/[^\x00-\x20\x7f%\\?#]*)")
+_SPELLING = re.compile(r"(s3://[a-z0-9][a-z0-9.-]{1,62}|file://)(/[^\x00-\x1f\x7f%\\?#]*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def _is_plain(text: str) -> bool:
 def _refused(field: str) -> InvalidInput:
     return InvalidInput(
         f"{field} points outside what you may read: use {FILES_PREFIX}<id> of a file you uploaded,"
-        " or an address under a prefix that the operator listed",
+        " or an address under a prefix that the operator listed, spelled without %, ?, # and ..",
         code="ref_not_allowed",
         field=field,
     )

@@ -1,0 +1,313 @@
+"""The relay on real databases: it marks first, takes marks off again, and is fair."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+from kombu import Connection
+
+from producers.relay import Relay
+from producers.settings import RelaySettings
+from storage.clock import SystemClock, random_bits
+from storage.database import Database
+from storage.queue.messages import Message, PublishReport
+from storage.queue.publisher import open_publisher
+from storage.queue.topology import declare
+from storage.records.errors import BrokerUnavailable
+from storage.records.ids import uuid7, uuid7_series
+from storage.records.jobs import JobKind, NewJob
+from storage.records.models import ModelFormat, NewVersion
+from tests.support.waiting import wait_until
+
+
+@dataclass
+class Recorder:
+    """A publisher that notes what it is given. ``fate`` says what becomes of each message."""
+
+    fate: Callable[[Message], str] = lambda _: "confirmed"
+    sent: list[Message] = field(default_factory=list)
+    calls: list[list[Message]] = field(default_factory=list)
+
+    def publish(self, messages: Sequence[Message]) -> PublishReport:
+        self.calls.append(list(messages))
+        self.sent += messages
+        fates: dict[str, set[str]] = {"confirmed": set(), "unroutable": set()}
+        fates |= {"refused": set(), "unknown": set()}
+        for message in messages:
+            fates[self.fate(message)].add(message.id)
+        return PublishReport(**{name: frozenset(ids) for name, ids in fates.items()})
+
+    def close(self) -> None: ...
+
+
+class House:
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.version: dict[str, str] = {}
+
+    def tenant(self, name: str) -> None:
+        with self.database.begin() as tx:
+            tx.tenants.ensure(name)
+            version = tx.models.push(
+                name,
+                NewVersion(new_id(), "m", ModelFormat.KERAS, "ab" * 32, 1, "k", {}),
+            )
+        self.version[name] = version.id
+
+    def submit(self, tenant: str, count: int, **fields) -> list[str]:
+        ids = uuid7_series(count, SystemClock().now_ms(), random_bits(80))
+        jobs = [
+            NewJob(
+                id=id_,
+                kind=JobKind.INFERENCE,
+                model_name="m",
+                version_id=self.version[tenant],
+                version=1,
+                pool="default",
+                payload=b"{}",
+                **fields,
+            )
+            for id_ in ids
+        ]
+        with self.database.begin() as tx:
+            for start in range(0, count, 10_000):
+                tx.jobs.submit(tenant, jobs[start : start + 10_000])
+        return ids
+
+    def window(self) -> dict[str, int]:
+        with self.database.read() as tx:
+            return tx.backlog.window("default")
+
+    def drain(self, relay_ids: Sequence[str]) -> None:
+        """What a worker takes out of the window."""
+        with self.database.begin() as tx:
+            for tenant in self.version:
+                for id_ in relay_ids:
+                    tx.jobs.request_cancel(tenant, id_)
+
+
+def new_id() -> str:
+    return uuid7(SystemClock().now_ms(), random_bits(80))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def house(request, tmp_path) -> Iterator[House]:
+    if request.param == "sqlite":
+        database = Database.open(f"sqlite:///{tmp_path}/relay.db")
+    else:
+        database = Database.open(request.getfixturevalue("postgres_database_url"))
+    database.migrate()
+    house = House(database)
+    house.tenant("a")
+    house.tenant("b")
+    yield house
+    database.close()
+
+
+def relay(house, publisher, **more) -> Relay:
+    return Relay(house.database, publisher, SystemClock(), **more)
+
+
+def test_one_job_travels_alone_and_many_in_chunks_of_one_version(house):
+    recorder = Recorder()
+    one = relay(house, recorder)
+    (alone,) = house.submit("a", 1)
+    assert one.look().marked == 1
+    assert [m.wake_up.job_ids for m in recorder.sent] == [(alone,)]
+    ids = house.submit("a", 150) + house.submit("b", 10)
+    one.look()
+    sent = recorder.sent[1:]
+    assert {i for m in sent for i in m.wake_up.job_ids} == set(ids)
+    assert max(len(m.wake_up.job_ids) for m in sent) == 64
+    for message in sent:
+        assert message.queue in ("infer.default", "infer.default.hi")
+        owners = {"a" if i in ids[:150] else "b" for i in message.wake_up.job_ids}
+        assert [house.version[owner] for owner in owners] == [message.wake_up.version_id]
+    assert one.look().marked == 0
+
+
+def test_a_row_is_marked_before_its_message_exists(house):
+    seen = []
+
+    def fate(message):
+        seen.append(sum(house.window().values()))  # committed: another connection sees it
+        return "confirmed"
+
+    house.submit("a", 3)
+    relay(house, Recorder(fate)).look()
+    assert seen == [3]
+
+
+@pytest.mark.parametrize("fate", ["refused", "unroutable", "unknown"])
+def test_what_was_not_confirmed_goes_back_to_the_backlog(house, fate):
+    recorder = Recorder(lambda _: fate)
+    one = relay(house, recorder)
+    house.submit("a", 5)
+    look = one.look()
+    assert (look.marked, look.returned) == (5, 5)
+    assert house.window() == {}
+    assert one.trouble
+    recorder.fate = lambda _: "confirmed"
+    assert one.look().marked == 5
+    assert one.trouble is None
+
+
+def test_a_queue_that_is_gone_is_declared_again(house):
+    declared = []
+    recorder = Recorder()
+    one = relay(house, recorder, declare=lambda pools: declared.append(list(pools)))
+    house.submit("a", 1)
+    one.look()
+    house.submit("a", 1)
+    one.look()
+    assert declared == [["default"]]
+    recorder.fate = lambda _: "unroutable"
+    house.submit("a", 1)
+    one.look()
+    one.look()
+    assert declared == [["default"]] * 2
+
+
+def test_a_relay_that_dies_between_mark_and_publish_loses_nothing(house):
+    class Dead(BaseException):
+        pass
+
+    def die(_):
+        raise Dead
+
+    ids = house.submit("a", 3)
+    with pytest.raises(Dead):
+        relay(house, Recorder(die)).look()
+    assert house.window() == {"a": 3}
+    with house.database.begin() as tx:
+        assert tx.jobs.sweep(-1) == 3  # what the keeper does once publish_ttl_s has passed
+    recorder = Recorder()
+    relay(house, recorder).look()
+    assert {i for m in recorder.sent for i in m.wake_up.job_ids} == set(ids)
+
+
+def test_several_relays_publish_each_row_once(house):
+    ids = house.submit("a", 200) + house.submit("b", 50)
+    recorders = [Recorder() for _ in range(4)]
+    threads = [
+        threading.Thread(target=lambda r=r: [relay(house, r).look() for _ in range(5)])
+        for r in recorders
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    sent = [i for r in recorders for m in r.sent for i in m.wake_up.job_ids]
+    assert sorted(sent) == sorted(ids)
+
+
+def test_the_window_is_bounded_and_refilled(house):
+    house.submit("a", 1000)
+    recorder = Recorder()
+    one = relay(house, recorder, settings=RelaySettings(min_window_jobs=100))
+    assert (one.look().marked, one.look().marked) == (100, 0)
+    house.drain([i for m in recorder.sent for i in m.wake_up.job_ids][:40])
+    look = one.look()
+    assert look.marked == 40 and look.waiting
+
+
+def test_a_poke_is_noticed_at_once_and_idling_is_slow(house):
+    recorder = Recorder()
+    one = relay(house, recorder)
+    stop = threading.Event()
+    thread = threading.Thread(target=one.run, args=(stop,))
+    thread.start()
+    try:
+        time.sleep(0.01)
+        ids = house.submit("a", 1)
+        one.poke()
+        wait_until(lambda: recorder.sent, 5, what="the wake-up")
+        assert recorder.sent[0].wake_up.job_ids == tuple(ids)
+    finally:
+        stop.set()
+        one.poke()
+        thread.join(5)
+    assert not thread.is_alive()
+
+
+def test_trouble_with_the_broker_ends_no_relay_and_blocks_no_submit(house):
+    recorder = Recorder()
+    down = [True]
+
+    def declare(_):
+        if down[0]:
+            raise BrokerUnavailable("the broker does not answer")
+
+    one = relay(house, recorder, declare=declare)
+    stop = threading.Event()
+    thread = threading.Thread(target=one.run, args=(stop,))
+    thread.start()
+    try:
+        ids = house.submit("a", 3)
+        one.poke()
+        wait_until(lambda: one.trouble, 5, what="the relay to notice")
+        ids += house.submit("a", 3)
+        down[0] = False
+        wait_until(lambda: len(recorder.sent) and not one.trouble, 20, what="the wake-ups")
+        wait_until(lambda: {i for m in recorder.sent for i in m.wake_up.job_ids} == set(ids), 10)
+    finally:
+        stop.set()
+        one.poke()
+        thread.join(10)
+
+
+def test_wake_ups_reach_a_real_broker(house, broker_url):
+    publisher = open_publisher(broker_url)
+    one = relay(house, publisher, declare=functools.partial(declare, broker_url))
+    try:
+        ids = house.submit("a", 5)
+        assert one.look().marked == 5 and one.trouble is None
+        with Connection(broker_url) as connection, connection.channel() as channel:
+            message = channel.basic_get("infer.default", no_ack=True)
+            assert message is not None
+            assert all(job_id in message.body for job_id in ids)
+            channel.queue_delete("infer.default")
+        house.submit("a", 2)
+        assert one.look().returned == 2  # unroutable: the queue is gone
+        assert one.look().returned == 0  # declared again
+        assert sum(house.window().values()) == 7
+    finally:
+        publisher.close()
+
+
+@pytest.mark.slow
+def test_b_is_picked_at_once_though_a_has_a_hundred_thousand_queued(postgres_database_url, capsys):
+    database = Database.open(postgres_database_url)
+    database.migrate()
+    house = House(database)
+    house.tenant("a")
+    house.tenant("b")
+    house.submit("a", 100_000)
+    with database.begin() as tx:
+        tx._work._connection.exec_driver_sql("ANALYZE jobs")
+    recorder = Recorder()
+    one = relay(house, recorder)
+    one.look()
+    took = []
+    (urgent,) = house.submit("b", 1)
+    began = time.perf_counter()
+    look = one.look()
+    took.append(time.perf_counter() - began)
+    assert look.marked == 1
+    (message,) = recorder.calls[-1]
+    assert (message.queue, message.wake_up.job_ids) == ("infer.default.hi", (urgent,))
+    for _ in range(20):
+        sent = [i for m in recorder.calls[-1] for i in m.wake_up.job_ids]
+        house.drain(sent)
+        began = time.perf_counter()
+        one.look()
+        took.append(time.perf_counter() - began)
+    with capsys.disabled():
+        print(f"\nlook over 100,000 queued: median {sorted(took)[10] * 1e3:.1f} ms", end=" ")
+    assert sorted(took)[10] < 0.25
+    database.close()
