@@ -15,7 +15,7 @@ from tests.support.caller import Caller, echo_jobs, only_output, tensor
 from tests.support.stack import Stack
 from tests.support.waiting import wait_until
 
-SINGLES, GROUPS, GROUP_SIZE, LISTS = 60, 4, 500, 24
+SINGLES, GROUPS, GROUP_SIZE, LISTS = 60, 4, 400, 24
 
 
 @dataclass

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
-from openapi_spec_validator import validate
 from schemathesis.checks import (
     not_a_server_error,
 )
@@ -24,10 +23,6 @@ CHECKS = [
     content_type_conformance,
     response_schema_conformance,
 ]
-
-
-def test_the_document_is_valid_openapi(caller: Caller) -> None:
-    validate(caller.http.get("/openapi.json").json())
 
 
 def test_random_requests_are_answered_as_documented(stack: Stack, caller: Caller) -> None:
