@@ -108,10 +108,10 @@ def read_job(value: object) -> JobRequest:
         input=given["input"],
         kind=JobKind(get("kind", JobKind.INFERENCE)),
         custom_id=get("custom_id"),
-        priority=get("priority", DEFAULT_PRIORITY),
+        priority=int(get("priority", DEFAULT_PRIORITY)),
         expires_in_ms=_millis(get("expires_in_s", DEFAULT_EXPIRES_IN_S)),
         run_timeout_ms=_millis(get("run_timeout_s", DEFAULT_RUN_TIMEOUT_S)),
-        max_attempts=get("max_attempts", DEFAULT_MAX_ATTEMPTS),
+        max_attempts=int(get("max_attempts", DEFAULT_MAX_ATTEMPTS)),
         metadata=get("metadata", {}),
     )
 

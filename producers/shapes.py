@@ -103,7 +103,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A number within bounds; ``whole`` ones are integers (``3.0`` is not)."""
+    """A number within bounds; ``whole`` ones are integers (``3.0`` is one, as in JSON Schema)."""
 
     least: float
     most: float
@@ -112,7 +112,7 @@ class Number:
 
     def check(self, value: object) -> None:
         kind = type(value)
-        if kind is not int and (self.whole or kind is not float):
+        if kind is not int and (kind is not float or (self.whole and not value.is_integer())):  # type: ignore[attr-defined]
             name = "an integer" if self.whole else "a number"
             raise Wrong(f"must be {name}, not {show(value)}", code="invalid_type")
         if not self.least <= value <= self.most:  # type: ignore[operator]
@@ -252,6 +252,12 @@ class Fields:
             "required": list(self.required),
             "additionalProperties": False,
         }
+
+
+def whole(value: object) -> int:
+    """The integer that a checked ``Number`` is, also when it was spelled ``3.0``."""
+    assert isinstance(value, int | float)
+    return int(value)
 
 
 def nullable(schema: Schema) -> Schema:

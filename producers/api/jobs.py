@@ -13,7 +13,7 @@ from producers.api.schemas import error_document, job_document
 from producers.api.service import is_over, service_of
 from producers.requests import JOB, METADATA_KEY, METADATA_VALUE, MODEL_REF, many_schema
 from producers.settings import ApiSettings
-from producers.shapes import Number, Shape, Text
+from producers.shapes import Number, Shape, Text, whole
 from producers.submission import Accepted
 from storage.records.errors import Conflict, InvalidInput, NotFound, NotReady
 from storage.records.ids import is_id
@@ -155,7 +155,7 @@ async def list_jobs(request: Request) -> Response:
     metadata = _metadata(request.query_params)
     values = bodies.query(request, LIST, besides=METADATA_PREFIX)
     where = _filter(values, metadata)
-    limit = int(str(values.get("limit", 100)))
+    limit = whole(values.get("limit", 100))
     after = values.get("after")
     jobs = await service.read(
         lambda tx: tx.jobs.list(

@@ -7,20 +7,17 @@ from starlette.responses import Response
 
 from producers.api import bodies, uploads
 from producers.api.jobs import WAIT
-from producers.api.routes import answer, named, page_of, route
+from producers.api.routes import MAX_VERSION, MODEL_NAME, answer, named, page_of, route
 from producers.api.schemas import alias_document, model_document, version_document
 from producers.api.service import Service, is_over, service_of
 from producers.registry import push_version
-from producers.requests import NAME
-from producers.shapes import Fields, Number, Schema, Shape, Text
+from producers.shapes import Fields, Number, Schema, Shape, whole
 from storage import strict_json
 from storage.records.errors import InvalidInput, NotFound
 from storage.records.models import ModelVersion, VersionState, check_name
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
-MAX_VERSION = 999_999_999
-MODEL_NAME = Text(1, 63, f"^{NAME}$", "a name of a-z 0-9 . _ -")
 LIST: dict[str, Shape] = {"limit": Number(1, 1000, default=100), "after": MODEL_NAME}
 ALIAS = Fields(
     "AliasRequest",
@@ -92,7 +89,7 @@ async def list_models(request: Request) -> Response:
     service = service_of(request)
     tenant = await service.tenant(request)
     values = bodies.query(request, LIST)
-    limit = int(str(values.get("limit", 100)))
+    limit = whole(values.get("limit", 100))
     after = values.get("after")
     models = await service.read(
         lambda tx: tx.models.list(tenant, limit + 1, None if after is None else str(after))
@@ -155,8 +152,8 @@ async def put_alias(request: Request) -> Response:
     name = check_name(str(request.path_params["name"]), field="name")
     alias = check_name(str(request.path_params["alias"]), field="alias")
     body = await bodies.parsed_body(request, ALIAS)
-    version = int(str(body["version"]))
-    expected = None if body.get("expected") is None else int(str(body["expected"]))
+    version = whole(body["version"])
+    expected = None if body.get("expected") is None else whole(body["expected"])
     moved = await service.write(
         lambda tx: tx.models.set_alias(tenant, name, alias, version, expected)
     )

@@ -1,7 +1,6 @@
 """The OpenAPI document: what FastAPI gathers from the routes, our schemas, and the words around it.
 
-Stable error codes are listed here by hand, in one place, because clients are written against them;
-a test finds every code in the source and compares.
+The stable codes of problems are part of it (``codes``).
 """
 
 from __future__ import annotations
@@ -12,9 +11,8 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from producers.api.codes import CODES
 from producers.api.schemas import SCHEMAS
-
-CODES: dict[str, str] = {}
 
 ABOUT = """\
 Submit work, wait for it, read the answers.
@@ -45,11 +43,11 @@ def version() -> str:
 
 
 def _build(app: FastAPI) -> dict[str, Any]:
-    codes = "\n".join(f"- `{code}`: {says}" for code, says in sorted(CODES.items()))
+    codes = "\n".join(f"- `{code}`: {says}" for code, says in CODES.items())
     document = get_openapi(
         title="Forebay",
         version=version(),
-        description=f"{ABOUT}\nCodes:\n{codes}\n" if codes else ABOUT,
+        description=f"{ABOUT}\nCodes:\n{codes}\n",
         routes=app.routes,
     )
     components = document.setdefault("components", {})

@@ -97,12 +97,13 @@ async def _on_http(request: Request, error: Exception) -> Response:
 
 
 def _methods_at(request: Request) -> set[str]:
-    """What the path takes. The router itself only names the first route it met."""
-    allowed: set[str] = set()
-    for route in request.app.routes:
-        if route.matches(request.scope)[0] is not Match.NONE:
-            allowed |= set(getattr(route, "methods", None) or ())
-    return allowed
+    """What the path takes. The router itself only names the first route it met.
+
+    A path that is spelled out (``/v1/jobs/many``) is not also somebody's id.
+    """
+    routes = [r for r in request.app.routes if r.matches(request.scope)[0] is not Match.NONE]
+    exact = [r for r in routes if getattr(r, "path", None) == request.scope["path"]]
+    return {m for r in exact or routes for m in getattr(r, "methods", None) or ()}
 
 
 async def _on_framework(_: Request, error: Exception) -> Response:

@@ -12,12 +12,14 @@ import orjson
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from producers.requests import IDEMPOTENCY_KEY
-from producers.shapes import Schema, Shape, Text
+from producers.requests import IDEMPOTENCY_KEY, NAME
+from producers.shapes import Number, Schema, Shape, Text
 
 Handler = Callable[[Request], Awaitable[Response]]
 
 ID = Text(36, 36, r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$", "an id")
+MODEL_NAME = Text(1, 63, f"^{NAME}$", "a name of a-z 0-9 . _ -")
+MAX_VERSION = 999_999_999
 JSON, PROBLEM = "application/json", "application/problem+json"
 
 
@@ -86,7 +88,7 @@ def route(
             handler,
             methods=[method],
             summary=summary,
-            description=(handler.__doc__ or "").strip(),
+            description=" ".join((handler.__doc__ or "").split()),
             status_code=status,
             response_class=Response,
             response_model=None,
@@ -101,14 +103,10 @@ def route(
 
 def _path_parameters(path: str) -> list[Schema]:
     names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
-    schemas = {"id": ID.schema()}
+    schemas = {"id": ID.schema(), "version": Number(1, MAX_VERSION).schema()}
+    plain = MODEL_NAME.schema()
     return [
-        {
-            "name": name,
-            "in": "path",
-            "required": True,
-            "schema": schemas.get(name, {"type": "string", "minLength": 1, "maxLength": 63}),
-        }
+        {"name": name, "in": "path", "required": True, "schema": schemas.get(name, plain)}
         for name in names
     ]
 
