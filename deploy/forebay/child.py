@@ -94,7 +94,7 @@ class Child:
         """One process from start to end; its exit code."""
         ready_read, ready_write = os.pipe()
         parts = self._parts
-        command = [sys.executable, "-m", "forebay.embedded"]
+        command = [sys.executable, "-P", "-m", "forebay.embedded"]
         command += ["--parent-pid", str(os.getpid()), "--ledger", str(parts.ledger)]
         command += ["--poke-fd", str(self._poke_read), "--ready-fd", str(ready_write)]
         environ = {

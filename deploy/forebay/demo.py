@@ -83,7 +83,7 @@ def _train(
 
     table, model = home / "train.npz", home / "digits.keras"
     np.savez(table, pictures=pictures, labels=labels)
-    command = [sys.executable, "-m", "forebay.train_digits", str(table), str(model)]
+    command = [sys.executable, "-P", "-m", "forebay.train_digits", str(table), str(model)]
     done = subprocess.run(
         command, env=_clean(environ), capture_output=True, text=True, timeout=TRAIN_S, check=False
     )
@@ -195,7 +195,7 @@ class Service:
 @contextmanager
 def _serving(home: Path, environ: Mapping[str, str]) -> Iterator[Service]:
     log = home / "up.log"
-    command = [sys.executable, "-m", "forebay", "up", "--port", "0", "--json"]
+    command = [sys.executable, "-P", "-m", "forebay", "up", "--port", "0", "--json"]
     with log.open("w") as errors:
         process = subprocess.Popen(
             command,

@@ -104,7 +104,7 @@ def _devices(environ: Mapping[str, str]) -> str:
             "TensorFlow is not installed here",
             "pip install 'forebay[cpu]' (or '[gpu]'); a host that runs no worker needs none",
         )
-    command = [sys.executable, "-c", ASK_DEVICES]
+    command = [sys.executable, "-P", "-c", ASK_DEVICES]
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", **environ}
     try:
         done = subprocess.run(

