@@ -50,7 +50,7 @@ class WakeUpConsumer(Consumer):  # type: ignore[misc]
             )
 
         conn = conn.ensure_connection(
-            on_error, None, interval_start=1, interval_max=10, callback=joint.check_stop
+            on_error, None, interval_start=1, interval_max=10, callback=joint.stopper.check
         )
         self.first_connection_attempt = False
         return conn
@@ -74,7 +74,7 @@ def _poll(
     task_consumer.consume()
     consumer.on_ready()
     while blueprint.state == 1 and consumer.connection:  # RUN
-        joint.check_stop()
+        joint.stopper.check()
         consumer.perform_pending_operations()
         try:
             connection.drain_events(timeout=_LOOK_EVERY_S)

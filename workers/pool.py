@@ -12,63 +12,33 @@ at once, under a lock.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from celery.concurrency.base import BasePool
-from celery.exceptions import Reject, WorkerShutdown
+from celery.exceptions import Reject
 
 from storage.queue.envelope import EnvelopeError, decode
 from storage.queue.topology import INFER_TASK
 from workers.inference.pipeline import Pipeline
+from workers.stopping import Stopper
 from workers.tasks import OUTCOME
 
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
 class Joint:
-    """What a worker's parts share, hung on its Celery app: the pipeline and the wish to stop."""
+    """What a worker's parts share, hung on its Celery app."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
-        self.pipeline = pipeline
-        self.exit_code: int | None = None
-        self._read_fd, self._write_fd = os.pipe()
-        os.set_blocking(self._read_fd, False)
-        os.set_blocking(self._write_fd, False)
-
-    def request_stop(self, exit_code: int = 0) -> None:
-        """End the worker gracefully. Safe in a signal handler: no lock is taken."""
-        if self.exit_code is None:
-            self.exit_code = exit_code
-        self.wake()
-
-    def check_stop(self) -> None:
-        """Raise Celery's own way out when a stop was asked for."""
-        if self.exit_code is not None:
-            raise WorkerShutdown(self.exit_code)
-
-    def fileno(self) -> int:
-        return self._read_fd
-
-    def wake(self) -> None:
-        with contextlib.suppress(BlockingIOError, OSError):  # full: it is awake already
-            os.write(self._write_fd, b"\0")
-
-    def quiet(self) -> None:
-        with contextlib.suppress(BlockingIOError, OSError):
-            os.read(self._read_fd, 65536)
-
-    def close(self) -> None:
-        for fd in (self._write_fd, self._read_fd):
-            with contextlib.suppress(OSError):
-                os.close(fd)
-        self._read_fd = self._write_fd = -1
+    pipeline: Pipeline
+    stopper: Stopper
 
 
 class Handle:
@@ -116,7 +86,7 @@ class BatchPool(BasePool):  # type: ignore[misc]
     def register_with_event_loop(self, loop: Any) -> None:
         """Called again after every reconnect: the hub was emptied by then."""
         self._hub = loop
-        loop.add_reader(self._joint.fileno(), self._on_readable)
+        loop.add_reader(self._joint.stopper.fileno(), self._on_readable)
 
     def on_apply(
         self,
@@ -153,7 +123,7 @@ class BatchPool(BasePool):  # type: ignore[misc]
                 self._conclude(handle)
             return
         self._ready.append(handle)
-        self._joint.wake()
+        self._joint.stopper.wake()
 
     def flush(self) -> None:
         """Drop what has not started. Celery calls it on connection loss and at shutdown; only
@@ -191,10 +161,10 @@ class BatchPool(BasePool):  # type: ignore[misc]
         }
 
     def _on_readable(self, *_: Any) -> None:
-        self._joint.quiet()
+        self._joint.stopper.quiet()
         self._run_ready()
         if self._state == self.RUN:
-            self._joint.check_stop()
+            self._joint.stopper.check()
 
     def _run_ready(self) -> None:
         while self._ready:

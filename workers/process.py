@@ -30,6 +30,7 @@ from workers.inference.pipeline import Pipeline
 from workers.inference.ports import Runtime
 from workers.pool import Joint
 from workers.settings import WorkerSettings
+from workers.stopping import Stopper, until_it_works
 
 log = logging.getLogger(__name__)
 
@@ -62,25 +63,27 @@ def run_worker(
         return 0
     for chatty in ("celery", "kombu", "amqp"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    end = threading.Event()
-    others = [_thread(f"forebay-part-{i}", run, end) for i, run in enumerate(parts.threads)]
-    pipeline = _pipeline(parts)
-    joint = Joint(pipeline)
-    _listen_to_signals(joint)
+    end, stopper = threading.Event(), Stopper()
+    _listen_to_signals(stopper)  # before the runtime: its import takes seconds
     if stop is not None:
-        _thread("forebay-stop", lambda _: _forward(stop, end, joint), end)
+        _thread("forebay-stop", lambda _: _forward(stop, end, stopper), end)
+    others = [_thread(f"forebay-part-{i}", run, end) for i, run in enumerate(parts.threads)]
+    pipeline: Pipeline | None = None
     try:
-        if _until_it_answers(pipeline.start, joint, "the database") and _until_it_answers(
-            lambda: _declare(parts), joint, "the broker"
+        pipeline = _pipeline(parts)
+        joint = Joint(pipeline, stopper)
+        if _answers(pipeline.start, stopper, "the database") and _answers(
+            lambda: _declare(parts), stopper, "the broker"
         ):
             _consume(parts, joint, end, on_ready)
     finally:
-        pipeline.close()
+        if pipeline is not None:
+            pipeline.close()
         end.set()
         for thread in others:
             thread.join(_GRACE_S)
-        joint.close()
-    return joint.exit_code or 0
+        stopper.close()
+    return stopper.exit_code or 0
 
 
 def die_with_parent(parent_pid: int) -> bool:
@@ -130,8 +133,8 @@ def _consume(
     )
     _thread("forebay-watchdog", lambda _: _watch(worker, joint, settings, end), end)
     worker.start()
-    if joint.exit_code is None:  # it ended by itself, which it should not
-        joint.exit_code = worker.exitcode or FAILED
+    if not joint.stopper.requested:  # it ended by itself, which it should not
+        joint.stopper.request(worker.exitcode or FAILED)
 
 
 def _watch(worker: Any, joint: Joint, settings: WorkerSettings, end: threading.Event) -> None:
@@ -139,7 +142,7 @@ def _watch(worker: Any, joint: Joint, settings: WorkerSettings, end: threading.E
     deaf_since_s: float | None = None
     while not end.wait(1.0):
         failure = joint.pipeline.failure()
-        if failure is None and joint.exit_code is None:
+        if failure is None and not joint.stopper.requested:
             consumer = getattr(worker, "consumer", None)
             deaf = consumer is not None and consumer.is_deaf()
             now_s = time.monotonic()
@@ -149,28 +152,19 @@ def _watch(worker: Any, joint: Joint, settings: WorkerSettings, end: threading.E
         if failure is None:
             continue
         log.critical("this worker is of no use any more: %s", failure)
-        joint.request_stop(FAILED)
+        joint.stopper.request(FAILED)
         if not end.wait(settings.drain_s + _GRACE_S):
             os._exit(FAILED)
 
 
-def _until_it_answers(call: Callable[[], object], joint: Joint, what: str) -> bool:
-    """Call until it works; False when a stop came first."""
-    pause_s = 0.2
-    while joint.exit_code is None:
-        try:
-            call()
-            return True
-        except (Unavailable, OSError) as trouble:
-            log.warning("%s does not answer yet (%s)", what, type(trouble).__name__)
-        give_up_s = time.monotonic() + pause_s
-        while joint.exit_code is None and time.monotonic() < give_up_s:
-            time.sleep(0.05)
-        pause_s = min(2 * pause_s, 5.0)
-    return False
+def _answers(call: Callable[[], object], stopper: Stopper, what: str) -> bool:
+    def complain(trouble: Exception) -> None:
+        log.warning("%s does not answer yet (%s)", what, type(trouble).__name__)
+
+    return until_it_works(call, stopper, (Unavailable, OSError), complain)
 
 
-def _listen_to_signals(joint: Joint) -> None:
+def _listen_to_signals(stopper: Stopper) -> None:
     if threading.current_thread() is not threading.main_thread():
         return
     interrupts = 0
@@ -180,16 +174,16 @@ def _listen_to_signals(joint: Joint) -> None:
         interrupts += number == signal.SIGINT
         if interrupts > 1:  # somebody at a terminal who does not want to wait
             os._exit(130)
-        joint.request_stop(0)
+        stopper.request()
 
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
 
 
-def _forward(stop: threading.Event, end: threading.Event, joint: Joint) -> None:
+def _forward(stop: threading.Event, end: threading.Event, stopper: Stopper) -> None:
     while not end.is_set():
         if stop.wait(0.1):
-            joint.request_stop(0)
+            stopper.request()
             return
 
 

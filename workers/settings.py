@@ -59,10 +59,11 @@ class WorkerSettings:
             "How long a computed batch waits for object storage before its jobs are given back."
         ),
     )
-    load_patience_s: float = field(
-        default=20.0,
+    wait_patience_s: float = field(
+        default=30.0,
         metadata=_doc(
-            "How long ids wait for a version that cannot be fetched before they are let go."
+            "How long ids wait unclaimed (device busy, version not loaded) before they are let go;"
+            " the sweep brings them back."
         ),
     )
     retry_back_off_s: float = field(

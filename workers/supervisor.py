@@ -26,6 +26,7 @@ from workers.settings import PREFIX
 log = logging.getLogger(__name__)
 
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 0.5, 30.0
+_SETTLE_EVERY_S = 2.0
 _CALM_S = 60.0  # a child that lived so long starts again without delay
 
 
@@ -51,6 +52,7 @@ class _Child:
     pause_s: float = _FIRST_PAUSE_S
     generation: int = field(default=0)
     unsettled: bool = False  # its death is not yet written to SQL
+    settle_at_s: float = 0.0
 
 
 class Supervisor:
@@ -92,8 +94,9 @@ class Supervisor:
             calm = now_s - child.started_s > _CALM_S
             child.pause_s = _FIRST_PAUSE_S if calm else min(2 * child.pause_s, _LAST_PAUSE_S)
             child.start_at_s = now_s + child.pause_s
-        if child.unsettled:
+        if child.unsettled and now_s >= child.settle_at_s:
             child.unsettled = not settle_death(self._parts.database, child.ledger)
+            child.settle_at_s = time.monotonic() + _SETTLE_EVERY_S
         if not child.unsettled and now_s >= child.start_at_s:
             self._start(child)
 

@@ -215,6 +215,38 @@ def test_a_broker_killed_in_a_batch_loses_nothing(works: Works) -> None:
     wait_until(lambda: works.in_queues() == (0, 0), 40, what="every message to be acknowledged")
 
 
+def test_a_stop_without_a_broker_still_commits_what_ran(works: Works) -> None:
+    works.hold.touch()
+    worker = works.start()
+    ids = works.house.submit([tensor(n) for n in range(8)])
+    works.wait_entered()
+    works.rabbitmq.kill()
+    try:
+        wait_until(lambda: "broker" in worker.log_tail(), 30, what="the worker's complaint")
+        worker._popen.send_signal(signal.SIGTERM)
+        works.hold.unlink()
+        assert worker._popen.wait(30) == 0, worker.log_tail()
+        check_echo(works.house, ids)
+    finally:
+        works.rabbitmq.start()
+
+
+def test_object_storage_killed_in_a_batch_blames_nobody(works: Works, s3: Any) -> None:
+    works.hold.touch()
+    works.start(FOREBAY_WORKER_PUT_PATIENCE_S="1", FOREBAY_WORKER_MAX_BATCH="16")
+    house = works.house
+    ids = house.submit([tensor(n) for n in range(100)])
+    works.wait_entered()
+    s3.kill()
+    try:
+        works.hold.unlink()
+        wait_until(lambda: "given back" in works.logs(), 30, what="the release")
+    finally:
+        s3.start()
+    check_echo(house, ids, deadline_s=60)
+    assert {job.attempts for job in house.jobs(ids)} == {1}
+
+
 def test_only_what_was_on_the_device_is_blamed_for_a_death(works: Works) -> None:
     """A poison item kills its process each time; its neighbours are answered, it fails alone."""
     house = works.house

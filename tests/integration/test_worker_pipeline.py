@@ -500,11 +500,33 @@ def test_a_version_out_of_reach_is_let_go_and_its_jobs_stay_queued(
     def load(_: Any, __: Path) -> None:
         raise OSError("the device is busy")
 
-    with running_pipeline(house, tmp_path, Behaviour(load=load), load_patience_s=0.2) as pipeline:
+    with running_pipeline(house, tmp_path, Behaviour(load=load), wait_patience_s=0.2) as pipeline:
         ids = house.submit([tensor(1)])
         (note,) = offer(pipeline, ids, house.version)
         assert note.done.wait(20)
         assert house.states(ids) == [JobState.QUEUED]
+
+
+def test_a_reference_out_of_reach_waits_alone(house: Household, tmp_path: Path) -> None:
+    """A listed prefix that does not answer holds up the jobs that point there, and no others."""
+    listed = tmp_path / "listed"
+    prefixes = (f"file://{listed}/",)
+    with running_pipeline(house, tmp_path, ref_prefixes=prefixes) as pipeline:
+
+        class Away:
+            def size(self, key: str) -> int:
+                raise ObjectsUnavailable("away")
+
+        reader = pipeline._claimer._refs
+        reader._opened[prefixes[0]] = Away()  # type: ignore[assignment]
+        ids = house.submit([{"ref": f"file://{listed}/x.json"}, tensor(1)])
+        offer(pipeline, ids, house.version)
+        house.wait_terminal(ids[1:])
+        wait_until(lambda: house.job(ids[0]).not_before > 0, what="the postponement")
+        job = house.job(ids[0])
+        assert (job.state, job.attempts) == (JobState.QUEUED, 0)
+        assert job.not_before > job.created_at + 10_000
+        assert pipeline.claiming
 
 
 def test_a_dead_stage_is_noticed(house: Household, tmp_path: Path) -> None:

@@ -30,7 +30,9 @@ def answer(batch: Batch, *, retry_back_off_s: float) -> Answers:
     rows = _encode(batch)
     answers = Answers({}, [])
     for index, work in enumerate(batch.works):
-        if work.refused is not None:
+        if work.postpone_ms:
+            answers.outcomes.append(_later(work))
+        elif work.refused is not None:
             answers.outcomes.append(_failed(work, work.refused))
         elif work.culprit is not None:
             answers.outcomes.append(_again(work, work.culprit, retry_back_off_s))
@@ -75,6 +77,11 @@ def _failed(work: Work, error: ItemError) -> Outcome:
         work.entered_device,
         error=JobError(error.stable_code, error.message, attempt),
     )
+
+
+def _later(work: Work) -> Outcome:
+    job = work.job
+    return Outcome(job.id, job.epoch, Verdict.RELEASED, False, retry_in_ms=work.postpone_ms)
 
 
 def _again(work: Work, culprit: str, retry_back_off_s: float) -> Outcome:

@@ -20,6 +20,7 @@ class Work:
     is_list: bool = False
     refused: ItemError | None = None
     culprit: str | None = None  # the model failed on it alone; says how
+    postpone_ms: int = 0  # its reference cannot be reached now: nobody's fault, try later
     entered_device: bool = False
 
 

@@ -24,11 +24,13 @@ from workers.inference.decode import decode_input
 from workers.inference.gate import TROUBLE, Gate
 from workers.inference.intake import Intake, Taken
 from workers.inference.payloads import Payload, Payloads
-from workers.inference.refs import RefReader
+from workers.inference.refs import RefReader, RefUnavailable
 from workers.inference.session import SessionKeeper
 from workers.inference.versions import Lease, Standing, Versions
 
 log = logging.getLogger(__name__)
+
+_POSTPONE_MS = 30_000  # for a job whose reference lies in a storage that does not answer
 
 
 class Claimer:
@@ -47,14 +49,14 @@ class Claimer:
         *,
         max_batch: int,
         max_claim_bytes: int,
-        load_patience_s: float,
+        wait_patience_s: float,
         retention_days: int,
     ) -> None:
         self._database, self._intake, self._versions = database, intake, versions
         self._sessions, self._gate, self._clock = sessions, gate, clock
         self._payloads, self._refs = payloads, refs
         self._max_batch, self._max_bytes = max_batch, max_claim_bytes
-        self._load_patience_s, self._retention_days = load_patience_s, retention_days
+        self._wait_patience_s, self._retention_days = wait_patience_s, retention_days
         self._ready: deque[Batch] = deque()  # of one claim: too many bytes, or suspects
 
     def next(self, timeout_s: float) -> Batch | None:
@@ -93,6 +95,7 @@ class Claimer:
             self.give_back(self._ready.popleft())
 
     def _ask_for_versions(self) -> None:
+        self._intake.let_go_older_than(self._wait_patience_s)
         for version_id in self._intake.waiting_versions():
             standing = self._versions.standing(version_id)
             if standing is Standing.LOADED:
@@ -103,9 +106,6 @@ class Claimer:
             elif standing is Standing.NOBODYS:
                 self._intake.let_go(version_id)
                 self._versions.forget(version_id)
-            elif self._versions.failing_for_s(version_id) > self._load_patience_s:
-                # The sweep brings them back; meanwhile another worker may serve them.
-                self._intake.let_go(version_id)
             else:
                 self._versions.want(version_id)
 
@@ -192,6 +192,10 @@ class Claimer:
             )
         except ItemError as error:
             work.refused = error
+            return
+        except RefUnavailable as trouble:
+            log.warning("a listed prefix does not answer: %s", trouble)
+            work.postpone_ms = _POSTPONE_MS
             return
         except TROUBLE:
             raise

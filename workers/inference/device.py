@@ -74,7 +74,8 @@ class Device:
     def _accuse(self, batch: Batch, ref: RowRef, fault: Exception) -> None:
         # The text may hold a caller's data: it goes to the caller's own job, not to the log.
         log.warning("a row fails on the device by itself: %s", type(fault).__name__)
-        text = f"{type(fault).__name__}: {fault}"[:500]
+        # A framework's message goes on with the frames of its stack: only the first line counts.
+        text = f"{type(fault).__name__}: {fault}".strip().splitlines()[0][:500]
         batch.faults[ref] = ItemError(f"the model failed on it: {text}", code="model_error")
         work = batch.works[ref.work]
         if not work.is_list:

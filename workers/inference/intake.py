@@ -13,6 +13,8 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from storage.clock import Clock
+
 
 class Delivery(Protocol):
     """One message, as the pool holds it."""
@@ -30,7 +32,7 @@ class _Ticket:
 
 @dataclass(slots=True, eq=False)
 class _Held:
-    version_id: str
+    since_s: float
     taken: bool = False
     tickets: list[_Ticket] = field(default_factory=list)
 
@@ -84,6 +86,10 @@ class Lane:
             del self._waiting[version_id]
         return ids
 
+    def head(self, version_id: str) -> str:
+        """The id that waits longest for this version."""
+        return self._waiting[version_id][0][1]
+
     def clear(self) -> list[str]:
         ids = [job_id for queue in self._waiting.values() for _, job_id in queue]
         self._waiting.clear()
@@ -93,7 +99,8 @@ class Lane:
 class Intake:
     """The waiting ids and the messages that wait for them."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._changed = threading.Condition()
         self._high, self._normal = Lane(), Lane()
         self._held: dict[str, _Held] = {}
@@ -105,6 +112,7 @@ class Intake:
     ) -> None:
         """A message arrived."""
         unique = dict.fromkeys(ids)
+        now_s = self._clock.monotonic_s()
         with self._changed:
             if self._closed:
                 return  # a stop is under way: the broker gives it to somebody else
@@ -113,7 +121,7 @@ class Intake:
             for job_id in unique:
                 held = self._held.get(job_id)
                 if held is None:
-                    held = self._held[job_id] = _Held(version_id)
+                    held = self._held[job_id] = _Held(now_s)
                     self._arrivals += 1
                     lane.push(self._arrivals, version_id, job_id)
                 held.tickets.append(ticket)
@@ -187,6 +195,21 @@ class Intake:
             ids += self._normal.pop(version_id, len(self._held))
         self.settle(ids)
         return len(ids)
+
+    def let_go_older_than(self, patience_s: float) -> int:
+        """Settle what has waited too long for a claim. The sweep publishes it again, perhaps to a
+        worker that has time; and no message is held so long that the broker takes offence."""
+        gone: list[str] = []
+        with self._changed:
+            before_s = self._clock.monotonic_s() - patience_s
+            for lane in (self._high, self._normal):
+                for version_id in list(lane.versions()):
+                    while version_id in lane.versions():
+                        if self._held[lane.head(version_id)].since_s > before_s:
+                            break
+                        gone += lane.pop(version_id, 1)
+        self.settle(gone)
+        return len(gone)
 
     def flush(self, *, connection_lost: bool) -> None:
         """Drop what has not started. When the connection is lost, every message is void as well:

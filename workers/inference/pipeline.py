@@ -64,7 +64,7 @@ class Pipeline:
         clock: Clock,
         make_session: Callable[[str], NewSession],
     ) -> None:
-        self.intake = Intake()
+        self.intake = Intake(clock)
         self.counters = Counters()
         self._settings = settings
         self._ledger = Ledger(settings.ledger)
@@ -97,7 +97,7 @@ class Pipeline:
             RefReader(database, objects, settings.ref_prefixes, max_bytes=settings.max_ref_bytes),
             max_batch=settings.max_batch,
             max_claim_bytes=settings.max_claim_bytes,
-            load_patience_s=settings.load_patience_s,
+            wait_patience_s=settings.wait_patience_s,
             retention_days=settings.retention_days,
         )
         self._device = Device(self._ledger, clock, settings.max_batch)

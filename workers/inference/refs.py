@@ -12,8 +12,14 @@ from urllib.parse import urlsplit
 
 from storage.database import Database
 from storage.objects import Objects, open_objects
-from storage.records.errors import InvalidInput, NotFound, TooLarge
+from storage.records.errors import ForebayError, InvalidInput, NotFound, TooLarge, Unavailable
 from storage.records.refs import FileRef, ListedRef, check_ref, read_prefix
+
+
+class RefUnavailable(ForebayError):
+    """A listed prefix does not answer. Our own storage may be well: only this job has to wait."""
+
+    code = "ref_unavailable"
 
 
 class RefReader:
@@ -47,7 +53,10 @@ class RefReader:
                     raise NotFound(f"you have no file {file_id}", code="file_not_found")
                 return self._get(self._objects, file.object_key)
             case ListedRef() as listed:
-                return self._get(*self._place(listed))
+                try:
+                    return self._get(*self._place(listed))
+                except (Unavailable, OSError) as trouble:
+                    raise RefUnavailable(type(trouble).__name__) from trouble
 
     def _place(self, listed: ListedRef) -> tuple[Objects, str]:
         if listed.prefix.startswith("file://"):

@@ -74,7 +74,6 @@ class Versions:
         self._retired: dict[int, LoadedModel] = {}
         self._standing: dict[str, Standing] = {}
         self._not_before_s: dict[str, float] = {}
-        self._failing_since_s: dict[str, float] = {}
         self._pause_s: dict[str, float] = {}
         self._wanted: deque[str] = deque()
 
@@ -85,12 +84,6 @@ class Versions:
     def is_loaded(self, version_id: str) -> bool:
         """Whether a batch of it could run now."""
         return version_id in self._loaded
-
-    def failing_for_s(self, version_id: str) -> float:
-        """How long it has been out of reach."""
-        with self._lock:
-            since = self._failing_since_s.get(version_id)
-            return 0.0 if since is None else self._clock.monotonic_s() - since
 
     def want(self, version_id: str, *, urgent: bool = True) -> None:
         """Ask for it; what jobs wait for goes before what is only probed."""
@@ -189,7 +182,6 @@ class Versions:
         with self._lock:
             self._loaded[version_id] = model
             self._standing[version_id] = Standing.LOADED
-            self._failing_since_s.pop(version_id, None)
             self._pause_s.pop(version_id, None)
             while len(self._loaded) > self._max:
                 old_id, old = self._loaded.popitem(last=False)
@@ -230,7 +222,6 @@ class Versions:
             now_s = self._clock.monotonic_s()
             pause_s = self._pause_s.get(version_id, _FIRST_PAUSE_S)
             self._standing[version_id] = Standing.OUT_OF_REACH
-            self._failing_since_s.setdefault(version_id, now_s)
             self._not_before_s[version_id] = now_s + pause_s
             self._pause_s[version_id] = min(2 * pause_s, _LAST_PAUSE_S)
 

@@ -15,12 +15,24 @@ class Message:
         self.times_settled += 1
 
 
+class Clock:
+    """Moved by hand."""
+
+    now_s = 100.0
+
+    def now_ms(self) -> int:
+        return int(self.now_s * 1000)
+
+    def monotonic_s(self) -> float:
+        return self.now_s
+
+
 def any_version(_: str) -> bool:
     return True
 
 
 def test_a_message_is_settled_once_and_only_when_all_its_ids_are() -> None:
-    intake, message = Intake(), Message()
+    intake, message = Intake(Clock()), Message()
     intake.offer(message, "v", ["a", "b", "c"])
     taken = intake.take(8, any_version, 0)
     assert taken is not None and taken.ids == ("a", "b", "c")
@@ -33,7 +45,7 @@ def test_a_message_is_settled_once_and_only_when_all_its_ids_are() -> None:
 
 
 def test_an_id_held_already_is_attached_to_and_not_taken_twice() -> None:
-    intake, first, second = Intake(), Message(), Message()
+    intake, first, second = Intake(Clock()), Message(), Message()
     intake.offer(first, "v", ["a"])
     assert intake.take(8, any_version, 0) is not None
     intake.offer(second, "v", ["a", "a", "b"])
@@ -46,7 +58,7 @@ def test_an_id_held_already_is_attached_to_and_not_taken_twice() -> None:
 
 
 def test_what_arrives_while_an_id_leaves_waits_for_a_claim_of_its_own() -> None:
-    intake, first, second = Intake(), Message(), Message()
+    intake, first, second = Intake(Clock()), Message(), Message()
     intake.offer(first, "v", ["a"])
     intake.take(8, any_version, 0)
     closing = intake.detach(["a"])
@@ -58,7 +70,7 @@ def test_what_arrives_while_an_id_leaves_waits_for_a_claim_of_its_own() -> None:
 
 
 def test_the_high_lane_goes_first_and_the_rest_fills_the_batch() -> None:
-    intake = Intake()
+    intake = Intake(Clock())
     intake.offer(Message(), "v", ["n1", "n2", "n3"])
     intake.offer(Message(), "v", ["h1"], high=True)
     taken = intake.take(3, any_version, 0)
@@ -66,7 +78,7 @@ def test_the_high_lane_goes_first_and_the_rest_fills_the_batch() -> None:
 
 
 def test_one_version_at_a_time_the_longest_waiting_first_and_only_ready_ones() -> None:
-    intake = Intake()
+    intake = Intake(Clock())
     intake.offer(Message(), "cold", ["c1"])
     intake.offer(Message(), "warm", ["w1"])
     intake.offer(Message(), "late", ["l1"])
@@ -77,7 +89,7 @@ def test_one_version_at_a_time_the_longest_waiting_first_and_only_ready_ones() -
 
 
 def test_what_is_put_back_comes_first_next_time() -> None:
-    intake = Intake()
+    intake = Intake(Clock())
     intake.offer(Message(), "v", ["a", "b", "c"])
     taken = intake.take(2, any_version, 0)
     assert taken is not None
@@ -87,7 +99,7 @@ def test_what_is_put_back_comes_first_next_time() -> None:
 
 
 def test_a_lost_connection_voids_messages_but_not_the_work() -> None:
-    intake, before, after = Intake(), Message(), Message()
+    intake, before, after = Intake(Clock()), Message(), Message()
     intake.offer(before, "v", ["running", "waiting"])
     intake.take(1, any_version, 0)
     intake.flush(connection_lost=True)
@@ -99,7 +111,7 @@ def test_a_lost_connection_voids_messages_but_not_the_work() -> None:
 
 
 def test_a_shutdown_drops_what_waits_and_still_settles_what_runs() -> None:
-    intake, whole, partly = Intake(), Message(), Message()
+    intake, whole, partly = Intake(Clock()), Message(), Message()
     intake.offer(whole, "v", ["a"])
     intake.offer(partly, "v", ["b", "c"])
     taken = intake.take(2, any_version, 0)
@@ -112,7 +124,7 @@ def test_a_shutdown_drops_what_waits_and_still_settles_what_runs() -> None:
 
 
 def test_ids_of_a_version_that_cannot_be_served_are_let_go() -> None:
-    intake, message = Intake(), Message()
+    intake, message = Intake(Clock()), Message()
     intake.offer(message, "broken", ["a", "b"], high=True)
     assert intake.let_go("broken") == 2
     assert message.times_settled == 1
@@ -120,13 +132,13 @@ def test_ids_of_a_version_that_cannot_be_served_are_let_go() -> None:
 
 
 def test_a_message_without_ids_is_settled_at_once() -> None:
-    intake, message = Intake(), Message()
+    intake, message = Intake(Clock()), Message()
     intake.offer(message, "v", [])
     assert message.times_settled == 1
 
 
 def test_a_taker_is_woken_by_an_arrival() -> None:
-    intake = Intake()
+    intake = Intake(Clock())
     got: list[object] = []
     taker = threading.Thread(target=lambda: got.append(intake.take(8, any_version, 20)))
     taker.start()
@@ -134,3 +146,19 @@ def test_a_taker_is_woken_by_an_arrival() -> None:
     taker.join(10)
     assert not taker.is_alive()
     assert got and got[0] is not None
+
+
+def test_what_waits_too_long_is_let_go_and_what_runs_is_not() -> None:
+    clock = Clock()
+    intake = Intake(clock)
+    running, old, young = Message(), Message(), Message()
+    intake.offer(running, "v", ["r"])
+    assert intake.take(1, any_version, 0)
+    intake.offer(old, "v", ["o1", "o2"], high=True)
+    clock.now_s += 20
+    intake.offer(young, "v", ["y"], high=True)
+    clock.now_s += 11
+    assert intake.let_go_older_than(30) == 2
+    assert [one.times_settled for one in (running, old, young)] == [0, 1, 0]
+    taken = intake.take(8, any_version, 0)
+    assert taken is not None and taken.ids == ("y",)
