@@ -25,6 +25,7 @@ _FORM: Schema = {
     "type": "object",
     "properties": {"file": {"type": "string", "format": "binary"}},
     "required": ["file"],
+    "additionalProperties": False,
 }
 
 

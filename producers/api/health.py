@@ -13,10 +13,11 @@ from collections.abc import Callable
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from producers.api.problems import public_words
 from producers.api.routes import answer, route
 from producers.api.service import Service, service_of
 from producers.shapes import Schema
-from storage.records.errors import DatabaseUnavailable, ForebayError
+from storage.records.errors import Conflict, ForebayError
 
 _LOG = logging.getLogger("forebay.api.health")
 router = APIRouter(tags=["health"])
@@ -123,7 +124,9 @@ async def _verdict(
     except TimeoutError:
         verdict = {"status": "down", "detail": f"no answer within {PROBE_TIMEOUT_S:.0f} s"}
     except ForebayError as error:
-        verdict = {"status": "down", "detail": error.message}
+        if service.is_news(f"readyz {name}"):
+            _LOG.warning("%s is down: %s", name, error.message)
+        verdict = {"status": "down", "detail": public_words(error)}
     except Exception:
         _LOG.exception("probing %s failed", name)
         verdict = {"status": "down", "detail": "an unexpected error, see the log"}
@@ -136,7 +139,7 @@ def _database(service: Service) -> None:
     service.parts.database.ping()
     if not service.schema_checked:
         if not service.parts.database.schema_is_current():
-            raise DatabaseUnavailable("the schema is not current; run 'forebay migrate'")
+            raise Conflict("the schema is not current; run 'forebay migrate'")
         service.schema_checked = True
 
 

@@ -11,7 +11,7 @@ from producers.api.results import result_bytes
 from producers.api.routes import ID, answer, named, page_of, route
 from producers.api.schemas import error_document, job_document
 from producers.api.service import is_over, service_of
-from producers.requests import JOB, METADATA_KEY, METADATA_VALUE, MODEL_REF, many_schema
+from producers.requests import JOB, METADATA_KEY, METADATA_VALUE, NAME, many_schema
 from producers.settings import ApiSettings
 from producers.shapes import Number, Shape, Text, whole
 from producers.submission import Accepted
@@ -28,7 +28,7 @@ PAGE: dict[str, Shape] = {"limit": Number(1, 1000, default=100), "after": ID}
 LIST: dict[str, Shape] = {
     "state": Text(1, 100, rf"^({STATES})(,({STATES}))*$", "states, parted by commas"),
     "kind": Text(1, 20, f"^({'|'.join(JobKind)})$", "a kind of job"),
-    "model": MODEL_REF,
+    "model": Text(1, 73, rf"^{NAME}(:[1-9][0-9]{{0,8}})?$", "a model as name or name:version"),
     "group": ID,
     **PAGE,
 }
@@ -259,12 +259,6 @@ def _metadata(params: QueryParams) -> dict[str, str]:
 def _filter(values: dict[str, object], metadata: dict[str, str]) -> JobFilter:
     model = values.get("model")
     ref = parse_model_ref(str(model)) if model is not None else None
-    if ref is not None and ref.alias:
-        raise InvalidInput(
-            "list by name or name:version; an alias may have moved since a job was submitted",
-            code="invalid_value",
-            field="model",
-        )
     states = values.get("state")
     kind, group = values.get("kind"), values.get("group")
     return JobFilter(

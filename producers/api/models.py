@@ -37,6 +37,7 @@ _FORM: Schema = {
         },
     },
     "required": ["file"],
+    "additionalProperties": False,
 }
 
 

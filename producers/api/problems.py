@@ -20,6 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from producers.api.codes import CODES
 from storage.records.errors import ForebayError, InvalidInput, Unavailable
 
 _LOG = logging.getLogger("forebay.api")
@@ -67,7 +68,14 @@ def problem_of(error: ForebayError) -> Response:
     status = error.http_status
     if status >= 500 and not isinstance(error, Unavailable):
         return _incident(error)
-    return problem(status, error.stable_code, error.message, more=more, headers=headers)
+    return problem(status, error.stable_code, public_words(error), more=more, headers=headers)
+
+
+def public_words(error: ForebayError) -> str:
+    """The error's message; of a part that is down only that it is, not where it lives."""
+    if not isinstance(error, Unavailable):
+        return error.message
+    return CODES.get(error.stable_code, CODES["unavailable"])
 
 
 def _incident(error: BaseException) -> Response:
@@ -77,8 +85,10 @@ def _incident(error: BaseException) -> Response:
     return problem(500, "internal", detail, more={"incident": incident})
 
 
-async def _on_own(_: Request, error: Exception) -> Response:
+async def _on_own(request: Request, error: Exception) -> Response:
     assert isinstance(error, ForebayError)
+    if isinstance(error, Unavailable) and request.app.state.service.is_news(error.stable_code):
+        _LOG.warning("%s: %s", error.stable_code, error.message)
     return problem_of(error)
 
 

@@ -26,6 +26,8 @@ from storage.records.models import VersionState
 
 T = TypeVar("T")
 
+NOTE_EVERY_S = 10.0
+
 
 class Service:
     """The living part of an application."""
@@ -52,6 +54,7 @@ class Service:
         self.verdicts: dict[str, tuple[float, dict[str, object]]] = {}  # readiness, for a moment
         self.schema_checked = False
         self.figures_good_until_s = 0.0
+        self._noted: dict[str, float] = {}
         self._keys = KeyCache(parts.clock.monotonic_s)
 
     async def tenant(self, request: Request) -> str:
@@ -107,6 +110,14 @@ class Service:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
+
+    def is_news(self, trouble: str) -> bool:
+        """Whether this trouble was not logged lately: an outage is a line now and then."""
+        now_s = self.parts.clock.monotonic_s()
+        if now_s < self._noted.get(trouble, 0.0):
+            return False
+        self._noted[trouble] = now_s + NOTE_EVERY_S
+        return True
 
     def close(self) -> None:
         """Let the lanes' calls end. Blocks; the watcher was closed before."""
