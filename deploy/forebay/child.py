@@ -17,9 +17,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from storage.database import Database
 from workers.devices import DeviceChoice
@@ -31,6 +32,7 @@ from workers.supervisor import settle_death
 log = logging.getLogger(__name__)
 
 WATCHDOG_EXIT = 70  # the worker found itself useless and asks for a new one
+NOISE = (b"WARNING: All log messages before absl::InitializeLog()", b"I0000 ")
 STOP_GRACE_S = 45.0
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.2, 5.0
 
@@ -46,6 +48,7 @@ class ChildParts:
     lock_fd: int  # inherited, so that the home stays locked until both are gone
     on_ready: Callable[[], None]
     on_death: Callable[[str], None]  # it is gone for good, and why
+    argv: Sequence[str] = (sys.executable, "-P", "-m", "forebay.embedded")
 
 
 class Child:
@@ -94,8 +97,7 @@ class Child:
         """One process from start to end; its exit code."""
         ready_read, ready_write = os.pipe()
         parts = self._parts
-        command = [sys.executable, "-P", "-m", "forebay.embedded"]
-        command += ["--parent-pid", str(os.getpid()), "--ledger", str(parts.ledger)]
+        command = [*parts.argv, "--parent-pid", str(os.getpid()), "--ledger", str(parts.ledger)]
         command += ["--poke-fd", str(self._poke_read), "--ready-fd", str(ready_write)]
         environ = {
             **parts.environ,
@@ -107,11 +109,13 @@ class Child:
                 command,
                 env=environ,
                 stdin=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
                 pass_fds=(self._poke_read, ready_write, parts.lock_fd),
                 start_new_session=True,  # a terminal's Ctrl-C is for the parent, which passes it on
             )
         finally:
             os.close(ready_write)
+        threading.Thread(target=_pass_on, args=(self._process.stderr,), daemon=True).start()
         if self._stopping.is_set():  # asked between two of them
             self._process.terminate()
         with contextlib.closing(os.fdopen(ready_read, "rb", buffering=0)) as ready:
@@ -137,6 +141,21 @@ class Child:
             log.error("the worker did not end in time and is killed")
             process.kill()
             return process.wait()
+
+    def close(self) -> None:
+        """Let go of the pipe, once ``run`` has returned."""
+        for fd in (self._poke_read, self._poke_write):
+            os.close(fd)
+
+
+def _pass_on(stream: IO[bytes] | None) -> None:
+    """The worker's standard error is ours, without what TensorFlow says at every start."""
+    assert stream is not None
+    with stream, contextlib.suppress(OSError):
+        for line in stream:
+            if not line.startswith(NOISE):
+                sys.stderr.buffer.write(line)
+                sys.stderr.buffer.flush()
 
 
 def _how(code: int) -> str:

@@ -60,16 +60,17 @@ def require_services(settings: Settings, verb: str) -> None:
 
 
 def worker_settings(settings: Settings, environ: Mapping[str, str]) -> WorkerSettings:
-    """A worker's settings; what the whole installation shares comes from the storage floor's."""
-    from workers.settings import WorkerSettings
+    """A worker's settings. What the whole installation shares comes from the storage floor's,
+    unless the worker's own variable says otherwise."""
+    from workers.settings import PREFIX, WorkerSettings
 
-    return dataclasses.replace(
-        WorkerSettings.from_environment(environ),
-        lease_ttl_s=settings.lease_ttl_s,
-        renew_every_s=settings.renew_every_s,
-        retention_days=settings.retention_days,
-        ref_prefixes=settings.ref_prefixes,
-    )
+    shared = ("lease_ttl_s", "renew_every_s", "retention_days", "ref_prefixes")
+    taken = {
+        name: getattr(settings, name)
+        for name in shared
+        if not environ.get(PREFIX + name.upper(), "").strip()
+    }
+    return dataclasses.replace(WorkerSettings.from_environment(environ), **taken)
 
 
 def duties(settings: Settings) -> tuple[Duty, ...]:

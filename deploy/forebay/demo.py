@@ -47,6 +47,9 @@ class Steps:
         """``with steps.step("…") as more:`` adds what is appended to ``more``."""
         more: list[str] = []
         began = time.monotonic()
+        if not self.quiet and sys.stderr.isatty():
+            sys.stderr.write(f"  {text} …\r")  # the finished line replaces it
+            sys.stderr.flush()
         yield more
         if not self.quiet:
             tail = f"  {more[0]}" if more else ""
@@ -111,6 +114,7 @@ def _work(
             began = time.monotonic()
             group = client.submit_many(MODEL, items)
             with progress("  jobs", quiet=steps.quiet or not sys.stderr.isatty()) as step:
+                step(0, group.total, "")
                 group.wait(WORK_S, progress=lambda now: step(now.finished, now.total, ""))
             elapsed_s = time.monotonic() - began
             answers = _answers(group)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import logging
 import os
 import sys
 import threading
@@ -29,7 +30,9 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
     from workers.process import run_worker
 
     wanted = _arguments(argv)
-    start_logging()
+    start_logging(logging.WARNING)
+    # It has no address, and kombu wonders about that at every connection.
+    logging.getLogger("kombu.connection").setLevel(logging.ERROR)
     settings = Settings.from_environment(environ)
     tuned = dataclasses.replace(
         worker_settings(settings, environ), ledger=wanted.ledger, parent_pid=wanted.parent_pid

@@ -15,12 +15,11 @@ if TYPE_CHECKING:
 
 def make_relay(settings: Settings, environ: Mapping[str, str], database: Database) -> Relay:
     """A relay with a publisher of its own; nothing connects before it runs."""
-    from storage.queue.publisher import open_publisher
-    from storage.queue.topology import declare
-
     from producers.relay import Relay
     from producers.settings import RelaySettings, from_environment
     from storage.clock import SystemClock
+    from storage.queue.publisher import open_publisher
+    from storage.queue.topology import declare
 
     publisher = open_publisher(settings.broker_url, settings.confirm_timeout_s)
     return Relay(

@@ -99,6 +99,7 @@ class _Embedded:
         finally:
             code = self._child.stop()
             watching.join(5.0)
+            self._child.close()
         if self._died is not None:
             raise Failure(
                 f"the worker process died ({self._died}), and the service ended with it",

@@ -98,7 +98,7 @@ def _bar(title: str) -> Iterator[Step]:
         TimeElapsedColumn(),
         TextColumn("{task.fields[text]}"),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=None, text="")
         yield lambda done, total, text: bar.update(task, completed=done, total=total, text=text)
 
