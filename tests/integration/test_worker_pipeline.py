@@ -138,7 +138,12 @@ def test_what_waits_while_a_batch_runs_is_the_next_batch(house: Household, tmp_p
         offer(pipeline, second, house.version)
         wait_until(lambda: house.states(second) == [JobState.RUNNING], what="the batch beyond")
         late = [one for ids in rest for one in ids]
+        refusals: list[bool] = []
+        asked = pipeline._claimed.wait_for_room
+        pipeline._claimed.wait_for_room = lambda s: refusals.append(asked(s)) or refusals[-1]  # type: ignore[method-assign, func-returns-value]
         offer(pipeline, late, house.version, chunk=1)
+        wait_until(lambda: len(refusals) >= 2, what="the claim thread to look for room twice")
+        assert not any(refusals)
         assert set(house.states(late)) == {JobState.QUEUED}, "claimed more than one batch beyond"
         behaviour.gate.set()
         house.wait_terminal(late)
