@@ -44,7 +44,7 @@ from tests.support.database import (
 PUBLISH_TTL_MS = 15_000
 RUN_TIMEOUT_MS = 20_000
 EXPIRES_IN_MS = 60_000
-JOBS = st.lists(st.integers(0, 11), min_size=1, max_size=6, unique=True)
+JOBS = st.lists(st.integers(0, 9), min_size=1, max_size=8, unique=True)
 
 
 @dataclass(frozen=True)
@@ -107,20 +107,31 @@ class JobMachine(RuleBasedStateMachine):
         return [self.ids[index % len(self.ids)] for index in dict.fromkeys(indexes)]
 
     def some_session(self, index: int) -> str:
-        return list(self.sessions)[index % len(self.sessions)]
+        """Mostly the newest, which is mostly live; now and then any."""
+        return list(self.sessions)[-1 if index < 4 else index % len(self.sessions)]
+
+    def some_run(self, which: int, indexes: list[int]) -> tuple[str, list[str]]:
+        """A session and jobs it may speak for: mostly one that runs something, and that."""
+        running = [one for one, job in self.jobs.items() if job.state is JobState.RUNNING]
+        if not running or which == 7:
+            return self.some_session(which), self.picked(indexes)
+        chosen = running[indexes[0] % len(running)]
+        session = self.jobs[chosen].session
+        assert session is not None
+        return session, list(dict.fromkeys([chosen, *self.picked(indexes)]))
 
     @initialize()
     def begin(self) -> None:
-        self.submit(3)
+        self.submit(2, 2)
         self.start_session()
 
-    @rule(count=st.integers(1, 4))
-    def submit(self, count: int) -> None:
-        if len(self.ids) > 20:
+    @rule(count=st.integers(1, 2), max_attempts=st.integers(1, 2))
+    def submit(self, count: int, max_attempts: int) -> None:
+        if len(self.ids) > 10:
             return
         jobs = new_jobs(
             count,
-            max_attempts=2,
+            max_attempts=max_attempts,
             run_timeout_ms=RUN_TIMEOUT_MS,
             expires_in_ms=EXPIRES_IN_MS,
         )
@@ -128,19 +139,32 @@ class JobMachine(RuleBasedStateMachine):
             tx.jobs.submit(ALICE, jobs)
         for job in jobs:
             self.ids.append(job.id)
-            self.jobs[job.id] = Expected(not_before=self.now, expires_at=self.now + EXPIRES_IN_MS)
+            self.jobs[job.id] = Expected(
+                max_attempts=max_attempts,
+                not_before=self.now,
+                expires_at=self.now + EXPIRES_IN_MS,
+            )
 
-    @rule(elapsed_ms=st.sampled_from([1, 500, 5_000, LEASE_MS, RUN_TIMEOUT_MS, EXPIRES_IN_MS]))
-    def time_passes(self, elapsed_ms: int) -> None:
-        self.clock.pass_ms(elapsed_ms)
+    @rule(which=st.integers(0, 30), early=st.booleans())
+    def time_passes(self, which: int, early: bool) -> None:
+        """To a moment that means something to a job or a lease, or to just before it."""
+        moments = {self.now + 1}
+        moments |= {until for until in self.sessions.values() if until is not None}
+        for job in self.jobs.values():
+            if job.state is JobState.QUEUED:
+                moments |= {job.not_before, job.expires_at}
+            elif job.state is JobState.RUNNING:
+                moments.add(job.deadline)
+            if job.published is not None:
+                moments.add(job.published + PUBLISH_TTL_MS)
+        ahead = sorted(moment for moment in moments if moment > self.now)
+        self.clock.pass_ms(max(0, ahead[which % len(ahead)] - self.now - early))
 
-    @rule()
     def start_session(self) -> None:
-        if len(self.sessions) < 6:
-            session = open_session(self.database)
-            self.sessions[session] = self.now + LEASE_MS
+        session = open_session(self.database)
+        self.sessions[session] = self.now + LEASE_MS
 
-    @rule(which=st.integers(0, 5))
+    @rule(which=st.integers(0, 7))
     def renew(self, which: int) -> None:
         session = self.some_session(which)
         with self.database.begin() as tx:
@@ -148,7 +172,7 @@ class JobMachine(RuleBasedStateMachine):
         if self.live(session):
             self.sessions[session] = self.now + LEASE_MS
 
-    @rule(which=st.integers(0, 5))
+    @rule(which=st.integers(0, 7))
     def close_session(self, which: int) -> None:
         session = self.some_session(which)
         with self.database.begin() as tx:
@@ -181,9 +205,13 @@ class JobMachine(RuleBasedStateMachine):
         for one in wanted:
             self.jobs[one] = replace(self.jobs[one], published=None)
 
-    @rule(which=st.integers(0, 5), indexes=JOBS)
+    @rule(which=st.integers(0, 7), indexes=JOBS)
     def claim(self, which: int, indexes: list[int]) -> None:
+        if which < 3 and not any(map(self.live, self.sessions)):
+            self.start_session()
         session, ids = self.some_session(which), self.picked(indexes)
+        if which % 2:
+            ids = [one for one, job in self.jobs.items() if job.state is not JobState.RUNNING]
         with self.database.begin() as tx:
             claimed = {job.id: job for job in tx.jobs.claim(session, ids)}
         for one in ids:
@@ -200,16 +228,16 @@ class JobMachine(RuleBasedStateMachine):
         assert claimed == {}
 
     @rule(
-        which=st.integers(0, 5),
+        which=st.integers(0, 7),
         indexes=JOBS,
         verdict=st.sampled_from(list(Verdict)),
         entered=st.booleans(),
-        stale=st.sampled_from([0, 0, 0, 1]),
+        stale=st.sampled_from([0, 0, 1]),
     )
     def commit(
         self, which: int, indexes: list[int], verdict: Verdict, entered: bool, stale: int
     ) -> None:
-        session, ids = self.some_session(which), self.picked(indexes)
+        session, ids = self.some_run(which, indexes)
         pack_id = open_pack(self.database)
         outcomes = [
             Outcome(
@@ -246,9 +274,9 @@ class JobMachine(RuleBasedStateMachine):
             )
         return job.leaves(JobState.FAILED, self.now, attempts=attempts, error="bad")
 
-    @rule(which=st.integers(0, 5), indexes=JOBS)
+    @rule(which=st.integers(0, 7), indexes=JOBS)
     def blame(self, which: int, indexes: list[int]) -> None:
-        session, ids = self.some_session(which), self.picked(indexes)
+        session, ids = self.some_run(which, indexes)
         with self.database.begin() as tx:
             blamed = tx.jobs.blame(session, ids)
         for one in ids:
@@ -363,8 +391,8 @@ class JobMachine(RuleBasedStateMachine):
 
 
 JobMachine.TestCase.settings = settings(
-    max_examples=60,
-    stateful_step_count=40,
+    max_examples=120,
+    stateful_step_count=50,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
     print_blob=True,
