@@ -37,7 +37,8 @@ class Settings:
     database_url: str = field(
         metadata=_says(
             "FOREBAY_DATABASE_URL",
-            "Where the truth is kept: postgresql://… or sqlite:///file; the default is in the home.",
+            "Where the truth is kept: postgresql://… or sqlite:///file; the default lies in the"
+            " home.",
         )
     )
     broker_url: str = field(

@@ -33,9 +33,9 @@ class Forebay:
     """A connection to one Forebay service, for any number of threads.
 
     ``url`` and ``key`` default to ``FOREBAY_API_URL`` (else http://127.0.0.1:8080) and
-    ``FOREBAY_API_KEY``; an empty key is none. A call is repeated for up to ``patience_s`` while the service cannot be
-    reached, is overloaded or unavailable; a submit carries an idempotency key, so that a repeat
-    never makes a second job.
+    ``FOREBAY_API_KEY``; an empty key is none. A call is repeated for up to ``patience_s`` while
+    the service cannot be reached, is overloaded or unavailable; a submit carries an idempotency
+    key, so that a repeat never makes a second job.
     """
 
     def __init__(
