@@ -15,7 +15,8 @@ from tests.support.caller import Caller
 from tests.support.stack import FullStack, descendants
 from tests.support.waiting import wait_until
 
-FLOOD_JOBS, PROBES = 100_000, 7
+FLOOD_JOBS = 100_000
+SHARES = (0.97, 0.85, 0.7, 0.55, 0.4, 0.25, 0.1)  # of A's backlog still waiting when B asks
 ASKED_BATCHES, ASKED_MB = 6, 10.0
 WARM_UP_SHARE = 0.25
 
@@ -32,15 +33,19 @@ def measure(rig: Rig, stack: FullStack) -> list[Figure]:
         wait_until(lambda: _done(stack) > jobs // 50, 90, what="the flood to move")
         memory = Memory(stack)
         memory.start()
-        probes = [_ask(rig, stack, b) for _ in range(2 if rig.quick else PROBES)]
+        probes = [
+            _ask_when(rig, stack, b, share * jobs) for share in SHARES[: 2 if rig.quick else None]
+        ]
         _wait_for_all(a, groups)
         memory.end()
         rig.check(a, groups[-1:])
     return [_fairness(probes, jobs), memory.figure()]
 
 
-def _ask(rig: Rig, stack: FullStack, b: Caller) -> dict[str, float]:
-    """One job of B's, and what of A's was finished between its submit and its end."""
+def _ask_when(rig: Rig, stack: FullStack, b: Caller, waiting: float) -> dict[str, float]:
+    """One job of B's when ``waiting`` of A's are left, and what of A's was finished between its
+    submit and its end."""
+    wait_until(lambda: _left(stack) <= waiting, 300, what=f"{waiting:,.0f} left", every_s=0.05)
     left = _left(stack)
     began = time.perf_counter()
     job = b.finish(b.submit(MODEL, {"image": rig.digits.question(0).image})["id"])
