@@ -30,7 +30,8 @@ from storage.records.errors import ForebayError
 
 _LOG = logging.getLogger("forebay.relay")
 
-BUSY_TICK_S, IDLE_TICK_S = 0.05, 1.0
+BUSY_TICK_S, FULL_TICK_S, IDLE_TICK_S = 0.05, 0.2, 1.0
+FULL_REST_S = 0.025
 LEAST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
 RATE_TTL_S = 1.0
 
@@ -86,6 +87,7 @@ class Relay:
         tick_s, pause_s = BUSY_TICK_S, LEAST_PAUSE_S
         while not stop.is_set():
             self._wake.clear()
+            began_s = self._clock.monotonic_s()
             try:
                 look = self.look()
             except ForebayError as error:
@@ -100,8 +102,10 @@ class Relay:
                 pause_s = min(LONGEST_PAUSE_S, pause_s * 2)
                 continue
             pause_s = LEAST_PAUSE_S
-            busy = bool(look.marked) or look.waiting
-            tick_s = BUSY_TICK_S if busy else min(IDLE_TICK_S, tick_s * 2)
+            took_s = self._clock.monotonic_s() - began_s
+            stop.wait(rest_s(look, took_s))  # pokes of this moment are one
+            longest_s = FULL_TICK_S if look.waiting else IDLE_TICK_S
+            tick_s = BUSY_TICK_S if look.marked else min(longest_s, tick_s * 2)
             if self._wake.wait(tick_s):
                 tick_s = BUSY_TICK_S
 
@@ -220,3 +224,14 @@ class Relay:
             else:
                 _LOG.info("the relay publishes again")
         self._trouble = trouble
+
+
+def rest_s(look: Look, took_s: float) -> float:
+    """How long to leave the database alone after a look, however many pokes come.
+
+    A relay that answered every poke of a flood would spend as much as the submits themselves.
+    So it looks at most a third of the time, and hardly ever into a window that is full.
+    """
+    if look.waiting and not look.marked:
+        return FULL_REST_S
+    return min(BUSY_TICK_S, 2 * took_s) if look.marked else 0.0
