@@ -7,23 +7,19 @@ as single jobs of one group, all over the API.
 
 from __future__ import annotations
 
-import contextlib
-import json
-import queue
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
+from forebay.demo_service import clean, failed, serving
 from forebay.figures import Figures, figures
 from forebay.mnist import HELD_OUT, find_digits, read_digits
-from producers.cli.exits import Exit, Failure
 from producers.cli.output import note, progress, say, say_json
 
 if TYPE_CHECKING:
@@ -65,7 +61,7 @@ def run_demo(data: Path | None, cache: Path, environ: Mapping[str, str], *, as_j
         with steps.step("real digits (MNIST, 28 × 28)") as more:
             pictures, labels = read_digits(find_digits(data, cache))
             more.append(f"{len(labels) - HELD_OUT:,} to learn from, {HELD_OUT:,} held out")
-        with _serving(home, environ) as service:
+        with serving(home, environ) as service:
             with steps.step("a CNN, trained while the service starts"):
                 model = _train(home, pictures[HELD_OUT:], labels[HELD_OUT:], environ)
             with steps.step("the service is ready") as more:
@@ -88,10 +84,10 @@ def _train(
     np.savez(table, pictures=pictures, labels=labels)
     command = [sys.executable, "-P", "-m", "forebay.train_digits", str(table), str(model)]
     done = subprocess.run(
-        command, env=_clean(environ), capture_output=True, text=True, timeout=TRAIN_S, check=False
+        command, env=clean(environ), capture_output=True, text=True, timeout=TRAIN_S, check=False
     )
     if done.returncode or not model.is_file():
-        raise _failed("the training failed", done.stderr)
+        raise failed("the training failed", done.stderr)
     return model
 
 
@@ -128,7 +124,7 @@ def _push(client: Forebay, model: Path) -> str:
     )
     version.wait(START_S)
     if version.state != "ready":
-        raise _failed(f"the model is {version.state}: {version.error}", "")
+        raise failed(f"the model is {version.state}: {version.error}", "")
     return version.ref
 
 
@@ -169,76 +165,3 @@ def _report(measured: Figures, seconds: float, *, as_json: bool) -> None:
         say(f"  {name:<18} {value}")
     say()
     say(f"  done in {seconds:.0f} s. Now your own:  forebay up  and  forebay models push …")
-
-
-class Service:
-    """A ``forebay up`` that the demo started."""
-
-    def __init__(self, process: subprocess.Popen[str], log: Path) -> None:
-        self._process, self._log = process, log
-
-    def ready(self, timeout_s: float) -> str:
-        """Its address, once it can work."""
-        assert self._process.stdout is not None
-        for line in _lines_until(self._process.stdout, timeout_s):
-            event = json.loads(line)
-            if event.get("event") == "ready":
-                return str(event["url"])
-        raise _failed("the service did not get ready", self._log.read_text(errors="replace"))
-
-    def stop(self) -> None:
-        """Ask it to end; make it end."""
-        self._process.terminate()
-        try:
-            self._process.wait(30)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-
-@contextmanager
-def _serving(home: Path, environ: Mapping[str, str]) -> Iterator[Service]:
-    log = home / "up.log"
-    command = [sys.executable, "-P", "-m", "forebay", "up", "--port", "0", "--json"]
-    with log.open("w") as errors:
-        process = subprocess.Popen(
-            command,
-            env=_clean(environ) | {"FOREBAY_HOME": str(home)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-        )
-    service = Service(process, log)
-    try:
-        yield service
-    finally:
-        service.stop()
-
-
-def _lines_until(stream: IO[str], timeout_s: float) -> Iterator[str]:
-    """Lines as they come; ends at the stream's end or when the time is over."""
-    lines: queue.Queue[str] = queue.Queue()
-
-    def read() -> None:
-        for line in stream:
-            lines.put(line)
-        lines.put("")
-
-    threading.Thread(target=read, name="demo-reader", daemon=True).start()
-    deadline = time.monotonic() + timeout_s
-    with contextlib.suppress(queue.Empty):
-        while line := lines.get(timeout=max(0.0, deadline - time.monotonic())):
-            yield line
-
-
-def _clean(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment without anyone's Forebay settings: the demo has its own."""
-    kept = {name: value for name, value in environ.items() if not name.startswith("FOREBAY_")}
-    return {"TF_CPP_MIN_LOG_LEVEL": "2"} | kept
-
-
-def _failed(why: str, log: str) -> Failure:
-    tail = "\n".join(log.strip().splitlines()[-15:])
-    message = f"the demo stopped: {why}" + (f"\n{tail}" if tail else "")
-    return Failure(message, exit_code=Exit.FAILED, code="demo_failed")
