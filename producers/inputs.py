@@ -17,8 +17,6 @@ from storage.records.errors import ObjectsUnavailable
 from storage.records.jobs import Millis, NewJob
 from storage.records.packs import NewPack, PackKind, PackSummary
 
-INPUT_RETENTION_DAYS = 30
-
 
 @dataclass(frozen=True, slots=True)
 class Placed:
@@ -36,10 +34,13 @@ class Placed:
 class InputStore:
     """Shared by the submit threads."""
 
-    def __init__(self, database: Database, objects: Objects, inline_bytes: int) -> None:
+    def __init__(
+        self, database: Database, objects: Objects, *, inline_bytes: int, keep_days: int
+    ) -> None:
         self._database = database
         self._objects = objects
         self._inline_bytes = inline_bytes
+        self._keep_days = keep_days
 
     def place(self, tenant: str, jobs: Sequence[NewJob], pack_id: str, now: Millis) -> Placed:
         """Put what is too large for SQL, under ``pack_id`` if there is any."""
@@ -54,7 +55,7 @@ class InputStore:
             for job in jobs
         ]
         data, summary = writer.finish()
-        day = retention_day(now, INPUT_RETENTION_DAYS)
+        day = retention_day(now, self._keep_days)
         key = pack_key(PackKind.INPUT, tenant, day, pack_id)
         with self._database.begin() as tx:
             tx.packs.open(NewPack(id=pack_id, tenant=tenant, kind=PackKind.INPUT, key=key))

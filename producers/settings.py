@@ -51,6 +51,9 @@ class ApiSettings:
     idempotency_ttl_s: int = _setting(
         86_400, "FOREBAY_IDEMPOTENCY_TTL_S", "How long an Idempotency-Key is remembered.", least=1
     )
+    retention_days: int = _setting(
+        30, "FOREBAY_RETENTION_DAYS", "How long inputs and results are kept.", least=1
+    )
     ref_prefixes: tuple[str, ...] = _setting(
         (),
         "FOREBAY_REF_PREFIXES",

@@ -95,7 +95,12 @@ class Submission:
         self._chance = chance
         self._admission = Admission(settings.max_backlog_jobs, clock.monotonic_s)
         self._resolver = Resolver(settings.ref_prefixes)
-        self._inputs = InputStore(database, objects, settings.inline_input_bytes)
+        self._inputs = InputStore(
+            database,
+            objects,
+            inline_bytes=settings.inline_input_bytes,
+            keep_days=settings.retention_days,
+        )
 
     def one(self, tenant: str, body: bytes, key: str | None) -> Accepted:
         """``POST /v1/jobs``."""

@@ -20,6 +20,7 @@ from producers.api import docs, events, files, groups, health, jobs, models, ope
 from producers.api.auth import is_loopback
 from producers.api.metrics import Measured
 from producers.api.parts import ApiParts
+from producers.api.protocol import BoundedH11
 from producers.api.service import Service
 
 KEEP_ALIVE_S = 75
@@ -108,6 +109,7 @@ class ApiServer:
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=max(1, round(service.settings.shutdown_grace_s)),
             backlog=BACKLOG_CONNECTIONS,
+            http=BoundedH11,
             lifespan="on",
             ws="none",
         )
@@ -119,6 +121,8 @@ class ApiServer:
     def run(self, ready: Callable[[str], None] | None = None) -> None:
         """Serve until ``stop`` or a signal. ``ready`` gets the address once it is listened on."""
         self._ready = ready
+        if threading.current_thread() is threading.main_thread():
+            collection.settle()  # the process is there to serve, so it is ours to tune
         self._server.run()
 
     def stop(self) -> None:
@@ -135,5 +139,4 @@ class ApiServer:
 
 def serve(app: FastAPI, host: str, port: int, ready: Callable[[str], None] | None = None) -> None:
     """Serve until SIGTERM or SIGINT, then return."""
-    collection.settle()
     ApiServer(app, host, port).run(ready)

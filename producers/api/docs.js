@@ -62,8 +62,15 @@ const operation = (api, path, method, op) => {
   }
   return box;
 };
+const drawCodes = (main, words) => {
+  const rows = words.split("\n").map((line) => /^- `(\w+)`: (.*)$/.exec(line)).filter(Boolean);
+  const section = make("section", "", make("h2", "codes"), table(["code", "meaning"], rows.map((r) => [r[1], r[2]])));
+  section.id = "codes";
+  main.append(section);
+};
 const draw = (api) => {
-  document.getElementById("about").textContent = api.info.description;
+  const [about, codes] = api.info.description.split("\nCodes:\n");
+  document.getElementById("about").textContent = about.replaceAll("`", "");
   const main = document.getElementById("main");
   const sections = new Map();
   for (const [path, methods] of Object.entries(api.paths)) {
@@ -81,6 +88,10 @@ const draw = (api) => {
       sections.get(tag).append(operation(api, path, method, op));
     }
   }
+  const link = make("a", "codes");
+  link.href = "#codes";
+  document.getElementById("contents").append(link);
+  drawCodes(main, codes);
   document.body.dataset.ready = "yes";
 };
 fetch("openapi.json").then((answer) => answer.json()).then(draw).catch((error) => {

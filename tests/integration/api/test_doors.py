@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 
+import pytest
+
 from producers.api.app import ApiServer, create_app
 from producers.api.parts import ApiParts
 from tests.support.waiting import wait_until
@@ -155,6 +157,18 @@ def test_broken_http_harms_nobody(house):
     assert b" 413 " in raw(house, head + length % (1 << 40) + job)
     assert b" 400 " in raw(house, b"\x16\x03\x01\x02\x00rubbish\r\n\r\n")
     assert house.http.get("/v1/jobs").json()["data"] == []
+    assert house.submit()["state"] == "queued"
+
+
+def test_an_answered_body_without_end_is_cut_off(house):
+    host, port = house.url.removeprefix("http://").split(":")
+    head = b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    piece = b"100000\r\n" + bytes(1 << 20) + b"\r\n"
+    with socket.create_connection((host, int(port)), timeout=20) as caller:
+        caller.sendall(head + b"Transfer-Encoding: chunked\r\n\r\n")
+        with pytest.raises(ConnectionError):
+            for _ in range(1000):
+                caller.sendall(piece)
     assert house.submit()["state"] == "queued"
 
 
