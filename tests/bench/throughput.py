@@ -5,6 +5,8 @@ from __future__ import annotations
 import statistics
 import time
 
+import psycopg
+
 from tests.bench.baselines import run as baseline
 from tests.bench.report import Figure
 from tests.bench.rig import Rig, submit
@@ -19,9 +21,12 @@ def measure(rig: Rig) -> list[Figure]:
     jobs, rounds = (2_000, 1) if rig.quick else (JOBS, ROUNDS)
     items, warm_up = (200, 40) if rig.quick else (BASELINE_ITEMS, BASELINE_WARM_UP)
     ours: list[float] = []
+    gaps_s: list[float] = []
     theirs: dict[str, list[float]] = {variant.name: [] for variant in baseline.VARIANTS}
     for number in range(rounds):
-        ours.append(_forebay(rig, jobs))
+        jobs_per_s, longest_gap_s = _forebay(rig, jobs)
+        ours.append(jobs_per_s)
+        gaps_s.append(longest_gap_s)
         print(f"round {number + 1}: forebay {ours[-1]:,.0f} jobs/s", flush=True)
         for variant in baseline.VARIANTS:
             services = baseline.Services(
@@ -43,6 +48,7 @@ def measure(rig: Rig) -> list[Figure]:
         "forebay_jobs_per_s": [round(rate) for rate in ours],
         "celery_items_per_s": {name: [round(r) for r in rates] for name, rates in theirs.items()},
         "best": best.name,
+        "longest_gap_s": gaps_s,
         "jobs": jobs,
         "baseline_items": items,
     }
@@ -68,8 +74,9 @@ def measure(rig: Rig) -> list[Figure]:
     ]
 
 
-def _forebay(rig: Rig, jobs: int) -> float:
-    """From the first request to the last job seen done by a caller, 1,000 jobs a request."""
+def _forebay(rig: Rig, jobs: int) -> tuple[float, float]:
+    """From the first request to the last job seen done by a caller, 1,000 jobs a request; and
+    the longest time in which none was finished, which tells a stall from a slow machine."""
     warm_up, bodies = rig.bodies(min(jobs, WARM_UP_JOBS)), rig.bodies(jobs)
     with rig.stack() as stack, stack.caller() as caller:
         for group in submit(caller, warm_up):
@@ -80,4 +87,14 @@ def _forebay(rig: Rig, jobs: int) -> float:
             caller.finish_group(group, deadline_s=300)
         seconds = time.perf_counter() - began
         rig.check(caller, groups)
-    return jobs / seconds
+    return jobs / seconds, _longest_gap_s(rig, groups)
+
+
+def _longest_gap_s(rig: Rig, groups: list[str]) -> float:
+    with psycopg.connect(rig.services.database_url) as database:
+        row = database.execute(
+            "SELECT max(gap) FROM (SELECT finished_at - lag(finished_at)"
+            " OVER (ORDER BY finished_at) AS gap FROM jobs WHERE group_id = ANY(%s::uuid[])) AS g",
+            (groups,),
+        ).fetchone()
+    return round(int(row[0] or 0) / 1_000, 3) if row else 0.0
