@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
@@ -37,6 +38,10 @@ def worker_parts(
 
         made = KerasRuntime(tuned.device, max_batch=tuned.max_batch)
         made.start()
+        # TensorFlow's half a million objects never become garbage: out of every later collection,
+        # those while batches run and those when a model is let go.
+        gc.collect()
+        gc.freeze()
         return made
 
     return WorkerParts(database, objects, runtime, settings.broker_url, tuned, threads)
