@@ -38,7 +38,7 @@ def worker_parts(
 
         made = KerasRuntime(tuned.device, max_batch=tuned.max_batch)
         made.start()
-        # TensorFlow's half a million objects never become garbage: out of every later collection,
+        # TensorFlow's 270,000 objects never become garbage: out of every later collection,
         # those while batches run and those when a model is let go.
         gc.collect()
         gc.freeze()
