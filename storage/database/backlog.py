@@ -93,7 +93,7 @@ DEPTH = Statement(
     """
     SELECT count(*) AS jobs FROM (
         SELECT 1 FROM jobs AS j
-        WHERE j.tenant = :tenant AND j.state = 'queued' AND j.state <> 'succeeded'
+        WHERE j.tenant = :tenant AND j.state = 'queued' AND j.result_pack_id IS NULL
         LIMIT :cap
     ) AS counted
     """,

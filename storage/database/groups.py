@@ -34,7 +34,8 @@ MEMBERS = Statement(
     "A group's jobs in the order they were submitted in.",
     f"""
     SELECT {COLUMNS} FROM jobs AS j
-    WHERE j.group_id = :group AND j.tenant = :tenant AND j.group_index > :after
+    WHERE j.group_id = :group AND j.group_index > :after
+        AND EXISTS (SELECT 1 FROM groups AS g WHERE g.id = :group AND g.tenant = :tenant)
     ORDER BY j.group_index LIMIT :limit
     """,
 )

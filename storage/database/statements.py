@@ -10,6 +10,7 @@ differ only in the fragments below; a statement is written once, with these mark
                   statements never wait for each other in a circle
 ``{lock_free}``   take the rows of ``j`` that nobody holds, and do without the others
 ``{share}``       keep a row as it is until this transaction ends
+``{own}``         wait for one row, and let nobody else have it until this transaction ends
 ``{uuid}``        the type of an id
 
 SQLite needs no locks: its write transactions run one at a time.
@@ -31,6 +32,7 @@ _FRAGMENTS: Mapping[str, Mapping[str, str]] = {
         "lock": "",
         "lock_free": "",
         "share": "",
+        "own": "",
         "uuid": "text",
     },
     POSTGRESQL: {
@@ -38,6 +40,7 @@ _FRAGMENTS: Mapping[str, Mapping[str, str]] = {
         "lock": "FOR UPDATE OF j",
         "lock_free": "FOR UPDATE OF j SKIP LOCKED",
         "share": "FOR SHARE",
+        "own": "FOR UPDATE",
         "uuid": "uuid",
     },
 }

@@ -11,14 +11,15 @@ from collections.abc import Iterator
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import inspect, text
+from sqlalchemy import inspect, select, text
 from sqlalchemy.exc import IntegrityError
 
 import storage.database
 from storage.database import Database
+from storage.database.jobs.paging import page
 from storage.database.statements import Statement, ids_parameter, rows_parameter
 from storage.database.tables import metadata
-from storage.records.jobs import JobState
+from storage.records.jobs import JobFilter, JobState
 from tests.support.database import ALICE, claim, finish, new_id, open_session, submit
 
 
@@ -258,6 +259,83 @@ def test_every_statement_runs_along_an_index_whatever_it_is_asked(database, name
             r"^SCAN (j|jobs|p|payloads)\b(?! USING (?:COVERING )?INDEX).*", plan, re.M
         )
         assert not walks, plan
+
+
+ALONG = {
+    "backlog.POOLS": "jobs_backlog",
+    "backlog.TENANTS": "jobs_backlog",
+    "backlog.HEADS": "jobs_backlog",
+    "backlog.WINDOW": "jobs_window",
+    "backlog.DEPTH": "jobs_of_tenant_by_state",
+    "backlog.MARK_PUBLISHED": "primary key",
+    "backlog.UNMARK": "primary key",
+    "jobs.running.CLAIM": "primary key",
+    "jobs.running.COMMIT": "primary key",
+    "jobs.running.BLAME": "primary key",
+    "jobs.reading.GLIMPSE": "primary key",
+    "jobs.ending.FAIL_VERSION": "jobs_queued_of_version",
+    "jobs.ending.CANCEL_GROUP": "jobs_of_group",
+    "jobs.duties.EXPIRE": "jobs_expiring",
+    "jobs.duties.SWEEP": "jobs_window",
+    "jobs.duties.TIME_OUT": "jobs_running",
+    "jobs.duties.REAP": "jobs_running",
+    "groups.COUNTS": "jobs_of_group",
+    "groups.MEMBERS": "jobs_of_group",
+}
+
+
+@pytest.mark.parametrize("name", list(ALONG))
+def test_the_hot_ones_have_no_other_index_to_walk_along_by_mistake(database, name):
+    """Without statistics: a backlog of a million rows that came a second ago has none either.
+
+    A planner that believes every partial index to be empty takes any that it may use. When the
+    conditions of two followed from one another, the relay's look took 360 ms instead of one.
+    """
+    with database.read() as tx:
+        dialect = tx._work.dialect
+    plan = explain(database, name, STATEMENTS[name], dialect)
+    of_jobs = r"(?:sqlite_autoindex_)?jobs_\w+" if dialect == "sqlite" else r"\bjobs_\w+"
+    used = {
+        "primary key" if re.search(r"_pk|auto", one) else one for one in re.findall(of_jobs, plan)
+    }
+    assert used <= {ALONG[name], "primary key"}, plan
+    assert ALONG[name] in used, plan
+
+
+FILTERS = {
+    "all": (JobFilter(), {"jobs_of_tenant", "primary key"}),
+    "model": (JobFilter(model_name="m"), {"jobs_of_model", "jobs_of_tenant"}),  # statistics decide
+    "group": (JobFilter(group_id=new_id()), {"jobs_of_group"}),
+    "failed": (JobFilter(states=frozenset({JobState.FAILED})), {"jobs_of_tenant_by_state"}),
+    "label": (JobFilter(metadata={"k": "v"}), {"labels"}),
+    "label and state": (
+        JobFilter(metadata={"k": "v"}, states=frozenset({JobState.SUCCEEDED})),
+        {"labels"},
+    ),
+    "labels and failed": (
+        JobFilter(metadata={"k": "v", "l": "w"}, states=frozenset({JobState.FAILED})),
+        {"jobs_of_tenant_by_state"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(FILTERS))
+def test_every_page_of_a_list_is_found_along_the_index_of_its_filter(database, name):
+    where, allowed = FILTERS[name]
+    query = select(page(ALICE, where, 10, new_id()).c.id)
+    with database._engines.writing.begin() as connection:
+        sql = query.compile(connection.engine, compile_kwargs={"literal_binds": True})
+        prefix = "EXPLAIN QUERY PLAN " if connection.dialect.name == "sqlite" else "EXPLAIN "
+        rows = connection.exec_driver_sql(prefix + str(sql)).fetchall()
+    plan = "\n".join(str(row[-1]) for row in rows)
+    assert not re.search(r"Seq Scan|^SCAN jobs(?! USING)", plan, re.M), plan
+    first = re.search(r"(?:using|USING(?: COVERING)? INDEX) (?!\S*groups)(\S+)", plan)
+    assert first is not None, plan
+    used = first[1].removeprefix("sqlite_autoindex_")
+    used = {"job_labels_1": "labels", "job_labels_pk": "labels", "jobs_pk": "primary key"}.get(
+        used, used
+    )
+    assert used in allowed, plan
 
 
 def explain(database: Database, name: str, statement: Statement, dialect: str) -> str:

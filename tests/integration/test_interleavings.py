@@ -119,6 +119,21 @@ RELEASE = Act(
 )
 BLAME = Act("blame", lambda tx, scene: list(tx.jobs.blame(scene.owner, [scene.job_id]).values()))
 
+
+def _bury(tx: Transaction, scene: Scene) -> object:
+    """What a supervisor does in one transaction when it sees its device process die."""
+    blamed = tx.jobs.blame(scene.owner, [scene.job_id])
+    tx.sessions.close(scene.owner)
+    return list(blamed.values())
+
+
+def _claim_as_owner(tx: Transaction, scene: Scene) -> object:
+    return [job.epoch for job in tx.jobs.claim(scene.owner, [scene.job_id])]
+
+
+BURY = Act("bury", _bury)
+CLAIM_AS_OWNER = Act("claim_as_owner", _claim_as_owner)
+
 OF_A_QUEUED_JOB = [CLAIM, CANCEL, CANCEL_GROUP, EXPIRE, FAIL_VERSION]
 OF_A_RUNNING_JOB = [COMMIT, REAP, TIME_OUT, RELEASE, BLAME, CANCEL, CANCEL_GROUP, CLAIM]
 
@@ -259,6 +274,9 @@ class _RolledBack(Exception):
 
 
 PAIRS = [
+    *((True, first, second) for first, second in [(BURY, CLAIM_AS_OWNER), (CLAIM_AS_OWNER, BURY)]),
+    *((False, first, second) for first, second in [(BURY, CLAIM_AS_OWNER), (CLAIM_AS_OWNER, BURY)]),
+    *((True, first, second) for first in [BURY] for second in [COMMIT, REAP, CANCEL, BLAME]),
     *((False, first, second) for first in OF_A_QUEUED_JOB for second in [*OF_A_QUEUED_JOB, MARK]),
     *((True, first, second) for first in OF_A_RUNNING_JOB for second in OF_A_RUNNING_JOB),
 ]

@@ -5,7 +5,7 @@ in the same statement that the arrow starts where the row is, and raises ``seq``
 
 ============  ==========================================================
 ``submit``    submit, and reading back what was submitted
-``reading``   get, list, payload, the watcher's glimpse
+``reading``   get, list (its pages: ``paging``), payload, the watcher's glimpse
 ``running``   claim, commit, release, blame: what a session does
 ``ending``    cancel, for one job and for a group
 ``duties``    expire, time out, sweep, reap: what a keeper does

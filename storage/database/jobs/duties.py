@@ -15,7 +15,8 @@ EXPIRE = Statement(
     "Queued jobs whose time to start has passed.",
     """
     WITH held AS (
-        SELECT j.id FROM jobs AS j WHERE j.state = 'queued' AND j.expires_at <= :now
+        SELECT j.id FROM jobs AS j
+        WHERE j.state = 'queued' AND j.finished_at IS NULL AND j.expires_at <= :now
         ORDER BY j.expires_at LIMIT :limit {lock_free}
     )
     UPDATE jobs SET state = 'expired', seq = jobs.seq + 1, finished_at = :now

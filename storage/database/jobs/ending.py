@@ -35,8 +35,8 @@ CANCEL_GROUP = Statement(
     f"""
     WITH held AS (
         SELECT j.id FROM jobs AS j
-        WHERE j.group_id = :group AND j.tenant = :tenant
-            AND j.finished_at IS NULL AND j.cancel_requested_at IS NULL
+        WHERE j.group_id = :group AND j.finished_at IS NULL AND j.cancel_requested_at IS NULL
+            AND EXISTS (SELECT 1 FROM groups AS g WHERE g.id = :group AND g.tenant = :tenant)
         ORDER BY j.id {{lock}}
     )
     UPDATE jobs SET {_CANCEL} FROM held WHERE jobs.id = held.id
@@ -48,7 +48,7 @@ FAIL_VERSION = Statement(
     """
     WITH held AS (
         SELECT j.id FROM jobs AS j
-        WHERE j.state = 'queued' AND j.version_id = :version
+        WHERE j.state = 'queued' AND j.session_id IS NULL AND j.version_id = :version
         LIMIT :limit {lock_free}
     )
     UPDATE jobs SET

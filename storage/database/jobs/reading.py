@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, literal_column, select, union_all
+from sqlalchemy import select
 
 from storage.database.job_rows import COLUMN_NAMES, COLUMNS, job_of, payload_of
+from storage.database.jobs.paging import page
 from storage.database.statements import Statement
 from storage.database.store import Store
-from storage.database.tables import job_labels
 from storage.database.tables import jobs as j
-from storage.database.texts import refuse_nul
 from storage.records.ids import is_id
 from storage.records.jobs import Glimpse, Job, JobFilter, JobState, PackSlice
 
@@ -65,62 +63,8 @@ class Reading(Store):
 
     def list(self, tenant: str, where: JobFilter, *, limit: int, after: str | None) -> list[Job]:
         """A page of jobs, newest first, older than the job ``after``."""
-        query = _page(tenant, where, limit, after if after and is_id(after) else None)
+        if where.group_id is not None and not is_id(where.group_id):
+            return []
+        chosen = page(tenant, where, limit, after if after and is_id(after) else None)
+        query = select(*_JOB).join(chosen, chosen.c.id == j.c.id).order_by(j.c.id.desc())
         return [job_of(row) for row in self._work.select(query)]
-
-
-def _page(tenant: str, where: JobFilter, limit: int, after: str | None) -> Select[Any]:
-    """One leg per state asked for, each along its own index, merged: rare states stay cheap.
-
-    A single scan would walk past millions of succeeded jobs to find a handful of failed ones.
-    """
-    if where.group_id is not None and not is_id(where.group_id):
-        return select(*_JOB).where(literal_column("1 = 0"))
-    conditions = _conditions(tenant, where, after)
-    if not where.states:
-        return select(*_JOB).where(*conditions).order_by(j.c.id.desc()).limit(limit)
-    legs = [
-        select(
-            select(j.c.id)
-            .where(*conditions, _in_state(state))
-            .order_by(j.c.id.desc())
-            .limit(limit)
-            .subquery()
-            .c.id
-        )
-        for state in sorted(where.states)
-    ]
-    chosen = union_all(*legs).subquery()
-    return select(*_JOB).join(chosen, chosen.c.id == j.c.id).order_by(j.c.id.desc()).limit(limit)
-
-
-def _conditions(tenant: str, where: JobFilter, after: str | None) -> list[ColumnElement[bool]]:
-    conditions = [j.c.tenant == tenant]
-    if after is not None:
-        conditions.append(j.c.id < after)
-    if where.kind is not None:
-        conditions.append(j.c.kind == where.kind.value)
-    if where.model_name is not None:
-        conditions.append(j.c.model_name == where.model_name)
-    if where.version is not None:
-        conditions.append(j.c.version == where.version)
-    if where.group_id is not None:
-        conditions.append(j.c.group_id == where.group_id)
-    for key, value in where.metadata.items():
-        refuse_nul(key + value, field="metadata")
-        labelled = select(job_labels.c.job_id).where(
-            job_labels.c.tenant == tenant,
-            job_labels.c.key == key,
-            job_labels.c.value == value,
-            job_labels.c.job_id == j.c.id,
-        )
-        conditions.append(labelled.exists())
-    return conditions
-
-
-def _in_state(state: JobState) -> ColumnElement[bool]:
-    """The state as a literal: a planner proves no partial index from a parameter."""
-    is_state: ColumnElement[bool] = literal_column(f"jobs.state = '{state.value}'")
-    if state is JobState.SUCCEEDED:
-        return is_state
-    return and_(is_state, literal_column("jobs.state <> 'succeeded'"))

@@ -100,10 +100,11 @@ COMMIT = Statement(
 BLAME = Statement(
     "Jobs that were on the device when its process died: each spends an attempt.",
     """
-    WITH held AS (
+    WITH dead AS (SELECT s.id FROM sessions AS s WHERE s.id = :session {own}),
+    held AS (
         SELECT j.id, j.state, j.session_id, j.attempts + 1 AS attempts, j.max_attempts, j.losses,
             j.cancel_requested_at
-        FROM jobs AS j WHERE j.id {among_ids}
+        FROM jobs AS j WHERE j.id {among_ids} AND EXISTS (SELECT 1 FROM dead)
         ORDER BY j.id {lock}
     ), decided AS (
         SELECT id, attempts, losses, cancel_requested_at, CAST(:now AS bigint) AS not_before,

@@ -155,8 +155,8 @@ def upgrade() -> None:
         "jobs",
         ["expires_at"],
         unique=False,
-        sqlite_where=sa.text("state = 'queued'"),
-        postgresql_where=sa.text("state = 'queued'"),
+        sqlite_where=sa.text("state = 'queued' AND finished_at IS NULL"),
+        postgresql_where=sa.text("state = 'queued' AND finished_at IS NULL"),
     )
     op.create_index(
         "jobs_of_group",
@@ -173,16 +173,16 @@ def upgrade() -> None:
         "jobs",
         ["tenant", "state", "id"],
         unique=False,
-        sqlite_where=sa.text("state <> 'succeeded'"),
-        postgresql_where=sa.text("state <> 'succeeded'"),
+        sqlite_where=sa.text("result_pack_id IS NULL"),
+        postgresql_where=sa.text("result_pack_id IS NULL"),
     )
     op.create_index(
         "jobs_queued_of_version",
         "jobs",
         ["version_id"],
         unique=False,
-        sqlite_where=sa.text("state = 'queued'"),
-        postgresql_where=sa.text("state = 'queued'"),
+        sqlite_where=sa.text("state = 'queued' AND session_id IS NULL"),
+        postgresql_where=sa.text("state = 'queued' AND session_id IS NULL"),
     )
     op.create_index(
         "jobs_running",
