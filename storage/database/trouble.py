@@ -19,9 +19,16 @@ from storage.records.errors import DatabaseUnavailable, ForebayError, InvalidInp
 
 # SQLSTATE classes: connection, cannot connect as that user, no such database, rolled back
 # (deadlock), resources, object in use (lock timeout), operator intervention (statement timeout,
-# shutdown), system error. 25006 is a server that only reads: a standby after a failover.
+# shutdown), system error.
 _PASSING_CLASSES = frozenset({"08", "28", "3D", "40", "53", "55", "57", "58"})
-_READ_ONLY_SERVER = "25006"
+_PASSING_STATES = frozenset(
+    {
+        "25006",  # the server only reads: a standby after a failover
+        "25P03",  # idle in a transaction for too long: this process was stopped for a while
+        "25P04",  # a transaction that took too long
+        "42501",  # the user may not do this: for the operator to mend, like a wrong password
+    }
+)
 _UNDEFINED_TABLE = "42P01"
 
 _PASSING_SQLITE = frozenset(
@@ -89,7 +96,7 @@ def _diagnose(url: URL, error: BaseException) -> ForebayError | None:
     passing = (
         isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError)
         if state is None
-        else state[:2] in _PASSING_CLASSES or state == _READ_ONLY_SERVER
+        else state[:2] in _PASSING_CLASSES or state in _PASSING_STATES
     )
     if not passing:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import event
 
 from storage.database import Database
 from storage.records.errors import Conflict, InvalidInput
@@ -25,8 +26,10 @@ from tests.support.database import (
     new_id,
     new_job,
     new_jobs,
+    open_pack,
     open_session,
     submit,
+    success,
 )
 
 
@@ -354,3 +357,28 @@ class TestGroups:
 def test_ranks_are_ordered_by_priority_then_by_age_and_nothing_starves():
     assert backlog_rank(1_000, 9) < backlog_rank(1_000, 5) < backlog_rank(1_000, 0)
     assert backlog_rank(0, 0) < backlog_rank(270_001, 9)
+
+
+def test_the_size_of_a_batch_is_not_in_its_sql(database):
+    """One constant text per statement and a constant number of them, for 1 job or for 1,000."""
+    session = open_session(database)
+    pack_id = open_pack(database)
+    engine, said = database._engines.writing, []
+
+    def note(_connection, _cursor, sql, *_):
+        said[-1].append(sql)
+
+    event.listen(engine, "before_cursor_execute", note)
+    for count in (1, 7, 300):
+        said.append([])
+        jobs = new_jobs(count, metadata={"k": "v"})
+        ids = [job.id for job in jobs]
+        with database.begin() as tx:
+            tx.jobs.submit(ALICE, jobs)
+            tx.backlog.mark_published(ids)
+            claimed = tx.jobs.claim(session, ids)
+            tx.jobs.commit(session, [success(job, pack_id) for job in claimed])
+            assert len(tx.jobs.glimpse(ids)) == count
+    event.remove(engine, "before_cursor_execute", note)
+    assert said[0] == said[1] == said[2]
+    assert len(said[0]) < 15

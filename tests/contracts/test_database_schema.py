@@ -15,10 +15,11 @@ from sqlalchemy import inspect, select, text
 from sqlalchemy.exc import IntegrityError
 
 import storage.database
-from storage.database import Database
+from storage.database import Database, migrations
 from storage.database.jobs.paging import page
 from storage.database.statements import Statement, ids_parameter, rows_parameter
 from storage.database.tables import metadata
+from storage.records.errors import Conflict
 from storage.records.jobs import JobFilter, JobState
 from tests.support.database import ALICE, claim, finish, new_id, open_session, submit
 
@@ -45,6 +46,29 @@ class TestMigrations:
         assert applied == sorted(applied)
         assert empty.schema_is_current()
         assert empty.migrate() == []
+
+    def test_every_step_runs_forward_on_data(self, empty):
+        """Rows of the first schema are there, and of use, after the last step."""
+        with empty._engines.writing.begin() as connection:
+            migrations.upgrade(connection, "0001")
+            for table, row in ROWS_OF_0001.items():
+                names = ", ".join(row)
+                values = ", ".join(f":{name}" for name in row)
+                connection.execute(text(f"INSERT INTO {table} ({names}) VALUES ({values})"), row)
+        empty.migrate()
+        with empty.read() as tx:
+            assert tx.jobs.get(ALICE, ROWS_OF_0001["jobs"]["id"]).state is JobState.QUEUED
+            assert tx.jobs.payload(ALICE, ROWS_OF_0001["jobs"]["id"]) == b"1"
+            assert [one.id for one in tx.sessions.live()] == []
+
+    def test_a_schema_of_a_later_version_is_left_alone(self, empty):
+        empty.migrate()
+        with empty._engines.writing.begin() as connection:
+            connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        assert not empty.schema_is_current()
+        with pytest.raises(Conflict, match="9999") as refused:
+            empty.migrate()
+        assert refused.value.stable_code == "schema_newer"
 
     def test_what_they_make_is_what_the_code_expects(self, empty):
         empty.migrate()
@@ -94,20 +118,59 @@ class TestMigrations:
         assert sum(len(one) for one in applied) >= 1
 
     def test_a_migration_that_fails_leaves_nothing_behind(self, empty, monkeypatch):
-        first = importlib.import_module("storage.database.migrations")
-
         def break_down(connection):
             upgrade(connection)
             raise ZeroDivisionError
 
-        upgrade = first.upgrade
-        monkeypatch.setattr(first, "upgrade", break_down)
+        upgrade = migrations.upgrade
+        monkeypatch.setattr(migrations, "upgrade", break_down)
         with pytest.raises(ZeroDivisionError):
             empty.migrate()
         monkeypatch.undo()
         with empty._engines.reading.connect() as connection:
             assert inspect(connection).get_table_names() == []
         assert empty.migrate()
+
+
+# Never edited: what an installation of the first day may hold.
+ROWS_OF_0001: dict[str, dict[str, object]] = {
+    "jobs": {
+        "id": "01a3185c-5000-7000-8000-000000000001",
+        "tenant": ALICE,
+        "kind": "inference",
+        "state": "queued",
+        "model_name": "digits",
+        "version": 1,
+        "version_id": "01a3185c-5000-7000-8000-000000000002",
+        "pool": "default",
+        "priority": 5,
+        "rank": 1,
+        "seq": 1,
+        "epoch": 0,
+        "attempts": 0,
+        "max_attempts": 3,
+        "losses": 0,
+        "created_at": 1,
+        "expires_at": 2,
+        "not_before": 1,
+        "run_timeout_ms": 1,
+    },
+    "payloads": {
+        "job_id": "01a3185c-5000-7000-8000-000000000001",
+        "tenant": ALICE,
+        "body": b"1",
+    },
+    "sessions": {
+        "id": "01a3185c-5000-7000-8000-000000000003",
+        "node": "n",
+        "host": "h",
+        "device": "cpu",
+        "pool": "default",
+        "started_at": 1,
+        "lease_until": 2,
+        "jobs_per_s": 0.5,
+    },
+}
 
 
 def _bare(where: object) -> str:

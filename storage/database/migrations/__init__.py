@@ -14,20 +14,34 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
+from storage.records.errors import Conflict
+
 UPGRADE_LOCK = 0x_F0_4E_BA_11  # any number that no other program on the server uses
 
 
-def upgrade(connection: Connection) -> list[str]:
-    """Apply what is missing, inside the caller's transaction; the revisions, in order."""
+def upgrade(connection: Connection, to: str = "head") -> list[str]:
+    """Apply what is missing, inside the caller's transaction; the revisions, in order.
+
+    ``Conflict`` with code ``schema_newer`` when the schema was made by a later version of this
+    program: it is left as it is.
+    """
     if connection.dialect.name == "postgresql":
         # Building an index on ten million rows may take its time; waiting for a lock may not.
         connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({UPGRADE_LOCK})")
     before = MigrationContext.configure(connection).get_current_revision()
     config = _config()
+    scripts = ScriptDirectory.from_config(config)
+    known = [step.revision for step in scripts.walk_revisions()]
+    if before is not None and before not in known:
+        raise Conflict(
+            f"the schema is at revision {before}, which this version of Forebay does not know:"
+            " install the version that made it, or a later one",
+            code="schema_newer",
+        )
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
-    steps = ScriptDirectory.from_config(config).iterate_revisions("head", before or "base")
+    command.upgrade(config, to)
+    steps = scripts.iterate_revisions(to, before or "base")
     return [step.revision for step in reversed(list(steps))]
 
 
