@@ -9,7 +9,6 @@ The broker has no part in it.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -19,16 +18,16 @@ from producers.admission import Admission
 from producers.collection import parse_body
 from producers.inputs import InputStore
 from producers.references import Resolver
+from producers.repeats import Repeat, recall, remember, repeat_of
 from producers.requests import JobRequest, read_many, read_one
 from producers.settings import ApiSettings
 from storage.clock import Clock, random_bits
 from storage.database import Database, Transaction
 from storage.objects import Objects
-from storage.records.errors import Conflict, ForebayError, Gone, NotFound, Unprocessable
+from storage.records.errors import Conflict, ForebayError, Gone, NotFound
 from storage.records.ids import uuid7_series
 from storage.records.jobs import TERMINAL, Job, JobState, NewJob
 from storage.records.models import ModelVersion
-from storage.records.tenants import Remembered
 
 MEMBERS_PER_READ = 2_000
 
@@ -48,14 +47,6 @@ class AcceptedMany:
     group_id: str
     jobs: Sequence[tuple[str, str | None]]
     replayed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Repeat:
-    """What a request is remembered by. The fingerprint covers the route and the body's meaning."""
-
-    key: str
-    fingerprint: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +97,9 @@ class Submission:
         """``POST /v1/jobs``."""
         parsed = parse_body(body)
         requests = [read_one(parsed)]
-        repeat = _repeat("jobs", key, parsed)
+        repeat = repeat_of("jobs", key, parsed)
         with self._database.read() as tx:
-            if (known := _recall(tx, tenant, repeat)) is not None:
+            if (known := recall(tx, tenant, repeat)) is not None:
                 return self._replay_one(tx, tenant, known)
             facts = self._look(tx, tenant, requests)
         return self._write_one(tenant, self._draft(requests, facts, single=True), repeat)
@@ -117,16 +108,16 @@ class Submission:
         """``POST /v1/jobs/many``: all or nothing."""
         parsed = parse_body(body)
         requests = read_many(parsed, most=self._settings.max_jobs_per_request)
-        repeat = _repeat("jobs/many", key, parsed)
+        repeat = repeat_of("jobs/many", key, parsed)
         with self._database.read() as tx:
-            if (known := _recall(tx, tenant, repeat)) is not None:
+            if (known := recall(tx, tenant, repeat)) is not None:
                 return self._replay_many(tx, tenant, known)
             facts = self._look(tx, tenant, requests)
         draft = self._draft(requests, facts, single=False)
         group_id = draft.spare_id
         placed = self._inputs.place(tenant, draft.jobs, self._new_id(draft.now), draft.now)
         with self._database.begin() as tx:
-            known = _remember(tx, tenant, repeat, group_id, self._settings.idempotency_ttl_s)
+            known = remember(tx, tenant, repeat, group_id, self._settings.idempotency_ttl_s)
             if known is not None:
                 return self._replay_many(tx, tenant, known)
             placed.publish(tx)
@@ -137,9 +128,9 @@ class Submission:
 
     def again(self, tenant: str, job_id: str, key: str | None) -> Accepted:
         """``POST /v1/jobs/{id}/retry``: a new job with the same input, version and wishes."""
-        repeat = _repeat(f"jobs/{job_id}/retry", key, None)
+        repeat = repeat_of(f"jobs/{job_id}/retry", key, None)
         with self._database.read() as tx:
-            if (known := _recall(tx, tenant, repeat)) is not None:
+            if (known := recall(tx, tenant, repeat)) is not None:
                 return self._replay_one(tx, tenant, known)
             old = tx.jobs.get(tenant, job_id)
             if old is None:
@@ -205,11 +196,11 @@ class Submission:
         ]
         return _Draft(jobs, ids[-1], now)
 
-    def _write_one(self, tenant: str, draft: _Draft, repeat: _Repeat | None) -> Accepted:
+    def _write_one(self, tenant: str, draft: _Draft, repeat: Repeat | None) -> Accepted:
         placed = self._inputs.place(tenant, draft.jobs, self._new_id(draft.now), draft.now)
         job = placed.jobs[0]
         with self._database.begin() as tx:
-            known = _remember(tx, tenant, repeat, job.id, self._settings.idempotency_ttl_s)
+            known = remember(tx, tenant, repeat, job.id, self._settings.idempotency_ttl_s)
             if known is not None:
                 return self._replay_one(tx, tenant, known)
             placed.publish(tx)
@@ -278,42 +269,3 @@ def as_written(new: NewJob, tenant: str, now: int, group_id: str | None = None) 
         result=None,
         retry_of=new.retry_of,
     )
-
-
-def _repeat(route: str, key: str | None, parsed: object) -> _Repeat | None:
-    """Equal JSON has one fingerprint, however it is spaced and its keys are ordered."""
-    if key is None:
-        return None
-    digest = hashlib.sha256(route.encode() + b"\n")
-    digest.update(orjson.dumps(parsed, option=orjson.OPT_SORT_KEYS))
-    return _Repeat(key, digest.hexdigest())
-
-
-def _recall(tx: Transaction, tenant: str, repeat: _Repeat | None) -> str | None:
-    """What the key stands for, before anything is checked: models may have moved on since."""
-    if repeat is None:
-        return None
-    return _same(repeat, tx.idempotency.recall(tenant, repeat.key))
-
-
-def _remember(
-    tx: Transaction, tenant: str, repeat: _Repeat | None, ref: str, ttl_s: int
-) -> str | None:
-    """None if the key is ours now; else what a concurrent duplicate stored under it."""
-    if repeat is None:
-        return None
-    ttl_ms = ttl_s * 1000
-    known = tx.idempotency.remember(tenant, repeat.key, repeat.fingerprint, ref, ttl_ms)
-    return _same(repeat, known)
-
-
-def _same(repeat: _Repeat, known: Remembered | None) -> str | None:
-    if known is None:
-        return None
-    if known.fingerprint != repeat.fingerprint:
-        raise Unprocessable(
-            "this Idempotency-Key was used for another request; take a new key",
-            code="idempotency_mismatch",
-            field="Idempotency-Key",
-        )
-    return known.ref

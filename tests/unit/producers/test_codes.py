@@ -24,6 +24,7 @@ INSIDE = {
     "object_not_found",
     "pack_not_writable",
     "queue_mismatch",
+    "schema_newer",
 }
 BUILT_FROM_PARTS = {"job_failed", "job_cancelled", "job_expired"}
 
