@@ -76,9 +76,10 @@ def worker_settings(settings: Settings, environ: Mapping[str, str]) -> WorkerSet
 def duties(settings: Settings) -> tuple[Duty, ...]:
     """The keeper's duties at the installation's pace."""
     from workers.keeper.expiry import Expiry
+    from workers.keeper.leftovers import Leftovers
     from workers.keeper.reaper import Reaper
     from workers.keeper.stale_packs import StalePacks
     from workers.keeper.sweep import Sweep, SweepConfig
 
     sweep = SweepConfig(every_s=settings.sweep_every_s, publish_ttl_s=settings.publish_ttl_s)
-    return (Sweep(sweep), Reaper(), Expiry(), StalePacks())
+    return (Sweep(sweep), Reaper(), Expiry(), StalePacks(), Leftovers())

@@ -19,6 +19,7 @@ from tests.support.waiting import wait_until
 from workers.inference.ledger import Ledger
 from workers.keeper.duty import Moved
 from workers.keeper.expiry import Expiry
+from workers.keeper.leftovers import Leftovers
 from workers.keeper.loop import Keeper
 from workers.keeper.reaper import Reaper
 from workers.keeper.recovery import recover_alone
@@ -206,3 +207,24 @@ def test_the_loop_ends_when_it_is_told_to(house: Household) -> None:
     stop.set()
     thread.join(10)
     assert not thread.is_alive()
+
+
+def test_leftovers_go_when_nobody_needs_them_and_not_before(
+    house: Household, clock: MovingClock
+) -> None:
+    ended, living = new_id(), new_id()
+    with house.database.begin() as tx:
+        tx.sessions.open(NewSession(ended, "n", "h", "cpu", "default"), 15_000)
+        tx.sessions.close(ended)
+        tx.sessions.open(NewSession(living, "n", "h", "cpu", "default"), 10 * 86_400_000)
+        tx.idempotency.remember("alice", "monday", "f", "job-1", 86_400_000)
+        tx.idempotency.remember("alice", "week", "f", "job-2", 7 * 86_400_000)
+    clock.ms += 86_000_000
+    early = Leftovers().run_once(house.database, house.objects)
+    assert (early.sessions, early.keys) == (0, 0)
+    clock.ms += 401_000
+    late = Leftovers().run_once(house.database, house.objects)
+    assert (late.sessions, late.keys, late.more) == (1, 1, False)
+    with house.database.read() as tx:
+        assert [session.id for session in tx.sessions.live()] == [living]
+        assert tx.idempotency.recall("alice", "week") is not None

@@ -16,6 +16,7 @@ from storage.objects import Objects
 from workers.inference.gate import TROUBLE
 from workers.keeper.duty import Duty, as_fields
 from workers.keeper.expiry import Expiry
+from workers.keeper.leftovers import Leftovers
 from workers.keeper.reaper import Reaper
 from workers.keeper.stale_packs import StalePacks
 from workers.keeper.sweep import Sweep
@@ -25,7 +26,7 @@ log = logging.getLogger(__name__)
 
 def standard_duties() -> tuple[Duty, ...]:
     """What every installation needs, with the documented defaults."""
-    return (Sweep(), Reaper(), Expiry(), StalePacks())
+    return (Sweep(), Reaper(), Expiry(), StalePacks(), Leftovers())
 
 
 class Keeper:
