@@ -1,7 +1,7 @@
 """The one watcher of a process: it looks for everybody who waits, in one query at a time.
 
 A waiting request or event stream is a small entry in a heap and a future; it holds no thread and
-no connection. The watcher looks at a fresh wait every 8 ms and ever more rarely as it ages
+no connection. The watcher looks at a fresh wait every 4 ms and ever more rarely as it ages
 (a tenth of its age, at most half a second). Due times are rounded up to a common grid, so five
 hundred old waits are a few bulk queries a second, not five hundred.
 """
@@ -22,7 +22,7 @@ from storage.records.errors import ForebayError
 
 _LOG = logging.getLogger("forebay.api.watcher")
 
-LEAST_S, SHARE, MOST_S = 0.008, 0.1, 0.5
+LEAST_S, SHARE, MOST_S = 0.004, 0.1, 0.5
 AFTER_TROUBLE_S = 0.5
 MAX_IDS_PER_LOOK = 1_000
 

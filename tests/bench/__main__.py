@@ -8,15 +8,26 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 from tests.bench import flood, latency, long_polls, report, startup, throughput
 from tests.bench.report import Figure
 from tests.bench.rig import Rig, rig
+from tests.support.stack import FullStack
 
 ROOT = Path(__file__).resolve().parents[2]
-ON_ONE_STACK = {"latency": latency, "long-polls": long_polls, "flood": flood}
-NAMES = ("help", "throughput", *ON_ONE_STACK)
+# In this order: what is measured idle comes before what leaves a database with work to do.
+ON_THE_FIRST_STACK = {"latency": latency, "long-polls": long_polls}
+ON_THE_LAST_STACK = {"flood": flood}
+NAMES = ("help", *ON_THE_FIRST_STACK, "throughput", *ON_THE_LAST_STACK)
+
+
+class Measured(Protocol):
+    """A module that measures on a running stack."""
+
+    def measure(self, rig: Rig, stack: FullStack) -> list[Figure]: ...
 
 
 def main() -> int:
@@ -43,15 +54,20 @@ def main() -> int:
 
 
 def _on_the_rig(made: Rig, chosen: list[str]) -> list[Figure]:
-    figures: list[Figure] = []
+    figures = _on_one_stack(made, chosen, ON_THE_FIRST_STACK)
     if "throughput" in chosen:
         figures += throughput.measure(made)
-    if set(chosen) & set(ON_ONE_STACK):
+    return figures + _on_one_stack(made, chosen, ON_THE_LAST_STACK)
+
+
+def _on_one_stack(made: Rig, chosen: list[str], modules: Mapping[str, Measured]) -> list[Figure]:
+    figures: list[Figure] = []
+    if set(chosen) & set(modules):
         with made.stack() as stack:
-            for name, figure in ON_ONE_STACK.items():
+            for name, module in modules.items():
                 if name in chosen:
                     print(f"measuring {name}", flush=True)
-                    figures += figure.measure(made, stack)
+                    figures += module.measure(made, stack)
     return figures
 
 
