@@ -219,11 +219,19 @@ def test_the_window_is_bounded_and_refilled(house):
 def test_a_poke_is_noticed_at_once_and_idling_is_slow(house):
     recorder = Recorder()
     one = relay(house, recorder)
-    stop = threading.Event()
+    stop, looked = threading.Event(), threading.Event()
+    look = one.look
+
+    def told():
+        seen = look()
+        looked.set()
+        return seen
+
+    one.look = told
     thread = threading.Thread(target=one.run, args=(stop,))
     thread.start()
     try:
-        time.sleep(0.01)
+        assert looked.wait(5)  # into an empty backlog: it idles from here on
         ids = house.submit("a", 1)
         one.poke()
         wait_until(lambda: recorder.sent, 5, what="the wake-up")

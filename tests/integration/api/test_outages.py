@@ -70,7 +70,7 @@ def test_a_long_poll_outlives_a_short_outage(behind_proxy):
         wait_until(lambda: house.service.watcher.waiting == 1, what="the long-poll")
         proxy.reset()
         proxy.refuse()
-        time.sleep(0.7)
+        wait_until(lambda: house.http.get("/v1/jobs").status_code == 503, 10, what="the outage")
         proxy.heal()
         wait_until(lambda: house.http.get("/v1/jobs").status_code == 200, 10)
         house.work([job["id"]])
