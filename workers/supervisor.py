@@ -70,10 +70,6 @@ class Supervisor:
         """Ask for a graceful end, from any thread or from a signal handler."""
         self._stopping = True
 
-    def pids(self) -> list[int]:
-        """The living children."""
-        return [c.process.pid for c in self._children if c.process and c.process.poll() is None]
-
     def run(self) -> int:
         """Until a stop is asked for; 0 when every child ended gracefully."""
         while not self._stopping:

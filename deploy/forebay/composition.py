@@ -75,11 +75,8 @@ def worker_settings(settings: Settings, environ: Mapping[str, str]) -> WorkerSet
 
 def duties(settings: Settings) -> tuple[Duty, ...]:
     """The keeper's duties at the installation's pace."""
-    from workers.keeper.expiry import Expiry
-    from workers.keeper.leftovers import Leftovers
-    from workers.keeper.reaper import Reaper
-    from workers.keeper.stale_packs import StalePacks
-    from workers.keeper.sweep import Sweep, SweepConfig
+    from workers.keeper.loop import standard_duties
+    from workers.keeper.sweep import SweepConfig
 
     sweep = SweepConfig(every_s=settings.sweep_every_s, publish_ttl_s=settings.publish_ttl_s)
-    return (Sweep(sweep), Reaper(), Expiry(), StalePacks(), Leftovers())
+    return standard_duties(sweep)

@@ -19,14 +19,14 @@ from workers.keeper.expiry import Expiry
 from workers.keeper.leftovers import Leftovers
 from workers.keeper.reaper import Reaper
 from workers.keeper.stale_packs import StalePacks
-from workers.keeper.sweep import Sweep
+from workers.keeper.sweep import Sweep, SweepConfig
 
 log = logging.getLogger(__name__)
 
 
-def standard_duties() -> tuple[Duty, ...]:
-    """What every installation needs, with the documented defaults."""
-    return (Sweep(), Reaper(), Expiry(), StalePacks(), Leftovers())
+def standard_duties(sweep: SweepConfig | None = None) -> tuple[Duty, ...]:
+    """What every installation needs, with the documented defaults where nothing else is said."""
+    return (Sweep(sweep), Reaper(), Expiry(), StalePacks(), Leftovers())
 
 
 class Keeper:
