@@ -66,6 +66,7 @@ BUILT_KINDS = frozenset({JobKind.INFERENCE})
 
 MIN_PRIORITY, MAX_PRIORITY, DEFAULT_PRIORITY = 0, 9, 5
 HIGH_PRIORITY = 8  # from here on a job travels in the ``.hi`` lane
+BULK_PRIORITY = 2  # down from here a job is bulk: it fills what online jobs leave over
 MAX_LOSSES = 10  # so often may a job lose its session before it fails: no host is to blame for ever
 AGEING_MS_PER_PRIORITY = 30_000  # one step of priority is worth this much waiting
 
@@ -204,6 +205,18 @@ class ClaimedJob:
     expires_at: Millis
     run_deadline_at: Millis
     payload: bytes | PackSlice
+    suspicions: int = 0  # deaths of a device process that this job shared with others
+    claimed_at: Millis = 0  # the database's clock at the claim: deadlines are told from it
+
+    @property
+    def rank(self) -> int:
+        """Its place in any queue: lower goes first."""
+        return backlog_rank(self.created_at, self.priority)
+
+    @property
+    def is_bulk(self) -> bool:
+        """Whether it only fills what online jobs leave over."""
+        return self.priority <= BULK_PRIORITY
 
 
 class Verdict(StrEnum):
@@ -213,6 +226,7 @@ class Verdict(StrEnum):
     FAILED = "failed"  # the item is at fault and repeating cannot help
     RETRY = "retry"  # try again after a delay; fails when the attempts are spent
     RELEASED = "released"  # nobody's fault: back to the backlog, no attempt spent
+    EXPIRED = "expired"  # claimed, but it could not enter the device in time
 
 
 @dataclass(frozen=True, slots=True)

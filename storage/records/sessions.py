@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from storage.records.jobs import Millis
 
@@ -34,3 +35,4 @@ class Session:
     lease_until: Millis
     jobs_per_s: float  # what it finished lately; sizes the ready window
     ended_at: Millis | None
+    stats: Mapping[str, object] = field(default_factory=dict)  # what the process counted so far
