@@ -21,7 +21,8 @@ import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from storage.records.jobs import HIGH_PRIORITY, BacklogHead
+from storage.queue.lanes import Lane, class_of
+from storage.records.jobs import BacklogHead
 
 EXPRESS_LEAD = 64  # jobs a tenant may be served ahead of others by the high lane
 RESERVE = 64  # jobs a light tenant may have in a window that others have filled
@@ -47,7 +48,7 @@ class Pick:
     """A job that enters the window now."""
 
     head: BacklogHead
-    high: bool
+    lane: Lane
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +135,17 @@ def choose(
         else:
             continue  # the window is full for this tenant; others may still be light
         head = heads[tenant][index]
-        picks.append(Pick(head, high=light or head.priority >= HIGH_PRIORITY))
+        picks.append(Pick(head, lane_for(head.priority, light)))
         standing[tenant] = standing.get(tenant, 0) + 1
         turns[tenant] = turns.get(tenant, 0) + 1
         line_up(tenant, index + 1)
     return Choice(picks, Ledger(turns, ledger.service, standing))
+
+
+def lane_for(priority: int, light: bool) -> Lane:
+    """The lane of a job's priority; a light tenant's online jobs travel high."""
+    own = class_of(priority)
+    return Lane.HIGH if light and own is not Lane.BULK else own
 
 
 def _two_least(values: Tags) -> list[tuple[str, int]]:

@@ -24,8 +24,8 @@ from producers.settings import RelaySettings
 from storage.clock import Clock, random_bits
 from storage.database import Database
 from storage.queue.envelope import WakeUp
+from storage.queue.lanes import Lane, queue_name
 from storage.queue.publisher import Message, Publisher
-from storage.queue.topology import queue_name
 from storage.records.errors import ForebayError
 
 _LOG = logging.getLogger("forebay.relay")
@@ -173,15 +173,15 @@ class Relay:
 
     def _messages(self, pool: str, picks: Iterable[Pick]) -> Iterable[Message]:
         """Chunks of one lane and one version, in the order in which they were picked."""
-        chunks: dict[tuple[bool, str], list[str]] = {}
+        chunks: dict[tuple[Lane, str], list[str]] = {}
         for pick in picks:
-            chunks.setdefault((pick.high, pick.head.version_id), []).append(pick.head.id)
+            chunks.setdefault((pick.lane, pick.head.version_id), []).append(pick.head.id)
         size = self._settings.max_jobs_per_message
-        for (high, version_id), ids in chunks.items():
+        for (lane, version_id), ids in chunks.items():
             for start in range(0, len(ids), size):
                 yield Message(
                     id=f"{self._chance(128):032x}",
-                    queue=queue_name(pool, high),
+                    queue=queue_name(pool, lane),
                     wake_up=WakeUp(version_id=version_id, job_ids=tuple(ids[start : start + size])),
                 )
 

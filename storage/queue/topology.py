@@ -1,6 +1,6 @@
 """Names of tasks and queues, and how queues are made. Producers and workers meet only here.
 
-One queue per pool and class: quorum queues have no priorities we could rely on from 3.10 to 4.x.
+Which queues there are say the ``lanes``; here is what they are made of.
 
 - *quorum*: survives the loss of a node; redelivery is counted.
 - *delivery limit 20*: bounds a message that keeps killing consumers. It says nothing about
@@ -19,15 +19,16 @@ import amqp.exceptions
 import kombu
 
 from storage.queue.connecting import TROUBLE, connect, describe, is_in_process
-from storage.records.errors import BrokerUnavailable, Conflict, InvalidInput
-from storage.records.models import check_name
+from storage.queue.lanes import Lane, lane_of, queue_name
+from storage.records.errors import BrokerUnavailable, Conflict
+
+__all__ = ["Lane", "QueueMismatch", "declare", "lane_of", "queue_name", "queues"]
 
 INFER_TASK = "forebay.infer"
 DEAD = "forebay.dead"  # an exchange and its queue
 DELIVERY_LIMIT = 20
 MAX_LENGTH = 16_384  # twice the largest ready window, one job a message
 MAX_DEAD = 10_000
-_HIGH = ".hi"
 
 
 class QueueMismatch(Conflict):
@@ -36,20 +37,8 @@ class QueueMismatch(Conflict):
     code = "queue_mismatch"
 
 
-def queue_name(pool: str, high: bool) -> str:
-    """The queue of a pool and class: ``infer.<pool>`` or ``infer.<pool>.hi``."""
-    check_name(pool, field="pool")
-    if pool.endswith(_HIGH):  # its queue would be another pool's high lane
-        raise InvalidInput(
-            f"a pool's name must not end with '{_HIGH}': {pool!r}",
-            code="invalid_name",
-            field="pool",
-        )
-    return f"infer.{pool}{_HIGH if high else ''}"
-
-
 def queues(pools: Iterable[str], quorum: bool = True) -> list[kombu.Queue]:
-    """Both queues of each pool, the high lane first. ``quorum=False`` is for ``memory://``."""
+    """The queues of each pool, the high lane first. ``quorum=False`` is for ``memory://``."""
     return [
         kombu.Queue(
             name,
@@ -59,7 +48,7 @@ def queues(pools: Iterable[str], quorum: bool = True) -> list[kombu.Queue]:
             queue_arguments=_arguments() if quorum else None,
         )
         for pool in pools
-        for name in (queue_name(pool, True), queue_name(pool, False))
+        for name in (queue_name(pool, lane) for lane in Lane)
     ]
 
 

@@ -53,7 +53,7 @@ def pool():
 @pytest.fixture
 def queue(url, pool):
     topology.declare(url, [pool])
-    return topology.queue_name(pool, high=False)
+    return topology.queue_name(pool, topology.Lane.NORMAL)
 
 
 @pytest.fixture
@@ -93,11 +93,12 @@ def test_a_message_for_no_queue_is_unroutable_and_alone(url, pool, queue, publis
     receive(url, queue, 3)
 
 
-def test_both_classes_of_a_pool_have_a_queue(url, pool, queue, publisher):
-    high, low = messages(topology.queue_name(pool, high=True), 1), messages(queue, 1)
-    assert publisher.publish([*high, *low]).confirmed == ids([*high, *low])
-    receive(url, high[0].queue, 1)
-    receive(url, queue, 1)
+def test_every_lane_of_a_pool_has_a_queue(url, pool, queue, publisher):
+    names = [topology.queue_name(pool, lane) for lane in topology.Lane]
+    sent = [message for name in names for message in messages(name, 1)]
+    assert publisher.publish(sent).confirmed == ids(sent)
+    for name in names:
+        receive(url, name, 1)
 
 
 def test_declaring_again_keeps_what_is_there(url, pool, queue, publisher):

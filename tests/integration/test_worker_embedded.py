@@ -13,7 +13,7 @@ import kombu
 import pytest
 
 from storage.queue.publisher import open_publisher
-from storage.queue.topology import INFER_TASK, declare, queue_name
+from storage.queue.topology import INFER_TASK, Lane, declare, queue_name
 from storage.records.jobs import JobState
 from tests.support.bare_pipeline import settings_for
 from tests.support.household import POOL, Household, new_id, tensor
@@ -87,8 +87,8 @@ def embedded(
 def purge() -> None:
     """The in-process broker outlives tests."""
     with kombu.Connection(MEMORY) as connection, connection.channel() as channel:
-        for high in (True, False):
-            channel.queue_purge(queue_name(POOL, high))
+        for lane in Lane:
+            channel.queue_purge(queue_name(POOL, lane))
 
 
 def send(body: Any, *, task: str = INFER_TASK, queue: str | None = None) -> None:
@@ -97,7 +97,7 @@ def send(body: Any, *, task: str = INFER_TASK, queue: str | None = None) -> None
         connection.Producer().publish(
             [[body], {}, {}],
             exchange="",
-            routing_key=queue or queue_name(POOL, False),
+            routing_key=queue or queue_name(POOL, Lane.NORMAL),
             headers={"task": task, "id": new_id(), "lang": "py"},
             serializer="json",
         )
@@ -181,7 +181,7 @@ def test_the_high_lane_overtakes(house: Household, tmp_path: Path) -> None:
         send({"v": 1, "version": version, "jobs": ids[1:2]})
         wait_until(lambda: house.states(ids)[1] is JobState.RUNNING, what="the batch beyond")
         send({"v": 1, "version": version, "jobs": ids[2:5]})
-        send({"v": 1, "version": version, "jobs": ids[5:]}, queue=queue_name(POOL, True))
+        send({"v": 1, "version": version, "jobs": ids[5:]}, queue=queue_name(POOL, Lane.HIGH))
         wait_until(lambda: worker.pipeline.intake.held() == 6, what="all messages")
         behaviour.gate.set()
         house.wait_terminal(ids)

@@ -18,7 +18,7 @@ import pytest
 from storage.database import Database
 from storage.objects import open_objects
 from storage.queue.publisher import open_publisher
-from storage.queue.topology import declare, queue_name
+from storage.queue.topology import Lane, declare, queue_name
 from storage.records.jobs import JobState
 from tests.support.household import POOL, Household, tensor
 from tests.support.numpy_runtime import KILLER
@@ -72,7 +72,7 @@ class Works:
             *("-p", self.vhost, "--no-table-headers"),
             *("name", "messages_ready", "messages_unacknowledged"),
         )
-        names = {queue_name(POOL, True), queue_name(POOL, False)}
+        names = {queue_name(POOL, lane) for lane in Lane}
         rows = [line.split() for line in listed.splitlines() if line.split()[0] in names]
         return sum(int(row[1]) for row in rows), sum(int(row[2]) for row in rows)
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from storage.database import Database
 from storage.queue.envelope import WakeUp
+from storage.queue.lanes import Lane, queue_name
 from storage.queue.publisher import Message, Publisher
-from storage.queue.topology import queue_name
 from tests.support.household import POOL, new_id
 
 
@@ -54,7 +54,7 @@ class PlainRelay:
         chosen = tuple(job_id for job_id in ids if job_id in marked)
         if not chosen:
             return False
-        message = Message(new_id(), queue_name(POOL, False), WakeUp(version_id, chosen))
+        message = Message(new_id(), queue_name(POOL, Lane.NORMAL), WakeUp(version_id, chosen))
         report = self._publisher.publish([message])
         if message.id not in report.confirmed:
             with self._database.begin() as tx:

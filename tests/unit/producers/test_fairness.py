@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from producers.fairness import EMPTY, EXPRESS_LEAD, RESERVE, Ledger, choose, observe, window_target
+from storage.queue.lanes import Lane
 from storage.records.jobs import BacklogHead
 
 TARGET = 256
@@ -57,7 +58,7 @@ class Pool:
             assert pick.head.id == f"{tenant}-{self.taken[tenant]}"  # its own order is kept
             self.backlog[tenant] -= 1
             self.taken[tenant] += 1
-            self.lanes[0 if pick.high else 1].append(tenant)
+            self.lanes[0 if pick.lane is Lane.HIGH else 1].append(tenant)
         return choice.picks
 
     def work(self, jobs: int) -> None:
@@ -72,7 +73,7 @@ def test_one_tenant_fills_the_window_in_the_ordinary_lane():
     pool = Pool()
     pool.backlog["a"] = 100_000
     picks = pool.look()
-    assert len(picks) == TARGET and not any(pick.high for pick in picks)
+    assert len(picks) == TARGET and not any(pick.lane is Lane.HIGH for pick in picks)
     assert pool.look() == []
 
 
@@ -82,7 +83,7 @@ def test_a_single_job_beside_a_hundred_thousand_enters_at_once_and_goes_first():
     pool.look()
     pool.backlog["b"] = 1
     (pick,) = pool.look()
-    assert pick.head.tenant == "b" and pick.high
+    assert pick.head.tenant == "b" and pick.lane is Lane.HIGH
     pool.work(1)
     assert pool.served == {"b": 1}
 
@@ -90,7 +91,7 @@ def test_a_single_job_beside_a_hundred_thousand_enters_at_once_and_goes_first():
 def test_high_priority_travels_high():
     pool = Pool()
     pool.backlog["a"], pool.priority["a"] = 3, 8
-    assert all(pick.high for pick in pool.look())
+    assert all(pick.lane is Lane.HIGH for pick in pool.look())
 
 
 def test_an_empty_backlog_picks_nothing_and_forgets():
