@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -230,8 +231,21 @@ class Services:
         }
 
 
+@dataclass(frozen=True)
+class Servers:
+    """Running servers, which many stacks can share without meeting."""
+
+    rabbitmq: RabbitMQ
+    postgres: Postgres
+    s3: S3
+
+    def services(self) -> Services:
+        """A fresh vhost, database and bucket."""
+        return Services(self.rabbitmq.vhosts, self.postgres.databases, self.s3.buckets)
+
+
 @contextlib.contextmanager
-def private_services() -> Iterator[Services]:
+def private_servers() -> Iterator[Servers]:
     """RabbitMQ, PostgreSQL (with fsync) and S3 for a run outside pytest."""
     with contextlib.ExitStack() as cleanup:
         folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="forebay-run-")))
@@ -243,7 +257,7 @@ def private_services() -> Iterator[Services]:
         for service in (rabbitmq, postgres, s3):
             cleanup.callback(service.close)
             service.start()
-        yield Services(rabbitmq.vhosts, postgres.databases, s3.buckets)
+        yield Servers(rabbitmq, postgres, s3)
 
 
 def command(*arguments: str) -> list[str]:
