@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 
-from storage.records.push_options import (
+from storage.records.option_values import (
     as_choice,
     as_integer,
     as_number,
@@ -51,10 +51,13 @@ class ChannelOrder(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ImageSpec:
-    """A value becomes ``(value × scale − mean) ÷ std``; values come as 0 to 255."""
+    """A value becomes ``(value × scale − mean) ÷ std``; values come as 0 to 255.
 
-    height: int
-    width: int
+    Without height and width a picture keeps its own size and is padded (``serving.pad``).
+    """
+
+    height: int | None
+    width: int | None
     channels: int
     layout: Layout = Layout.LAST
     resize: Resize = Resize.STRETCH
@@ -79,12 +82,14 @@ def derive_image(
     overrides: Mapping[str, object],
     *,
     rescales_itself: bool,
+    any_size: bool = False,
     field: str,
 ) -> ImageSpec:
     """The spec for a model whose picture input has this shape (without the batch axis).
 
     A model that holds a Rescaling or Normalization layer is given 0 to 255, as is one that
-    takes integers; every other one is given 0 to 1.
+    takes integers; every other one is given 0 to 1. ``any_size``: the pusher said how pictures of
+    other sizes are padded.
     """
     layout, height, width, channels = _axes(shape, field)
     size = {"height": height, "width": width}
@@ -94,10 +99,10 @@ def derive_image(
             size[side] = as_integer(asked, 1, MAX_SIDE, f"{field}.{side}")
             if known is not None and size[side] != known:
                 raise refuse(f"the model's input has {side} {known}", f"{field}.{side}")
-    if size["height"] is None or size["width"] is None:
+    if None in size.values() and (not any_size or set(size.values()) != {None}):
         raise refuse(
-            "the model takes pictures of any size: say height and width, so that they can be"
-            " batched",
+            "the model takes pictures of any size: say height and width, or how they are"
+            " padded (serving.pad), so that they can be batched",
             field,
         )
     floating = dtype.startswith("float")
@@ -117,13 +122,19 @@ def derive_image(
 def image_from_json(value: Mapping[str, object], field: str) -> ImageSpec:
     """Read what ``to_json`` wrote."""
     base = ImageSpec(
-        height=as_integer(value.get("height"), 1, MAX_SIDE, f"{field}.height"),
-        width=as_integer(value.get("width"), 1, MAX_SIDE, f"{field}.width"),
+        height=_side(value, "height", field),
+        width=_side(value, "width", field),
         channels=as_integer(value.get("channels"), 1, 4, f"{field}.channels"),
     )
     rest = {k: v for k, v in value.items() if k not in {"height", "width", "channels"}}
     layout = Layout(as_choice(rest.pop("layout", Layout.LAST), Layout, f"{field}.layout"))
     return replace(_override(base, rest, field), layout=layout)
+
+
+def _side(value: Mapping[str, object], side: str, field: str) -> int | None:
+    if value.get(side) is None and side in value:
+        return None
+    return as_integer(value.get(side), 1, MAX_SIDE, f"{field}.{side}")
 
 
 def _axes(shape: tuple[int | None, ...], field: str) -> tuple[Layout, int | None, int | None, int]:

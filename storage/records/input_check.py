@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 
 from storage.records.errors import InvalidInput, TooLarge
 from storage.records.push_options import InputForm
+from storage.records.serving_check import check_lengths
 from storage.records.signatures import NUMBER_TYPES, InputSpec, Shape, Signature
 
 MAX_ITEMS = 1024
@@ -79,8 +80,8 @@ def check_form(signature: Signature, form: str, field: str) -> None:
     """Refuse a form the model cannot read."""
     if form in ("inputs", "ref"):
         return
-    if form == "tensor" and len(signature.inputs) > 1:
-        names = ", ".join(spec.name for spec in signature.inputs)
+    if form == "tensor" and len(signature.asked) > 1:
+        names = ", ".join(spec.name for spec in signature.asked)
         raise _wrong(f'the model takes several tensors: {{"inputs": {{…}}}} with {names}', field)
     if form in ("tensor", signature.form.value):
         return
@@ -97,7 +98,9 @@ def _check_item(signature: Signature, value: object, field: str) -> None:
     where = f"{field}.{form}"
     match form:
         case "tensor":
-            _check_tensor(signature.inputs[0] if signature.inputs else None, content, where)
+            _check_tensor(
+                signature, signature.asked[0] if signature.asked else None, content, where
+            )
         case "inputs":
             _check_inputs(signature, content, where)
         case "record":
@@ -128,7 +131,7 @@ def _check_inputs(signature: Signature, content: object, where: str) -> None:
                 code="unknown_input",
                 field=f"{where}.{name[:80]}",
             )
-        _check_tensor(specs[name], tensor, f"{where}.{name}")
+        _check_tensor(signature, specs[name], tensor, f"{where}.{name}")
     for name in specs:
         if name not in content:
             raise InvalidInput(f"input {name!r} is missing", code="missing_input", field=where)
@@ -149,13 +152,17 @@ def _check_record(signature: Signature, content: object, where: str) -> None:
             )
 
 
-def _check_tensor(spec: InputSpec | None, content: object, where: str) -> None:
+def _check_tensor(
+    signature: Signature, spec: InputSpec | None, content: object, where: str
+) -> None:
     if isinstance(content, dict):
         _, shape = check_binary_tensor(content, where)
     else:
         shape = _apparent_shape(content)
     if spec is not None:
         check_shape(spec, shape, where)
+        if spec.name in signature.serving.pad:
+            check_lengths(spec, signature.serving.pad[spec.name], shape, where)
 
 
 def check_shape(spec: InputSpec, shape: tuple[int, ...], where: str) -> None:

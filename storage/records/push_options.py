@@ -11,9 +11,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from storage.records.errors import InvalidInput
+from storage.records.option_values import (
+    as_choice,
+    as_integer,
+    as_object,
+    as_text,
+    no_unknown_keys,
+    refuse,
+)
+from storage.records.serving import Serving, parse_serving, serving_to_json
 
-MAX_LABELS, MAX_COLUMNS, MAX_TEXT = 100_000, 10_000, 512
+MAX_LABELS, MAX_COLUMNS = 100_000, 10_000
 
 
 class InputForm(StrEnum):
@@ -79,6 +87,7 @@ class PushOptions:
     label_output: str | None = None
     image: Mapping[str, object] = field(default_factory=dict)
     columns: tuple[Column, ...] = ()
+    serving: Serving = field(default_factory=Serving)
 
     def to_json(self) -> dict[str, object]:
         """As it was pushed, without what was left out."""
@@ -97,12 +106,10 @@ class PushOptions:
             out["image"] = dict(self.image)
         if self.columns:
             out["columns"] = [column_to_json(column) for column in self.columns]
+        serving = serving_to_json(self.serving)
+        if serving:
+            out["serving"] = serving
         return out
-
-
-def refuse(message: str, field_name: str) -> InvalidInput:
-    """The one way an option is refused."""
-    return InvalidInput(message, code="invalid_options", field=field_name)
 
 
 def parse_push_options(value: object, *, field: str = "options") -> PushOptions:
@@ -112,7 +119,7 @@ def parse_push_options(value: object, *, field: str = "options") -> PushOptions:
     options = as_object(value, field)
     no_unknown_keys(
         options,
-        {"input", "labels", "top_k", "scores", "label_output", "image", "columns"},
+        {"input", "labels", "top_k", "scores", "label_output", "image", "columns", "serving"},
         field,
     )
     labels = _labels(options.get("labels"), f"{field}.labels")
@@ -133,6 +140,7 @@ def parse_push_options(value: object, *, field: str = "options") -> PushOptions:
         label_output=label_output,
         image=as_object(options.get("image", {}), f"{field}.image"),
         columns=parse_columns(options.get("columns"), f"{field}.columns"),
+        serving=parse_serving(options.get("serving"), f"{field}.serving"),
     )
 
 
@@ -233,50 +241,3 @@ def _labels(value: object, where: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not 1 <= len(value) <= MAX_LABELS:
         raise refuse(f"labels must be a list of 1 to {MAX_LABELS} strings", where)
     return tuple(as_text(label, f"{where}[{index}]") for index, label in enumerate(value))
-
-
-def as_object(value: object, where: str) -> dict[str, object]:
-    """The JSON object, or a refusal."""
-    if not isinstance(value, dict):
-        raise refuse(f"{where} must be a JSON object", where)
-    return value
-
-
-def no_unknown_keys(entry: Mapping[str, object], known: set[str], where: str) -> None:
-    """Refuse what nobody reads, so that a misspelt option is not silently without effect."""
-    for key in entry:
-        if key not in known:
-            raise InvalidInput(
-                f"{where} has no option {key[:80]!r}; there are {', '.join(sorted(known))}",
-                code="unknown_field",
-                field=f"{where}.{key[:80]}",
-            )
-
-
-def as_text(value: object, where: str) -> str:
-    """A short printable string, or a refusal."""
-    if not isinstance(value, str) or not 1 <= len(value) <= MAX_TEXT or "\x00" in value:
-        raise refuse(f"{where} must be a string of 1 to {MAX_TEXT} characters, no NUL", where)
-    return value
-
-
-def as_integer(value: object, low: int, high: int, where: str) -> int:
-    """An integer within bounds, or a refusal."""
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise refuse(f"{where} must be an integer from {low} to {high}", where)
-    return value
-
-
-def as_number(value: object, where: str) -> float:
-    """A finite number, or a refusal."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise refuse(f"{where} must be a finite number", where)
-    return float(value)
-
-
-def as_choice(value: object, choices: type[StrEnum], where: str) -> str:
-    """One of an enumeration's values, or a refusal that lists them."""
-    known = [choice.value for choice in choices]
-    if not isinstance(value, str) or value not in known:
-        raise refuse(f"{where} must be one of {', '.join(known)}", where)
-    return value

@@ -9,10 +9,11 @@ options, until that load.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from storage.records.errors import InvalidInput
 from storage.records.image_spec import ImageSpec, derive_image, image_from_json
+from storage.records.option_values import as_integer, as_object, no_unknown_keys, refuse
 from storage.records.push_options import (
     Column,
     ColumnType,
@@ -20,14 +21,12 @@ from storage.records.push_options import (
     Missing,
     PushOptions,
     ScoreKind,
-    as_integer,
-    as_object,
     column_to_json,
-    no_unknown_keys,
     parse_columns,
     parse_push_options,
-    refuse,
 )
+from storage.records.serving import Serving, parse_serving, serving_to_json
+from storage.records.serving_check import check_serving
 
 NUMBER_TYPES: Mapping[str, int] = {
     "bool": 1,
@@ -71,7 +70,11 @@ class OutputSpec:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """See the module. ``deferred`` options wait for the load that learns the inputs."""
+    """See the module. ``deferred`` options wait for the load that learns the inputs.
+
+    ``asked`` and ``varying`` are worked out once, as every item asks for them: the inputs that
+    callers send (a mask is ours to fill), and those of them with axes of any length.
+    """
 
     form: InputForm
     inputs: tuple[InputSpec, ...]
@@ -82,17 +85,29 @@ class Signature:
     top_k: int = 0
     scores: ScoreKind = ScoreKind.AUTO
     label_output: str | None = None
+    serving: Serving = field(default_factory=Serving)
     deferred: PushOptions | None = None
+    asked: tuple[InputSpec, ...] = field(init=False, repr=False, compare=False)
+    varying: tuple[InputSpec, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        masks = {pad.mask for pad in self.serving.pad.values()}
+        asked = tuple(spec for spec in self.inputs if spec.name not in masks)
+        image = self.image
+        fixed = image is not None and image.height is not None
+        varying = tuple(spec for spec in asked if None in spec.shape and not fixed)
+        object.__setattr__(self, "asked", asked)
+        object.__setattr__(self, "varying", varying)
 
     @property
     def by_name(self) -> dict[str, InputSpec]:
-        """The inputs by name."""
-        return {spec.name: spec for spec in self.inputs}
+        """The inputs that callers send, by name."""
+        return {spec.name: spec for spec in self.asked}
 
     @property
     def columns_are_inputs(self) -> bool:
         """Whether each column goes to the input of its name (else all form one vector)."""
-        return {c.name for c in self.columns} == {spec.name for spec in self.inputs}
+        return {c.name for c in self.columns} == {spec.name for spec in self.asked}
 
     def to_json(self) -> dict[str, object]:
         """What is stored with the version and shown to callers."""
@@ -109,6 +124,9 @@ class Signature:
         if self.labels:
             out |= {"labels": list(self.labels), "top_k": self.top_k}
             out |= {"scores": self.scores.value, "label_output": self.label_output}
+        serving = serving_to_json(self.serving)
+        if serving:
+            out["serving"] = serving
         if self.deferred:
             out["deferred"] = self.deferred.to_json()
         return out
@@ -117,7 +135,7 @@ class Signature:
     def from_json(cls, value: object, *, field: str = "signature") -> Signature:
         """Read what ``to_json`` wrote, strictly."""
         entry = as_object(value, field)
-        known = {"v", "form", "inputs", "outputs", "image", "columns", "deferred"}
+        known = {"v", "form", "inputs", "outputs", "image", "columns", "serving", "deferred"}
         no_unknown_keys(entry, known | {"labels", "top_k", "scores", "label_output"}, field)
         if entry.get("v") != _VERSION:
             raise refuse(f"a signature of version {entry.get('v')!r} is not known", f"{field}.v")
@@ -138,6 +156,7 @@ class Signature:
             top_k=as_integer(entry.get("top_k", 0), 0, 1_000, f"{field}.top_k"),
             scores=options.scores,
             label_output=options.label_output,
+            serving=parse_serving(entry.get("serving"), f"{field}.serving"),
             deferred=None
             if deferred is None
             else parse_push_options(deferred, field=f"{field}.deferred"),
@@ -160,23 +179,26 @@ def build_signature(
         top_k=top_k if options.labels else 0,
         scores=options.scores,
         label_output=options.label_output,
+        serving=options.serving,
     )
     if inputs is None:
         return replace(base, deferred=options)
     for spec in inputs:
         _check_input(spec)
-    form = options.input or _infer_form(base.inputs, options)
+    form = options.input or _infer_form(base.asked, options)
     _check_belongs(form, options, field)
+    base = replace(base, form=form)
     match form:
         case InputForm.IMAGE:
-            return replace(base, form=form, image=_image(base, options, rescales_itself, field))
+            base = replace(base, image=_image(base, options, rescales_itself, field))
         case InputForm.TEXT:
-            _check_text(base.inputs, f"{field}.input")
-            return replace(base, form=form)
+            _check_text(base.asked, f"{field}.input")
         case InputForm.RECORD:
-            return replace(base, form=form, columns=_columns(base.inputs, options.columns, field))
-        case _:
-            return replace(base, form=form)
+            base = replace(base, columns=_columns(base.asked, options.columns, field))
+        case InputForm.TENSOR:
+            pass
+    check_serving(base.serving, base.inputs, base.image, f"{field}.serving")
+    return base
 
 
 def label_output_of(signature: Signature) -> OutputSpec:
@@ -235,16 +257,21 @@ def _check_belongs(form: InputForm, options: PushOptions, field: str) -> None:
 
 
 def _image(base: Signature, options: PushOptions, rescales: bool, field: str) -> ImageSpec:
-    if len(base.inputs) != 1:
+    if len(base.asked) != 1:
         raise refuse(
-            f"the model takes {len(base.inputs)} tensors; a picture can fill only one",
+            f"the model takes {len(base.asked)} tensors; a picture can fill only one",
             f"{field}.input",
         )
-    spec = base.inputs[0]
+    spec = base.asked[0]
     if spec.dtype in ("string", "bool"):
         raise refuse(f"the model takes {spec.dtype}, not a picture", f"{field}.input")
     return derive_image(
-        spec.shape, spec.dtype, options.image, rescales_itself=rescales, field=f"{field}.image"
+        spec.shape,
+        spec.dtype,
+        options.image,
+        rescales_itself=rescales,
+        any_size=spec.name in options.serving.pad,
+        field=f"{field}.image",
     )
 
 

@@ -18,7 +18,7 @@ from storage.records.errors import InvalidInput
 from storage.records.models import ModelVersion
 from storage.records.push_options import ScoreKind
 from storage.records.signatures import InputSpec, OutputSpec, Signature, label_output_of
-from workers.inference.ports import Array, ModelBroken
+from workers.inference.ports import Array, ModelBroken, Plan
 from workers.runtime.probes import check_batch_axis, check_rows_apart, made_up, seed_of
 
 Outputs = dict[str, Array]
@@ -74,6 +74,7 @@ class FakeModel:
     ) -> None:
         self.version_id = version_id
         self.signature = signature
+        self.plan = Plan(batch_sizes, signature.serving)
         self.batch_sizes = batch_sizes
         self.batches: list[int] = []
         self.closed = False
@@ -108,6 +109,13 @@ class FakeRuntime:
         self.loads: list[str] = []
         self._batch_sizes = tuple(1 << p for p in range(max_batch.bit_length()))
         self._before_forward = before_forward
+
+    @property
+    def device_kind(self) -> str:
+        return self.device
+
+    def memory_budget_bytes(self) -> int:
+        return 1 << 30
 
     def load(self, version: ModelVersion, artifact: Path) -> FakeModel:
         self.loads.append(version.id)

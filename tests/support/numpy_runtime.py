@@ -18,7 +18,7 @@ import numpy as np
 from storage.records.models import ModelVersion
 from storage.records.push_options import InputForm
 from storage.records.signatures import InputSpec, OutputSpec, Signature
-from workers.inference.ports import Array, LoadedModel, ModelBroken
+from workers.inference.ports import Array, LoadedModel, ModelBroken, Plan
 
 POISON, KILLER, NAN = -0.6666, -0.9999, -0.7777  # no test counts through these
 
@@ -43,6 +43,7 @@ class Behaviour:
     entered: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     batches: list[int] = field(default_factory=list)  # rows that were not padding are unknown here
     loads: int = 0
+    memory_budget_bytes: int = 1 << 30
     load: Callable[[ModelVersion, Path], None] | None = None  # may raise
     before_forward: Callable[[Mapping[str, Array]], None] | None = None
 
@@ -56,6 +57,7 @@ class EchoModel:
     def __init__(self, version: ModelVersion, behaviour: Behaviour) -> None:
         self.version_id = version.id
         self.signature = echo_signature()
+        self.plan = Plan(behaviour.batch_sizes, self.signature.serving)
         self.batch_sizes = behaviour.batch_sizes
         self._behaviour = behaviour
         self.closed = False
@@ -85,9 +87,13 @@ class NumpyRuntime:
     """Loads anything; an artifact of the bytes ``broken`` cannot be served."""
 
     device = "cpu"
+    device_kind = "cpu"
 
     def __init__(self, behaviour: Behaviour | None = None) -> None:
         self.behaviour = behaviour or Behaviour()
+
+    def memory_budget_bytes(self) -> int:
+        return self.behaviour.memory_budget_bytes
 
     def load(self, version: ModelVersion, artifact: Path) -> LoadedModel:
         self.behaviour.loads += 1

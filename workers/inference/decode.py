@@ -19,6 +19,7 @@ from workers.inference.decode_image import MAX_PIXELS, decode_base64, decode_ima
 from workers.inference.decode_record import decode_record
 from workers.inference.decode_tensor import decode_inputs, decode_npy, decode_tensor, text_row
 from workers.inference.ports import Row
+from workers.inference.shapes import check_row
 
 FetchRef = Callable[[str], bytes]
 _NPY_MAGIC = b"\x93NUMPY"
@@ -75,27 +76,33 @@ class _Decoder:
             return as_item_error(error)
 
     def item(self, value: object, field: str) -> Row:
+        row = self.row(value, field)
+        if self.signature.serving.pad:
+            check_row(self.signature, row, field)
+        return row
+
+    def row(self, value: object, field: str) -> Row:
         form = form_of(value, field)
         assert isinstance(value, dict)
         check_form(self.signature, form, field)
         content, where = value[form], f"{field}.{form}"
         match form:
             case "tensor":
-                spec = self.signature.inputs[0]
+                spec = self.signature.asked[0]
                 return {spec.name: decode_tensor(spec, content, where)}
             case "inputs":
                 return decode_inputs(self.signature, content, where)
             case "image":
                 return self.image(decode_base64(content, where), where)
             case "text":
-                return text_row(self.signature.inputs[0], content, where)
+                return text_row(self.signature.asked[0], content, where)
             case "record":
                 return decode_record(self.signature, content, where)
             case _:
                 return self.ref(content, where)
 
     def image(self, data: bytes, where: str) -> Row:
-        spec = self.signature.inputs[0]
+        spec = self.signature.asked[0]
         assert self.signature.image is not None
         array = decode_image(self.signature.image, spec.dtype, data, where, self.max_pixels)
         return {spec.name: array}
@@ -117,11 +124,11 @@ class _Decoder:
         if self.signature.form is InputForm.IMAGE:
             return self.image(data, where)
         if self.signature.form is InputForm.TEXT:
-            return text_row(self.signature.inputs[0], _utf8(data, where), where)
+            return text_row(self.signature.asked[0], _utf8(data, where), where)
         value = parse(data)
         if isinstance(value, dict) and "ref" in value:
             raise ItemError("a reference may not lead to another", code="wrong_form", field=where)
-        return self.item(value, where)
+        return self.row(value, where)
 
 
 def _utf8(data: bytes, where: str) -> str:

@@ -83,6 +83,8 @@ def _in_mode(image: Image.Image, spec: ImageSpec) -> Image.Image:
 
 
 def _resized(image: Image.Image, spec: ImageSpec) -> Image.Image:
+    if spec.width is None or spec.height is None:
+        return image
     size = (spec.width, spec.height)
     if image.size == size:
         return image

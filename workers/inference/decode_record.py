@@ -29,7 +29,7 @@ def decode_record(signature: Signature, content: object, where: str) -> Row:
         return {
             c.name: _scalar(c, specs[c.name], cells[c.name], f"{where}.{c.name}") for c in columns
         }
-    spec = signature.inputs[0]
+    spec = signature.asked[0]
     vector: list[float | int | bool] = []
     for column in columns:
         vector.extend(_features(column, cells[column.name]))

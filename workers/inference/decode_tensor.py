@@ -46,11 +46,11 @@ def decode_tensor(spec: InputSpec, content: object, where: str) -> Array:
 
 def decode_npy(signature: Signature, data: bytes, where: str) -> Row:
     """An array in numpy's own file format, for a model with one tensor. Never a pickle."""
-    if len(signature.inputs) != 1:
+    if len(signature.asked) != 1:
         raise ItemError(
             "an .npy holds one array; the model takes several", code="wrong_form", field=where
         )
-    spec = signature.inputs[0]
+    spec = signature.asked[0]
     stream = io.BytesIO(data)
     try:
         # The header is read first: its shape must be the model's before room is made for it.

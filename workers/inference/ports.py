@@ -1,12 +1,13 @@
 """What inference asks of a runtime. The only TensorFlow is behind these two protocols.
 
 ``forward`` knows nothing of jobs: rows in, rows out, in the same order. Whoever calls it pads to
-one of ``batch_sizes``, slices the padding off and counts the rows.
+the sizes of ``plan``, cuts the padding off (``shapes``) and counts the rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeAlias
 
@@ -15,11 +16,15 @@ import numpy.typing as npt
 
 from storage.records.errors import ForebayError
 from storage.records.models import ModelVersion
+from storage.records.serving import Serving
 from storage.records.signatures import Signature
 
 Array: TypeAlias = npt.NDArray[Any]
 Row: TypeAlias = dict[str, Array]
-"""One item's tensors by input name, without the batch axis."""
+"""One item's tensors by input name, without the batch axis and without masks."""
+
+Ragged: TypeAlias = Array | list[Array]
+"""An output: one array for all rows, or one array for each where their lengths differ."""
 
 
 class ModelBroken(ForebayError):
@@ -30,6 +35,39 @@ class ModelBroken(ForebayError):
 
     code: ClassVar[str] = "model_broken"
     http_status: ClassVar[int] = 422
+
+
+class DeviceOutOfMemory(ForebayError):
+    """A pass needs more memory than the device has: smaller ones may fit, and no item is blamed."""
+
+    code: ClassVar[str] = "out_of_memory"
+
+
+@dataclass(frozen=True, slots=True)
+class Follows:
+    """How long one axis of an output is, by one axis of an input: ``scale × ((n + add) // by)``."""
+
+    input: str
+    axis: int  # which of the input's axes of any length
+    scale: int = 1
+    add: int = 0
+    by: int = 1
+
+    def length(self, n: int) -> int:
+        """The output's length for an input that is ``n`` long."""
+        return self.scale * ((n + self.add) // self.by)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a loaded version is run on this device."""
+
+    sizes: tuple[int, ...]  # ascending; ``forward`` takes batches of exactly these
+    serving: Serving = field(default_factory=Serving)
+    memory_bytes: int = 0  # measured: what it holds while it is loaded, and its largest pass
+    load_s: float = 0.0
+    follows: Mapping[str, tuple[Follows | None, ...]] = field(default_factory=dict)
+    """By output: what each of its axes follows. Only for models that are padded (``pad``)."""
 
 
 class LoadedModel(Protocol):
@@ -44,12 +82,19 @@ class LoadedModel(Protocol):
         ...
 
     @property
+    def plan(self) -> Plan: ...
+
+    @property
     def batch_sizes(self) -> tuple[int, ...]:
-        """Ascending; ``forward`` takes batches of exactly these sizes."""
+        """The plan's sizes."""
         ...
 
     def forward(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """The outputs by name; row ``i`` of each belongs to row ``i`` of the inputs."""
+        """The outputs by name; row ``i`` of each belongs to row ``i`` of the inputs.
+
+        Several threads may call it at once. Raises ``DeviceOutOfMemory``; whatever else it raises
+        is for the caller to blame on a row.
+        """
         ...
 
     def close(self) -> None:
@@ -61,7 +106,18 @@ class Runtime(Protocol):
     """One device of this process."""
 
     @property
-    def device(self) -> str: ...
+    def device(self) -> str:
+        """Which one: ``cpu``, ``gpu:0``."""
+        ...
+
+    @property
+    def device_kind(self) -> str:
+        """What it is, for figures that are kept: ``cpu``, ``NVIDIA H200``."""
+        ...
+
+    def memory_budget_bytes(self) -> int:
+        """How much of the device's memory models may hold together."""
+        ...
 
     def load(self, version: ModelVersion, artifact: Path) -> LoadedModel:
         """Load and warm; the caller has checked the artifact's digest. Raises ``ModelBroken``."""
@@ -69,10 +125,7 @@ class Runtime(Protocol):
 
 
 def stack_rows(rows: list[Row], batch_size: int) -> dict[str, Array]:
-    """Rows of equal shapes as one batch, padded to ``batch_size`` by repeating the first row.
-
-    Padding repeats real data, so that it cannot put a NaN or an unknown word into the model.
-    """
+    """Rows of equal shapes as one batch, padded to ``batch_size`` by repeating the first row."""
     padded = rows + [rows[0]] * (batch_size - len(rows))
     return {name: np.stack([row[name] for row in padded]) for name in rows[0]}
 

@@ -25,7 +25,7 @@ from storage.records.signatures import (
     build_signature,
     label_output_of,
 )
-from workers.inference.ports import Array, ModelBroken
+from workers.inference.ports import Array, ModelBroken, Plan
 from workers.runtime.framework import Framework, is_models_fault, start
 from workers.runtime.graphs import Graph, open_graph
 from workers.runtime.probes import (
@@ -64,6 +64,11 @@ class LoadedKerasModel:
         self._framework = framework
         self.refusals: type[Exception] = framework.tf.errors.InvalidArgumentError
 
+    @property
+    def plan(self) -> Plan:
+        """Allowed sizes and what was measured."""
+        return Plan(self.batch_sizes, self.signature.serving)
+
     def forward(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Compute one batch. Rows go in and come out in the same order."""
         if self._graph is None:
@@ -95,6 +100,15 @@ class KerasRuntime:
         self._threads = threads
         self._warm_budget_s = warm_budget_s
         self._clock = clock or SystemClock()
+
+    @property
+    def device_kind(self) -> str:
+        """What it is."""
+        return self.device
+
+    def memory_budget_bytes(self) -> int:
+        """How much of its memory models may hold together."""
+        return 4 << 30
 
     def start(self) -> None:
         """Import TensorFlow now, so that the first load does not wait for it."""

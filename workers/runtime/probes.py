@@ -46,7 +46,7 @@ def _values(
 
 def _axes(spec: InputSpec, image: ImageSpec | None) -> tuple[int, ...]:
     if image is not None:
-        sides = (image.height, image.width)
+        sides: tuple[int | None, int | None] = (image.height, image.width)
         first = 1 if image.layout is Layout.FIRST else 0
         sized = list(spec.shape)
         sized[first : first + 2] = sides
