@@ -6,11 +6,16 @@ The mark is committed before the message is sent. A crash in between costs a swe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Row
 
 from storage.database.statements import Statement
 from storage.database.store import Store
 from storage.records.jobs import BacklogHead
+from storage.records.latency import QueuedLoad
 
 _WAITING = "j.state = 'queued' AND j.published_at IS NULL"
 
@@ -88,6 +93,34 @@ WINDOW = Statement(
     """,
 )
 
+WINDOW_BY_VERSION = Statement(
+    "The same by version too: what the device time in the window amounts to.",
+    """
+    SELECT j.tenant, j.version_id, count(*) AS jobs FROM jobs AS j
+    WHERE j.state = 'queued' AND j.published_at IS NOT NULL AND j.pool = :pool
+    GROUP BY j.tenant, j.version_id
+    """,
+)
+
+_LOAD = """
+    SELECT tenant, model_name, version, version_id, count(*) AS jobs, min(created_at) AS oldest_at
+    FROM (
+        SELECT j.tenant, j.model_name, j.version, j.version_id, j.created_at FROM jobs AS j
+        WHERE {where} LIMIT :cap
+    ) AS counted
+    GROUP BY tenant, model_name, version, version_id
+"""
+
+LOAD_OF_WINDOW = Statement(
+    "What waits in the ready window of a pool, counted no further than the cap.",
+    _LOAD.format(where="j.state = 'queued' AND j.published_at IS NOT NULL AND j.pool = :pool"),
+)
+
+LOAD_OF_TENANT = Statement(
+    "What waits of one tenant before the ready window, counted no further than the cap.",
+    _LOAD.format(where=f"{_WAITING} AND j.pool = :pool AND j.tenant = :tenant"),
+)
+
 DEPTH = Statement(
     "A tenant's queued jobs, counted no further than the cap.",
     """
@@ -140,7 +173,43 @@ class Backlog(Store):
         """Jobs published and not yet claimed, by tenant."""
         return {row.tenant: row.jobs for row in self._work.rows(WINDOW, pool=pool)}
 
+    def window_by_version(self, pool: str) -> dict[tuple[str, str], int]:
+        """Jobs published and not yet claimed, by tenant and version id."""
+        rows = self._work.rows(WINDOW_BY_VERSION, pool=pool)
+        return {(row.tenant, row.version_id): row.jobs for row in rows}
+
+    def load(self, pool: str, cap: int = 100_000) -> list[QueuedLoad]:
+        """Every queued job of a pool, published or not, by tenant and version.
+
+        Counts no more than ``cap`` jobs: the window first, then each tenant up to an even share
+        of what is left, so that one tenant's million hides nobody else.
+        """
+        work = self._work
+        found = list(work.rows(LOAD_OF_WINDOW, pool=pool, cap=cap))
+        left = cap - sum(row.jobs for row in found)
+        tenants = self.tenants(pool)
+        for turn, tenant in enumerate(tenants):
+            share = left // (len(tenants) - turn)
+            rows = work.rows(LOAD_OF_TENANT, pool=pool, tenant=tenant, cap=share)
+            left -= sum(row.jobs for row in rows)
+            found.extend(rows)
+        return _merged(found)
+
     def depth(self, tenant: str, cap: int) -> int:
         """The tenant's queued jobs in every pool, counted no further than ``cap``."""
         row = self._work.row(DEPTH, tenant=tenant, cap=cap)
         return row.jobs if row else 0
+
+
+def _merged(rows: Iterable[Row[Any]]) -> list[QueuedLoad]:
+    """One record per tenant and version, though some of it is in the window and some is not."""
+    merged: dict[tuple[str, str], QueuedLoad] = {}
+    for row in rows:
+        load = QueuedLoad(*list(row))
+        key = (load.tenant, load.version_id)
+        if (other := merged.get(key)) is not None:
+            load = replace(
+                load, jobs=load.jobs + other.jobs, oldest_at=min(load.oldest_at, other.oldest_at)
+            )
+        merged[key] = load
+    return [merged[key] for key in sorted(merged)]

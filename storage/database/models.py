@@ -146,6 +146,15 @@ MARK_BROKEN = Statement(
 )
 
 
+BREAK_READY = Statement(
+    "It was loaded before, and turned out to harm its workers.",
+    """
+    UPDATE versions SET state = 'broken', error = :error, loaded_at = NULL
+    WHERE id = :id AND state <> 'broken'
+    """,
+)
+
+
 class Models(Store):
     """The registry."""
 
@@ -284,9 +293,13 @@ class Models(Store):
             == 1
         )
 
-    def mark_broken(self, version_id: str, error: str) -> bool:
-        """A worker could not load it; ``False`` when that was decided before."""
-        return self._work.count(MARK_BROKEN, id=version_id, error=storable(error)) == 1
+    def mark_broken(self, version_id: str, error: str, *, even_ready: bool = False) -> bool:
+        """A worker could not load it; ``False`` when that was decided before.
+
+        ``even_ready`` is for what shows only later, such as a version that kills its workers.
+        """
+        statement = BREAK_READY if even_ready else MARK_BROKEN
+        return self._work.count(statement, id=version_id, error=storable(error)) == 1
 
     def list(self, tenant: str, limit: int, after: str | None = None) -> list[Model]:
         """A page of models by name."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import orjson
 from sqlalchemy import Row
 
 from storage.database.statements import Statement
 from storage.database.store import Store
 from storage.records.ids import is_id
 from storage.records.sessions import NewSession, Session
+
+_JSON_OPTIONS = orjson.OPT_NON_STR_KEYS
 
 OPEN = Statement(
     "A worker process starts.",
@@ -22,20 +26,24 @@ OPEN = Statement(
 RENEW = Statement(
     "The lease goes on, unless it has passed or was ended: it never comes back to life.",
     """
-    UPDATE sessions SET lease_until = :lease_until, jobs_per_s = :jobs_per_s
+    UPDATE sessions SET lease_until = :lease_until, jobs_per_s = :jobs_per_s,
+        stats = COALESCE(CAST(:stats AS text), stats)
     WHERE id = :id AND ended_at IS NULL AND lease_until > :now
     """,
 )
 
 CLOSE = Statement(
     "The process is done; what it still runs is the reaper's.",
-    "UPDATE sessions SET ended_at = :now WHERE id = :id AND ended_at IS NULL",
+    """
+    UPDATE sessions SET ended_at = :now, stats = COALESCE(CAST(:stats AS text), stats)
+    WHERE id = :id AND ended_at IS NULL
+    """,
 )
 
 LIVE = Statement(
     "Sessions under a lease.",
     """
-    SELECT id, node, host, device, pool, started_at, lease_until, jobs_per_s, ended_at
+    SELECT id, node, host, device, pool, started_at, lease_until, jobs_per_s, ended_at, stats
     FROM sessions WHERE ended_at IS NULL AND lease_until > :now ORDER BY id
     """,
 )
@@ -82,8 +90,17 @@ class Sessions(Store):
         )
         return opened
 
-    def renew(self, session_id: str, lease_ttl_ms: int, jobs_per_s: float) -> bool:
-        """Prolong the lease; ``False`` means that it is over and a new session is needed."""
+    def renew(
+        self,
+        session_id: str,
+        lease_ttl_ms: int,
+        jobs_per_s: float,
+        stats: Mapping[str, object] | None = None,
+    ) -> bool:
+        """Prolong the lease; ``False`` means that it is over and a new session is needed.
+
+        ``stats`` replaces what the process said of itself before; ``None`` leaves it.
+        """
         now = self._work.now()
         renewed = self._work.count(
             RENEW,
@@ -91,13 +108,14 @@ class Sessions(Store):
             now=now,
             lease_until=now + lease_ttl_ms,
             jobs_per_s=max(0.0, jobs_per_s),
+            stats=_stored(stats),
         )
         return renewed == 1
 
-    def close(self, session_id: str) -> None:
+    def close(self, session_id: str, stats: Mapping[str, object] | None = None) -> None:
         """End the session at once; the reaper requeues what it still runs."""
         if is_id(session_id):
-            self._work.count(CLOSE, id=session_id, now=self._work.now())
+            self._work.count(CLOSE, id=session_id, now=self._work.now(), stats=_stored(stats))
 
     def live(self, pool: str | None = None) -> list[Session]:
         """Sessions under a lease, of one pool or of all."""
@@ -108,6 +126,10 @@ class Sessions(Store):
         """Delete rows of sessions that ended ``ended_before_ms`` ago or longer."""
         before = self._work.now() - ended_before_ms
         return self._work.count(FORGET, before=before, limit=limit)
+
+
+def _stored(stats: Mapping[str, object] | None) -> str | None:
+    return None if stats is None else orjson.dumps(dict(stats), option=_JSON_OPTIONS).decode()
 
 
 def _session_of(row: Row[Any]) -> Session:
@@ -121,4 +143,5 @@ def _session_of(row: Row[Any]) -> Session:
         row.lease_until,
         row.jobs_per_s,
         row.ended_at,
+        orjson.loads(row.stats) if row.stats else {},
     )

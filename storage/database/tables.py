@@ -93,6 +93,7 @@ jobs = Table(
     Column("result_length_bytes", BigInteger),
     Column("result_digest", Text),
     Column("retry_of", ID),
+    Column("suspicions", Integer, server_default=text("0"), nullable=False),
     PrimaryKeyConstraint("id"),
     CheckConstraint(
         "state IN ('queued', 'running', 'succeeded', 'failed', 'cancelled', 'expired')",
@@ -105,6 +106,7 @@ jobs = Table(
         " AND attempts BETWEEN 0 AND max_attempts",
         name="counters_in_range",
     ),
+    CheckConstraint("suspicions >= 0", name="suspicions_in_range"),
     CheckConstraint("(group_id IS NULL) = (group_index IS NULL)", name="group_and_index"),
     CheckConstraint(
         "state <> 'queued' OR (session_id IS NULL AND started_at IS NULL"
@@ -219,6 +221,7 @@ sessions = Table(
     Column("lease_until", BigInteger, nullable=False),
     Column("jobs_per_s", DOUBLE, nullable=False),
     Column("ended_at", BigInteger),
+    Column("stats", Text),  # JSON: what the process counted so far
     PrimaryKeyConstraint("id"),
     CheckConstraint("lease_until >= started_at AND jobs_per_s >= 0", name="lease_in_range"),
     _partial("sessions_live", "lease_until", where="ended_at IS NULL"),
@@ -282,6 +285,42 @@ versions = Table(
     CheckConstraint("(state = 'broken') = (error IS NOT NULL)", name="broken_says_why"),
     CheckConstraint("(state = 'ready') = (loaded_at IS NOT NULL)", name="ready_was_loaded"),
     _partial("versions_pending", "created_at", where="state = 'pending'"),
+)
+
+latency = Table(
+    "latency",
+    metadata,
+    Column("version_id", ID, nullable=False),
+    Column("device", Text, nullable=False),
+    Column("shape", Text, nullable=False),
+    Column("bucket", Integer, nullable=False),
+    Column("count", BigInteger, nullable=False),
+    Column("mean_s", DOUBLE, nullable=False),
+    Column("p95_s", DOUBLE, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("version_id", "device", "shape", "bucket"),
+    CheckConstraint(
+        "bucket >= 1 AND count >= 0 AND mean_s >= 0 AND p95_s >= 0", name="measures_in_range"
+    ),
+)
+
+version_costs = Table(
+    "version_costs",
+    metadata,
+    Column("version_id", ID, nullable=False),
+    Column("device", Text, nullable=False),
+    Column("device_s_per_job", DOUBLE, nullable=False),
+    Column("path_s_per_job", DOUBLE, nullable=False),
+    Column("load_s", DOUBLE, nullable=False),
+    Column("memory_bytes", BigInteger, nullable=False),
+    Column("safe_rows", Integer),
+    Column("updated_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("version_id", "device"),
+    CheckConstraint(
+        "device_s_per_job >= 0 AND path_s_per_job >= 0 AND load_s >= 0"
+        " AND memory_bytes >= 0 AND safe_rows >= 1",
+        name="measures_in_range",
+    ),
 )
 
 aliases = Table(

@@ -9,6 +9,7 @@ from storage.database.files import Files
 from storage.database.groups import Groups
 from storage.database.idempotency import Idempotency
 from storage.database.jobs import Jobs
+from storage.database.latency import Latency
 from storage.database.models import Models
 from storage.database.packs import Packs
 from storage.database.sessions import Sessions
@@ -56,6 +57,11 @@ class Transaction:
     def models(self) -> Models:
         """Models, versions and aliases."""
         return Models(self._work)
+
+    @cached_property
+    def latency(self) -> Latency:
+        """What workers measured of versions."""
+        return Latency(self._work)
 
     @cached_property
     def tenants(self) -> Tenants:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from storage.database import Database
 from storage.records.jobs import AGEING_MS_PER_PRIORITY, JobState
+from storage.records.latency import QueuedLoad
 from tests.support.database import (
     ALICE,
     BOB,
     POOL,
+    START_MS,
+    VERSION_ID,
     claim,
     failure,
     new_id,
@@ -136,6 +139,52 @@ def test_the_window_counts_published_and_unclaimed_by_tenant(database):
     with database.read() as tx:
         assert tx.backlog.window(POOL) == {ALICE: 2, BOB: 1}
         assert tx.backlog.window("gpu") == {BOB: 1}
+
+
+def test_the_window_is_counted_by_version_too(database):
+    other = new_id()
+    mine = submit(database, ALICE, 2) + submit(database, ALICE, 3, version_id=other)
+    theirs, waiting = submit(database, BOB, 1, version_id=other), submit(database, BOB, 2)
+    elsewhere = submit(database, BOB, 1, pool="gpu")
+    mark(database, mine + theirs + elsewhere)
+    claim(database, open_session(database), mine[-1:])
+    with database.read() as tx:
+        assert tx.backlog.window_by_version(POOL) == {
+            (ALICE, VERSION_ID): 2,
+            (ALICE, other): 2,
+            (BOB, other): 1,
+        }
+        assert tx.backlog.window_by_version("gpu") == {(BOB, VERSION_ID): 1}
+        assert tx.backlog.window_by_version("tpu") == {}
+    assert heads(database, BOB) == waiting
+
+
+def test_the_load_is_every_queued_job_by_tenant_and_version(database, clock):
+    old = submit(database, ALICE, 1)
+    clock.pass_ms(50)
+    mark(database, submit(database, ALICE, 3))
+    other = new_id()
+    (later, running) = submit(database, BOB, 2, version_id=other, version=7, model_name="cats")
+    submit(database, BOB, 5, pool="gpu")
+    claim(database, open_session(database), [running])
+    with database.read() as tx:
+        assert tx.backlog.load(POOL) == [
+            QueuedLoad(ALICE, "digits", 1, VERSION_ID, 4, START_MS),
+            QueuedLoad(BOB, "cats", 7, other, 1, START_MS + 50),
+        ]
+        assert tx.backlog.load("tpu") == []
+    assert {*old, later} == set(heads(database) + heads(database, BOB))
+
+
+def test_the_load_counts_no_further_than_its_cap_and_hides_no_tenant(database):
+    submit(database, ALICE, 90)
+    submit(database, BOB, 5)
+    mark(database, submit(database, "carol", 4))
+    with database.read() as tx:
+        counted = {one.tenant: one.jobs for one in tx.backlog.load(POOL, cap=24)}
+        assert counted == {ALICE: 10, BOB: 5, "carol": 4}
+        assert sum(one.jobs for one in tx.backlog.load(POOL, cap=3)) == 3
+        assert sum(one.jobs for one in tx.backlog.load(POOL)) == 99
 
 
 def test_depth_never_counts_past_its_cap(database):

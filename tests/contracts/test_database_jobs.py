@@ -129,6 +129,49 @@ def test_an_error_inside_a_transaction_takes_everything_back(database):
 def test_submitting_nothing_does_nothing(database):
     with database.begin() as tx:
         tx.jobs.submit(ALICE, [])
+        tx.jobs.submit_each([])
+
+
+def test_jobs_of_several_tenants_are_submitted_at_once_each_its_own_tenants(database):
+    mine, theirs = new_job(metadata={"k": "v"}), new_job(metadata={"k": "v"}, payload=b"theirs")
+    packed = new_job(payload=PackSlice(new_id(), 0, 1, "d"))
+    with database.begin() as tx:
+        tx.jobs.submit_each([(ALICE, mine), (BOB, theirs), (BOB, packed)])
+    assert ids_of(database, metadata={"k": "v"}) == [mine.id]
+    assert ids_of(database, BOB) == [packed.id, theirs.id]
+    assert ids_of(database, BOB, metadata={"k": "v"}) == [theirs.id]
+    with database.read() as tx:
+        assert tx.jobs.payload(BOB, theirs.id) == b"theirs"
+        assert tx.jobs.payload(BOB, packed.id) == packed.payload
+        assert tx.jobs.payload(ALICE, theirs.id) is None
+        assert tx.jobs.get(ALICE, packed.id) is None
+        assert tx.jobs.get(BOB, theirs.id).group_id is None
+
+
+def test_one_taken_id_refuses_the_submissions_of_every_tenant(database):
+    (taken,) = submit(database, BOB)
+    with pytest.raises(Conflict), database.begin() as tx:
+        tx.jobs.submit_each([(ALICE, new_job()), (ALICE, new_job(id=taken))])
+    assert ids_of(database) == []
+
+
+def test_jobs_may_enter_the_ready_window_as_they_are_submitted(database):
+    grouped, (first, second) = new_jobs(2), new_jobs(2)
+    group_id = new_id()
+    with database.begin() as tx:
+        tx.groups.create(ALICE, group_id, 2)
+        tx.jobs.submit(ALICE, grouped, group_id=group_id, published=True)
+        tx.jobs.submit_each([(BOB, first), (BOB, second)], published={second.id})
+    with database.read() as tx:
+        assert tx.backlog.window("default") == {ALICE: 2, BOB: 1}
+        assert [head.id for head in tx.backlog.heads("default", BOB, 9)] == [first.id]
+        assert tx.jobs.get(BOB, second.id).published_at == START_MS
+        assert [job.id for job in tx.groups.members(ALICE, group_id, limit=9)] == [
+            job.id for job in grouped
+        ]
+    with database.begin() as tx:
+        tx.jobs.submit_each([(ALICE, new_job())], published=True)
+        assert tx.backlog.window("default") == {ALICE: 3, BOB: 1}
 
 
 @pytest.mark.parametrize(

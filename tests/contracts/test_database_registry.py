@@ -130,6 +130,19 @@ class TestModels:
         assert ready.signature == {"done": True}
         assert (broken.state, broken.error) == (VersionState.BROKEN, "no")
 
+    def test_only_on_purpose_a_version_that_was_ready_breaks(self, database):
+        bad, pending = push(database), push(database)
+        with database.begin() as tx:
+            assert tx.models.mark_ready(bad.id, {})
+            assert not tx.models.mark_broken(bad.id, "too late")
+            assert tx.models.mark_broken(bad.id, "it kills its workers", even_ready=True)
+            assert not tx.models.mark_broken(bad.id, "again", even_ready=True)
+            assert tx.models.mark_broken(pending.id, "it did not load", even_ready=True)
+            assert not tx.models.mark_ready(bad.id, {})
+            broken = tx.models.by_id(bad.id)
+        assert (broken.state, broken.error) == (VersionState.BROKEN, "it kills its workers")
+        assert broken.loaded_at is None
+
     def test_aliases_move_and_say_how_often(self, database, clock):
         push(database), push(database)
         with database.begin() as tx:
@@ -328,6 +341,23 @@ class TestSessions:
             assert tx.sessions.live() == []
             assert not tx.sessions.renew(session, LEASE_MS, 1.0)
             assert not tx.sessions.renew(new_id(), LEASE_MS, 1.0)
+
+    def test_what_a_process_counted_stays_until_it_says_otherwise(self, database):
+        session, other = open_session(database), open_session(database)
+        said = {"batches": 3, "stages": {"decode": [1, 0.25]}, "имя": "worker-1"}
+
+        def stats() -> list[object]:
+            with database.read() as tx:
+                return [one.stats for one in tx.sessions.live()]
+
+        assert stats() == [{}, {}]
+        with database.begin() as tx:
+            assert tx.sessions.renew(session, LEASE_MS, 1.0, said)
+        assert stats() == [said, {}]
+        with database.begin() as tx:
+            assert tx.sessions.renew(session, LEASE_MS, 1.0)
+            tx.sessions.close(other, {"batches": 9})
+        assert stats() == [said]
 
     def test_live_sessions_are_listed_by_pool(self, database):
         with database.begin() as tx:

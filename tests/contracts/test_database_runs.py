@@ -56,6 +56,7 @@ class TestClaim:
         (claimed,) = claim(database, session, [job.id])
         assert (claimed.id, claimed.tenant, claimed.epoch) == (job.id, ALICE, 1)
         assert (claimed.payload, claimed.priority, claimed.attempts) == (b"\x00\xff", 3, 0)
+        assert (claimed.claimed_at, claimed.suspicions) == (START_MS + 10, 0)
         assert claimed.run_deadline_at == START_MS + 10 + 7_000
         assert (claimed.created_at, claimed.expires_at) == (START_MS, START_MS + 60_000)
         row = get(database, job.id)
@@ -183,6 +184,19 @@ class TestCommit:
         assert states == [JobState.QUEUED, JobState.FAILED]
         assert get(database, job_id).error == JobError("hiccup", "try again", attempt=2)
 
+    def test_what_could_not_start_in_time_expires_and_spends_nothing(self, database, clock):
+        ids = submit(database, count=2)
+        session = open_session(database)
+        jobs = claim(database, session, ids)
+        clock.pass_ms(7)
+        late = [Outcome(job.id, job.epoch, Verdict.EXPIRED, job is jobs[1]) for job in jobs]
+        report = commit(database, session, late)
+        assert report.settled == dict.fromkeys(ids, JobState.EXPIRED)
+        for row in (get(database, one) for one in ids):
+            assert (row.state, row.error, row.result) == (JobState.EXPIRED, None, None)
+            assert (row.attempts, row.finished_at, row.seq) == (0, START_MS + 7, 3)
+        assert commit(database, session, late).lost == set(ids)
+
     def test_a_requeued_job_leaves_the_ready_window(self, database):
         (job_id,) = submit(database)
         session = open_session(database)
@@ -291,21 +305,48 @@ class TestReleaseAndBlame:
         assert (released.state, released.attempts, released.losses) == (JobState.QUEUED, 0, 0)
         assert get(database, ids[2]).session_id == other
 
-    def test_blame_spends_an_attempt_until_none_is_left(self, database):
+    def test_one_that_was_alone_on_the_device_spends_an_attempt_until_none_is_left(self, database):
         ids = submit(database, count=2, max_attempts=2)
         session = open_session(database)
         claim(database, session, ids)
         with database.begin() as tx:
-            assert tx.jobs.blame(session, [ids[0]]) == {ids[0]: JobState.QUEUED}
+            assert tx.jobs.blame(session, [ids[0], ids[0]]) == {ids[0]: JobState.QUEUED}
         assert [get(database, one).state for one in ids] == [JobState.QUEUED, JobState.RUNNING]
         assert [get(database, one).attempts for one in ids] == [1, 0]
-        claim(database, session, [ids[0]])
+        (again,) = claim(database, session, [ids[0]])
+        assert (again.attempts, again.suspicions) == (1, 0)
         with database.begin() as tx:
             assert tx.jobs.blame(session, ids[:1]) == {ids[0]: JobState.FAILED}
         assert (get(database, ids[0]).error.code, get(database, ids[0]).error.attempt) == (
             "poison",
             2,
         )
+
+    def test_several_together_are_suspected_and_spend_nothing(self, database):
+        mine, theirs = submit(database, count=2, max_attempts=1), submit(database, BOB)
+        session, other = open_session(database), open_session(database)
+        ids = mine + theirs
+        for suspicions in range(3):
+            jobs = claim(database, session, ids)
+            assert [(job.suspicions, job.attempts) for job in jobs] == [(suspicions, 0)] * 3
+            with database.begin() as tx:
+                assert tx.jobs.blame(session, ids) == dict.fromkeys(ids, JobState.QUEUED)
+        assert [get(database, one).attempts for one in mine] == [0, 0]
+        assert get(database, theirs[0], BOB).session_id is None
+        (job,) = claim(database, other, mine[:1])
+        assert job.suspicions == 3
+        commit(database, other, [retry(job, entered_device=False)])
+        (job,) = claim(database, other, mine[:1])
+        assert job.suspicions == 3, "a suspicion stays whatever happens to the job"
+
+    def test_of_several_those_that_are_no_longer_ours_leave_the_rest_suspected_only(self, database):
+        ids = submit(database, count=2)
+        session, other = open_session(database), open_session(database)
+        claim(database, session, ids[:1])
+        claim(database, other, ids[1:])
+        with database.begin() as tx:
+            assert tx.jobs.blame(session, ids) == {ids[0]: JobState.QUEUED}
+        assert [get(database, one).attempts for one in ids] == [0, 0]
 
     def test_blame_touches_no_other_sessions_jobs(self, database):
         (job_id,) = submit(database)
@@ -342,7 +383,9 @@ class TestCancel:
         with database.begin() as tx:
             assert tx.jobs.request_cancel(ALICE, job_id) == before
 
-    @pytest.mark.parametrize("leaving", ["success", "failure", "retry", "release", "blame"])
+    @pytest.mark.parametrize(
+        "leaving", ["success", "failure", "retry", "release", "expiry", "blame", "suspicion"]
+    )
     def test_whatever_becomes_of_a_job_that_was_asked_to_stop_it_is_cancelled(
         self, database, leaving
     ):
@@ -361,6 +404,12 @@ class TestCancel:
                     tx.jobs.commit(session, [retry(job)])
                 case "release":
                     assert tx.jobs.release(session, [(job_id, 1)]) == {job_id}
+                case "expiry":
+                    late = Outcome(job.id, job.epoch, Verdict.EXPIRED, entered_device=False)
+                    tx.jobs.commit(session, [late])
+                case "suspicion":
+                    blamed = tx.jobs.blame(session, [job_id, new_id()])
+                    assert blamed == {job_id: JobState.CANCELLED}
                 case "blame":
                     assert tx.jobs.blame(session, [job_id]) == {job_id: JobState.CANCELLED}
         row = get(database, job_id)

@@ -21,7 +21,15 @@ from storage.database.statements import Statement, ids_parameter, rows_parameter
 from storage.database.tables import metadata
 from storage.records.errors import Conflict
 from storage.records.jobs import JobFilter, JobState
-from tests.support.database import ALICE, claim, finish, new_id, open_session, submit
+from tests.support.database import (
+    ALICE,
+    ManualClock,
+    claim,
+    finish,
+    new_id,
+    open_session,
+    submit,
+)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -47,7 +55,7 @@ class TestMigrations:
         assert empty.schema_is_current()
         assert empty.migrate() == []
 
-    def test_every_step_runs_forward_on_data(self, empty):
+    def test_every_step_runs_forward_on_data(self, empty, empty_url):
         """Rows of the first schema are there, and of use, after the last step."""
         with empty._engines.writing.begin() as connection:
             migrations.upgrade(connection, "0001")
@@ -60,6 +68,14 @@ class TestMigrations:
             assert tx.jobs.get(ALICE, ROWS_OF_0001["jobs"]["id"]).state is JobState.QUEUED
             assert tx.jobs.payload(ALICE, ROWS_OF_0001["jobs"]["id"]) == b"1"
             assert [one.id for one in tx.sessions.live()] == []
+        empty.close()
+        at_the_time = Database.open(empty_url, clock=ManualClock(1))
+        with at_the_time.begin() as tx:
+            assert [one.stats for one in tx.sessions.live()] == [{}]
+            (job,) = tx.jobs.claim(ROWS_OF_0001["sessions"]["id"], [ROWS_OF_0001["jobs"]["id"]])
+            assert (job.suspicions, job.payload) == (0, b"1")
+            assert tx.jobs.blame(ROWS_OF_0001["sessions"]["id"], [job.id, new_id()])
+        at_the_time.close()
 
     def test_a_schema_of_a_later_version_is_left_alone(self, empty):
         empty.migrate()
@@ -199,6 +215,7 @@ class TestImpossibleRows:
             "priority = 10",
             "kind = 'guess'",
             "seq = 0",
+            "suspicions = -1",
             "group_index = 1",
             "error_code = 'x', error_message = 'x', error_attempt = 1",
             "result_pack_id = id, result_offset_bytes = 0, result_length_bytes = 1,"
@@ -297,6 +314,9 @@ SAMPLES: dict[str, object] = {
     "expires_at": 1,
     "expected": 1,
     "trusted": True,
+    "spends": 1,
+    "suspects": 0,
+    "tenants": [ALICE],
     "body": b"",
     "bodies": [b""],
 }
@@ -329,6 +349,9 @@ ALONG = {
     "backlog.TENANTS": "jobs_backlog",
     "backlog.HEADS": "jobs_backlog",
     "backlog.WINDOW": "jobs_window",
+    "backlog.WINDOW_BY_VERSION": "jobs_window",
+    "backlog.LOAD_OF_WINDOW": "jobs_window",
+    "backlog.LOAD_OF_TENANT": "jobs_backlog",
     "backlog.DEPTH": "jobs_of_tenant_by_state",
     "backlog.MARK_PUBLISHED": "primary key",
     "backlog.UNMARK": "primary key",

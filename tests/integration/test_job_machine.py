@@ -56,6 +56,7 @@ class Expected:
     epoch: int = 0
     attempts: int = 0
     losses: int = 0
+    suspicions: int = 0
     max_attempts: int = 2
     session: str | None = None
     published: int | None = None
@@ -218,7 +219,9 @@ class JobMachine(RuleBasedStateMachine):
             job = self.jobs[one]
             ready = job.not_before <= self.now < job.expires_at
             if self.live(session) and job.state is JobState.QUEUED and ready:
-                assert claimed.pop(one).epoch == job.epoch + 1
+                taken = claimed.pop(one)
+                assert (taken.epoch, taken.claimed_at) == (job.epoch + 1, self.now)
+                assert (taken.attempts, taken.suspicions) == (job.attempts, job.suspicions)
                 self.jobs[one] = job.moves(
                     JobState.RUNNING,
                     epoch=job.epoch + 1,
@@ -265,6 +268,8 @@ class JobMachine(RuleBasedStateMachine):
     def _settled(self, job: Expected, verdict: Verdict, entered: bool) -> Expected:
         if verdict is Verdict.RELEASED:
             return job.leaves(JobState.QUEUED, self.now, not_before=self.now + 500)
+        if verdict is Verdict.EXPIRED:
+            return job.leaves(JobState.EXPIRED, self.now)
         attempts = job.attempts + entered
         if verdict is Verdict.SUCCEEDED:
             return job.leaves(JobState.SUCCEEDED, self.now, attempts=attempts)
@@ -282,7 +287,11 @@ class JobMachine(RuleBasedStateMachine):
         for one in ids:
             job = self.jobs[one]
             if job.state is JobState.RUNNING and job.session == session:
-                self.jobs[one] = self._spent(job, "poison")
+                self.jobs[one] = (
+                    self._spent(job, "poison")
+                    if len(ids) == 1
+                    else job.leaves(JobState.QUEUED, self.now, suspicions=job.suspicions + 1)
+                )
                 assert blamed.pop(one) is self.jobs[one].state
         assert blamed == {}
 

@@ -28,11 +28,13 @@ TIME_OUT = Statement(
     "Running jobs past their deadline: their session lives, but does not get on with them.",
     """
     WITH held AS (
-        SELECT j.id, j.attempts + 1 AS attempts, j.max_attempts, j.losses, j.cancel_requested_at
+        SELECT j.id, j.attempts + 1 AS attempts, j.max_attempts, j.losses, j.suspicions,
+            j.cancel_requested_at
         FROM jobs AS j WHERE j.state = 'running' AND j.run_deadline_at <= :now
         ORDER BY j.run_deadline_at LIMIT :limit {lock_free}
     ), decided AS (
-        SELECT id, attempts, losses, cancel_requested_at, CAST(:now AS bigint) AS not_before,
+        SELECT id, attempts, losses, suspicions, cancel_requested_at,
+            CAST(:now AS bigint) AS not_before,
             'run_timeout' AS error_code,
             'the job was still running when its run_timeout_s had passed' AS error_message,
     """
@@ -75,13 +77,14 @@ REAP = Statement(
     "Running jobs of sessions that ended: back to the backlog, nobody is blamed.",
     """
     WITH held AS (
-        SELECT j.id, j.attempts, j.losses + 1 AS losses, j.cancel_requested_at
+        SELECT j.id, j.attempts, j.losses + 1 AS losses, j.suspicions, j.cancel_requested_at
         FROM jobs AS j
         WHERE j.state = 'running' AND EXISTS (
             SELECT 1 FROM sessions AS s WHERE s.id = j.session_id AND s.ended_at IS NOT NULL)
         ORDER BY j.run_deadline_at LIMIT :limit {lock_free}
     ), decided AS (
-        SELECT id, attempts, losses, cancel_requested_at, CAST(:now AS bigint) AS not_before,
+        SELECT id, attempts, losses, suspicions, cancel_requested_at,
+            CAST(:now AS bigint) AS not_before,
             'lost' AS error_code,
             'the worker was lost each time it ran this job' AS error_message,
     """

@@ -17,6 +17,7 @@ UPDATE jobs SET
     seq = jobs.seq + 1,
     attempts = d.attempts,
     losses = d.losses,
+    suspicions = d.suspicions,
     cancel_requested_at = d.cancel_requested_at,
     session_id = CASE d.next WHEN 'queued' THEN NULL ELSE jobs.session_id END,
     started_at = CASE d.next WHEN 'queued' THEN NULL ELSE jobs.started_at END,

@@ -40,7 +40,7 @@ UPDATE jobs SET
     started_at = :now, run_deadline_at = :now + jobs.run_timeout_ms
 FROM ready WHERE jobs.id = ready.id
 RETURNING jobs.id, jobs.tenant, jobs.epoch, jobs.version_id, jobs.priority, jobs.attempts,
-    jobs.max_attempts, jobs.created_at, jobs.expires_at, jobs.run_deadline_at
+    jobs.max_attempts, jobs.created_at, jobs.expires_at, jobs.run_deadline_at, jobs.suspicions
 """
 
 CLAIM = Statement("Queued jobs that may start become this session's.", _CLAIM)
@@ -59,7 +59,7 @@ COMMIT = Statement(
     WITH said AS (SELECT * FROM {rows} AS r),
     held AS (
         SELECT j.id, j.state, j.session_id, j.epoch, j.attempts, j.max_attempts, j.losses,
-            j.cancel_requested_at
+            j.suspicions, j.cancel_requested_at
         FROM jobs AS j WHERE j.id IN (SELECT said.id FROM said)
         ORDER BY j.id {lock}
     ), spent AS (
@@ -69,7 +69,7 @@ COMMIT = Statement(
         FROM held JOIN said ON said.id = held.id
         WHERE held.state = 'running' AND held.session_id = :session AND held.epoch = said.epoch
     ), decided AS (
-        SELECT id, attempts_now AS attempts, losses, cancel_requested_at, error_code,
+        SELECT id, attempts_now AS attempts, losses, suspicions, cancel_requested_at, error_code,
             error_message, pack_id, offset_bytes, length_bytes, digest,
             CAST(:now AS bigint) + retry_in_ms AS not_before,
             CASE
@@ -98,16 +98,19 @@ COMMIT = Statement(
 )
 
 BLAME = Statement(
-    "Jobs that were on the device when its process died: each spends an attempt.",
+    "Jobs that were on the device when its process died: one alone spends an attempt, of several"
+    " each is suspected.",
     """
     WITH dead AS (SELECT s.id FROM sessions AS s WHERE s.id = :session {own}),
     held AS (
-        SELECT j.id, j.state, j.session_id, j.attempts + 1 AS attempts, j.max_attempts, j.losses,
-            j.cancel_requested_at
+        SELECT j.id, j.state, j.session_id, j.max_attempts, j.losses, j.cancel_requested_at,
+            j.attempts + CAST(:spends AS integer) AS attempts,
+            j.suspicions + CAST(:suspects AS integer) AS suspicions
         FROM jobs AS j WHERE j.id {among_ids} AND EXISTS (SELECT 1 FROM dead)
         ORDER BY j.id {lock}
     ), decided AS (
-        SELECT id, attempts, losses, cancel_requested_at, CAST(:now AS bigint) AS not_before,
+        SELECT id, attempts, losses, suspicions, cancel_requested_at,
+            CAST(:now AS bigint) AS not_before,
             'poison' AS error_code, CAST(:message AS text) AS error_message,
     """
     + NO_RESULT
@@ -124,6 +127,9 @@ BLAME = Statement(
 )
 
 
+_SPENDS_NOTHING = frozenset({Verdict.RELEASED, Verdict.EXPIRED})
+
+
 class Running(Store):
     """Jobs are worked on."""
 
@@ -133,9 +139,10 @@ class Running(Store):
         None when the session's lease is over by the database's clock. Spends no attempt.
         """
         work = self._work
+        now = work.now()
         taken = {
             row.id: row
-            for row in work.change(CLAIM, session=session_id, now=work.now(), ids=work.ids(ids))
+            for row in work.change(CLAIM, session=session_id, now=now, ids=work.ids(ids))
         }
         if not taken:
             return []
@@ -153,6 +160,8 @@ class Running(Store):
                 expires_at=row.expires_at,
                 run_deadline_at=row.run_deadline_at,
                 payload=payload_of(inputs[row.id]),
+                suspicions=row.suspicions,
+                claimed_at=now,
             )
             for row in (taken[one] for one in dict.fromkeys(ids) if one in taken)
         ]
@@ -199,16 +208,22 @@ class Running(Store):
         return frozenset(self.commit(session_id, given_back).settled)
 
     def blame(self, session_id: str, ids: Sequence[str]) -> dict[str, JobState]:
-        """Add an attempt to jobs that were on the device when its process died.
+        """What becomes of the jobs that were on the device when its process died.
 
-        They go back to the backlog, or fail as ``poison`` when their attempts are spent. What
-        else the session held is nobody's fault: close the session and let the reaper have it.
+        One that was there alone did it: it spends an attempt, and fails as ``poison`` when none
+        is left. Of several nobody knows who did it: each is suspected once more (so it runs with
+        fewer others next time) and spends nothing. All of them go back to the backlog, and
+        whoever was asked to stop is cancelled. What else the session held is nobody's fault:
+        close the session and let the reaper have it.
         """
+        alone = len(set(ids)) == 1
         rows = self._work.change(
             BLAME,
             session=session_id,
             now=self._work.now(),
             ids=self._work.ids(ids),
+            spends=int(alone),
+            suspects=int(not alone),
             message="the device process died each time this job was on the device",
         )
         return {row.id: JobState(row.state) for row in rows}
@@ -220,7 +235,7 @@ def _outcome_row(outcome: Outcome) -> dict[str, object]:
         raise ValueError(f"job {outcome.id} succeeded without a result")
     if verdict in (Verdict.FAILED, Verdict.RETRY) and error is None:
         raise ValueError(f"job {outcome.id} failed without an error")
-    spends = outcome.entered_device and verdict is not Verdict.RELEASED
+    spends = outcome.entered_device and verdict not in _SPENDS_NOTHING
     return {
         "id": outcome.id,
         "epoch": outcome.epoch,
