@@ -103,12 +103,13 @@ WINDOW_BY_VERSION = Statement(
 )
 
 _LOAD = """
-    SELECT tenant, model_name, version, version_id, count(*) AS jobs, min(created_at) AS oldest_at
+    SELECT tenant, model_name, version, version_id, count(*) AS jobs, min(created_at) AS oldest_at,
+        priority
     FROM (
-        SELECT j.tenant, j.model_name, j.version, j.version_id, j.created_at FROM jobs AS j
-        WHERE {where} LIMIT :cap
+        SELECT j.tenant, j.model_name, j.version, j.version_id, j.created_at, j.priority
+        FROM jobs AS j WHERE {where} LIMIT :cap
     ) AS counted
-    GROUP BY tenant, model_name, version, version_id
+    GROUP BY tenant, model_name, version, version_id, priority
 """
 
 LOAD_OF_WINDOW = Statement(
@@ -179,7 +180,7 @@ class Backlog(Store):
         return {(row.tenant, row.version_id): row.jobs for row in rows}
 
     def load(self, pool: str, cap: int = 100_000) -> list[QueuedLoad]:
-        """Every queued job of a pool, published or not, by tenant and version.
+        """Every queued job of a pool, published or not, by tenant, version and priority.
 
         Counts no more than ``cap`` jobs: the window first, then each tenant up to an even share
         of what is left, so that one tenant's million hides nobody else.
@@ -202,11 +203,11 @@ class Backlog(Store):
 
 
 def _merged(rows: Iterable[Row[Any]]) -> list[QueuedLoad]:
-    """One record per tenant and version, though some of it is in the window and some is not."""
-    merged: dict[tuple[str, str], QueuedLoad] = {}
+    """One record of each kind, though some of it is in the window and some is not."""
+    merged: dict[tuple[str, str, int], QueuedLoad] = {}
     for row in rows:
         load = QueuedLoad(*list(row))
-        key = (load.tenant, load.version_id)
+        key = (load.tenant, load.version_id, load.priority)
         if (other := merged.get(key)) is not None:
             load = replace(
                 load, jobs=load.jobs + other.jobs, oldest_at=min(load.oldest_at, other.oldest_at)

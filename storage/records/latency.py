@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from storage.records.jobs import Millis
+from storage.records.jobs import DEFAULT_PRIORITY, Millis
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class VersionCost:
 
 @dataclass(frozen=True, slots=True)
 class QueuedLoad:
-    """What waits of one tenant for one version in one pool."""
+    """What waits of one tenant for one version in one pool, of one priority."""
 
     tenant: str
     model_name: str
@@ -49,3 +49,4 @@ class QueuedLoad:
     version_id: str
     jobs: int
     oldest_at: Millis  # created_at of the one that waits longest
+    priority: int = DEFAULT_PRIORITY
