@@ -1,0 +1,132 @@
+"""What was measured of one version's forward passes, by shape bucket and rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from workers.inference.batching.line import Line, Point, fit, guessed
+from workers.inference.batching.means import Duration
+
+_MOST_WEIGHT = 32
+_GUESSED_TAIL = 1.5  # p95 over mean, before it is known of any bucket
+
+
+class Shape:
+    """One shape bucket's passes."""
+
+    def __init__(self) -> None:
+        self.row_cost = 1.0
+        self.times: dict[int, Duration] = {}
+        self.began: set[int] = set()  # buckets whose first sample was thrown away
+        self.changed: set[int] = set()  # buckets measured since they were last written down
+        self.line: Line | None = None
+
+    def points(self) -> list[Point]:
+        return [
+            Point(bucket * self.row_cost, times.mean_s, min(times.count, _MOST_WEIGHT))
+            for bucket, times in self.times.items()
+        ]
+
+    def between(self, bucket: int, seconds: float) -> float:
+        """An estimate held between the measured sizes around it: more rows take no less time."""
+        least = max((t.mean_s for b, t in self.times.items() if b < bucket), default=0.0)
+        most = min((t.mean_s for b, t in self.times.items() if b > bucket), default=seconds)
+        return min(max(seconds, least), max(most, least))
+
+
+class Passes:
+    """One version's shapes. A shape that never ran borrows the line of those that did."""
+
+    def __init__(self) -> None:
+        self._shapes: dict[str, Shape] = {}
+        self._line: Line | None = None
+
+    def observe(self, shape: str, bucket: int, seconds: float) -> None:
+        """A pass took this long. The first of a bucket may have compiled: it is thrown away."""
+        known = self._shape(shape)
+        times = known.times.get(bucket)
+        if times is None:
+            if bucket not in known.began:
+                known.began.add(bucket)
+                return
+            times = known.times[bucket] = Duration()
+        times.observe(seconds)
+        known.changed.add(bucket)
+        self._forget_lines(known)
+
+    def restore(self, shape: str, bucket: int, times: Duration) -> None:
+        """Go on from what an earlier process measured, unless this one has measured by itself."""
+        known = self._shape(shape)
+        if bucket not in known.times:
+            known.times[bucket] = times
+            self._forget_lines(known)
+
+    def price(self, shape: str, row_cost: float) -> None:
+        """A row of this shape costs so much."""
+        known = self._shape(shape)
+        if row_cost > 0 and known.row_cost != row_cost:
+            known.row_cost = row_cost
+            self._forget_lines(known)
+
+    def row_cost(self, shape: str) -> float:
+        known = self._shapes.get(shape)
+        return known.row_cost if known is not None else 1.0
+
+    def estimate_s(self, shape: str, bucket: int, cost: float | None) -> float:
+        """Expected seconds of one pass."""
+        known = self._shapes.get(shape)
+        if known is None:
+            return self._of_version(1.0).at(bucket if cost is None else cost)
+        times = known.times.get(bucket)
+        if times is not None:
+            return times.mean_s
+        asked = bucket * known.row_cost if cost is None else cost
+        return known.between(bucket, self._of_shape(known).at(asked))
+
+    def p95_s(self, shape: str, bucket: int, cost: float | None) -> float:
+        """What nineteen of twenty passes stay within."""
+        known = self._shapes.get(shape)
+        times = known.times.get(bucket) if known is not None else None
+        if times is not None:
+            return times.p95_s
+        seen = [t for one in self._shapes.values() for t in one.times.values() if t.mean_s > 0]
+        tail = max((t.p95_s / t.mean_s for t in seen), default=_GUESSED_TAIL)
+        return self.estimate_s(shape, bucket, cost) * max(tail, 1.0)
+
+    def changed(self) -> Iterator[tuple[str, int, Duration]]:
+        """(shape, bucket, what is known of it), of what was measured since the last call."""
+        for name, known in self._shapes.items():
+            buckets, known.changed = known.changed, set()
+            for bucket in sorted(buckets):
+                yield name, bucket, known.times[bucket]
+
+    def _shape(self, shape: str) -> Shape:
+        known = self._shapes.get(shape)
+        if known is None:
+            known = self._shapes[shape] = Shape()
+        return known
+
+    def _forget_lines(self, shape: Shape) -> None:
+        shape.line = None
+        for other in self._shapes.values():
+            if len(other.times) < 2:
+                other.line = None
+        self._line = None
+
+    def _of_shape(self, known: Shape) -> Line:
+        """Its own line when two sizes were measured; else the version's, through what there is."""
+        if known.line is None:
+            if len(known.times) >= 2:
+                known.line = fit(known.points(), known.row_cost)
+            else:
+                known.line = self._of_version(known.row_cost)
+                for bucket, times in known.times.items():
+                    scale = times.mean_s / known.line.at(bucket * known.row_cost)
+                    known.line = Line(known.line.fixed_s * scale, known.line.per_cost_s * scale)
+        return known.line or guessed(known.row_cost)
+
+    def _of_version(self, row_cost: float) -> Line:
+        if self._line is None:
+            points = [point for shape in self._shapes.values() for point in shape.points()]
+            self._line = fit(points, row_cost)
+        return self._line or guessed(row_cost)
