@@ -14,7 +14,7 @@ from sqlalchemy import Row
 
 from storage.database.statements import Statement
 from storage.database.store import Store
-from storage.records.jobs import BacklogHead
+from storage.records.jobs import BULK_PRIORITY, MAX_PRIORITY, MIN_PRIORITY, BacklogHead
 from storage.records.latency import QueuedLoad
 
 _WAITING = "j.state = 'queued' AND j.published_at IS NULL"
@@ -46,14 +46,50 @@ TENANTS = Statement(
     """,
 )
 
+
+def _heads(priorities: Iterable[int], limit: str) -> str:
+    """A tenant's next jobs of one class: a list for each priority, merged along one index.
+
+    By priority, because by rank alone an aged bulk backlog would lie before every online job.
+    """
+    each = " UNION ALL ".join(
+        f"""
+        SELECT j.id, j.tenant, j.pool, j.version_id, j.priority, j.rank, j.expires_at
+        FROM jobs AS j
+        WHERE {_WAITING} AND j.pool = :pool AND j.tenant = :tenant AND j.priority = {priority}
+            AND j.not_before <= :now AND j.expires_at > :now
+        """
+        for priority in priorities
+    )
+    return f"SELECT * FROM (SELECT * FROM ({each}) AS l ORDER BY rank, id LIMIT {limit}) AS class"
+
+
 HEADS = Statement(
-    "A tenant's next jobs: lowest rank first, without those that may not start yet or no more.",
+    "A tenant's next jobs of both classes: lowest rank first, without those that may not start"
+    " yet or no more.",
     f"""
-    SELECT j.id, j.tenant, j.pool, j.version_id, j.priority, j.rank, j.expires_at
-    FROM jobs AS j
-    WHERE {_WAITING} AND j.pool = :pool AND j.tenant = :tenant
-        AND j.not_before <= :now AND j.expires_at > :now
-    ORDER BY j.rank, j.id LIMIT :limit
+    {_heads(range(BULK_PRIORITY + 1, MAX_PRIORITY + 1), ":limit")}
+    UNION ALL
+    {_heads(range(MIN_PRIORITY, BULK_PRIORITY + 1), ":bulk_limit")}
+    ORDER BY rank, id
+    """,
+)
+
+URGENT = Statement(
+    "Online jobs of a pool that expire soon, however deep in a backlog they lie. Looks at no more"
+    " than the limit of them: where everything expires soon, nothing is urgent.",
+    f"""
+    SELECT near.id, near.tenant, near.pool, near.version_id, near.priority, near.rank,
+        near.expires_at
+    FROM (
+        SELECT * FROM jobs AS j
+        WHERE j.state = 'queued' AND j.finished_at IS NULL
+            AND j.expires_at > :now AND j.expires_at <= :before
+        ORDER BY j.expires_at LIMIT :limit
+    ) AS near
+    WHERE near.published_at IS NULL AND near.pool = :pool AND near.priority > {BULK_PRIORITY}
+        AND near.not_before <= :now
+    ORDER BY near.expires_at, near.id
     """,
 )
 
@@ -93,12 +129,13 @@ WINDOW = Statement(
     """,
 )
 
-WINDOW_BY_VERSION = Statement(
-    "The same by version too: what the device time in the window amounts to.",
-    """
-    SELECT j.tenant, j.version_id, count(*) AS jobs FROM jobs AS j
+WINDOW_BY_CLASS = Statement(
+    "The same by version and class too: what the device time in the window amounts to.",
+    f"""
+    SELECT j.tenant, j.version_id, j.priority <= {BULK_PRIORITY} AS bulk, count(*) AS jobs
+    FROM jobs AS j
     WHERE j.state = 'queued' AND j.published_at IS NOT NULL AND j.pool = :pool
-    GROUP BY j.tenant, j.version_id
+    GROUP BY j.tenant, j.version_id, j.priority <= {BULK_PRIORITY}
     """,
 )
 
@@ -145,21 +182,28 @@ class Backlog(Store):
         """Tenants that have a backlog in this pool."""
         return [row.tenant for row in self._work.rows(TENANTS, pool=pool)]
 
-    def heads(self, pool: str, tenant: str, limit: int) -> list[BacklogHead]:
-        """The tenant's next jobs in this pool, in the order they should go."""
-        rows = self._work.rows(HEADS, pool=pool, tenant=tenant, now=self._work.now(), limit=limit)
-        return [
-            BacklogHead(
-                row.id,
-                row.tenant,
-                row.pool,
-                row.version_id,
-                row.priority,
-                row.rank,
-                row.expires_at,
-            )
-            for row in rows
-        ]
+    def heads(
+        self, pool: str, tenant: str, limit: int, bulk_limit: int | None = None
+    ) -> list[BacklogHead]:
+        """The tenant's next jobs in this pool, in the order they should go.
+
+        ``limit`` counts online and bulk jobs apart, or ``bulk_limit`` the latter.
+        """
+        rows = self._work.rows(
+            HEADS,
+            pool=pool,
+            tenant=tenant,
+            now=self._work.now(),
+            limit=limit,
+            bulk_limit=limit if bulk_limit is None else bulk_limit,
+        )
+        return [BacklogHead(*row) for row in rows]
+
+    def urgent(self, pool: str, within_ms: int, limit: int) -> list[BacklogHead]:
+        """Online jobs that expire soon, the next to expire first."""
+        now = self._work.now()
+        rows = self._work.rows(URGENT, pool=pool, now=now, before=now + within_ms, limit=limit)
+        return [BacklogHead(*row) for row in rows]
 
     def mark_published(self, ids: Sequence[str]) -> frozenset[str]:
         """Those of the jobs that were in the backlog and are now in the ready window."""
@@ -174,10 +218,10 @@ class Backlog(Store):
         """Jobs published and not yet claimed, by tenant."""
         return {row.tenant: row.jobs for row in self._work.rows(WINDOW, pool=pool)}
 
-    def window_by_version(self, pool: str) -> dict[tuple[str, str], int]:
-        """Jobs published and not yet claimed, by tenant and version id."""
-        rows = self._work.rows(WINDOW_BY_VERSION, pool=pool)
-        return {(row.tenant, row.version_id): row.jobs for row in rows}
+    def window_by_class(self, pool: str) -> dict[tuple[str, str, bool], int]:
+        """Jobs published and not yet claimed, by tenant, version id and whether they are bulk."""
+        rows = self._work.rows(WINDOW_BY_CLASS, pool=pool)
+        return {(row.tenant, row.version_id, bool(row.bulk)): row.jobs for row in rows}
 
     def load(self, pool: str, cap: int = 100_000) -> list[QueuedLoad]:
         """Every queued job of a pool, published or not, by tenant, version and priority.

@@ -147,6 +147,7 @@ jobs = Table(
         "jobs_backlog",
         "pool",
         "tenant",
+        "priority",
         "rank",
         "id",
         where="state = 'queued' AND published_at IS NULL",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from storage.database import Database
-from storage.records.jobs import AGEING_MS_PER_PRIORITY, JobState
+from storage.records.jobs import AGEING_MS_PER_PRIORITY, BULK_PRIORITY, JobState
 from storage.records.latency import QueuedLoad
 from tests.support.database import (
     ALICE,
@@ -141,22 +141,54 @@ def test_the_window_counts_published_and_unclaimed_by_tenant(database):
         assert tx.backlog.window("gpu") == {BOB: 1}
 
 
-def test_the_window_is_counted_by_version_too(database):
+def test_the_window_is_counted_by_version_and_class_too(database):
     other = new_id()
     mine = submit(database, ALICE, 2) + submit(database, ALICE, 3, version_id=other)
+    mine += submit(database, ALICE, 4, priority=2)
     theirs, waiting = submit(database, BOB, 1, version_id=other), submit(database, BOB, 2)
     elsewhere = submit(database, BOB, 1, pool="gpu")
     mark(database, mine + theirs + elsewhere)
-    claim(database, open_session(database), mine[-1:])
+    claim(database, open_session(database), mine[4:5])
     with database.read() as tx:
-        assert tx.backlog.window_by_version(POOL) == {
-            (ALICE, VERSION_ID): 2,
-            (ALICE, other): 2,
-            (BOB, other): 1,
+        assert tx.backlog.window_by_class(POOL) == {
+            (ALICE, VERSION_ID, False): 2,
+            (ALICE, VERSION_ID, True): 4,
+            (ALICE, other, False): 2,
+            (BOB, other, False): 1,
         }
-        assert tx.backlog.window_by_version("gpu") == {(BOB, VERSION_ID): 1}
-        assert tx.backlog.window_by_version("tpu") == {}
+        assert tx.backlog.window_by_class("gpu") == {(BOB, VERSION_ID, False): 1}
+        assert tx.backlog.window_by_class("tpu") == {}
     assert heads(database, BOB) == waiting
+
+
+def test_an_aged_bulk_backlog_hides_no_online_job(database, clock):
+    bulk = submit(database, count=5, priority=BULK_PRIORITY)
+    clock.pass_ms(10 * AGEING_MS_PER_PRIORITY)
+    online = submit(database, count=3)
+    with database.read() as tx:
+        found = [head.id for head in tx.backlog.heads(POOL, ALICE, 2)]
+        assert found == bulk[:2] + online[:2]  # by rank, but so many of each class
+        assert [head.id for head in tx.backlog.heads(POOL, ALICE, 3, 1)] == [bulk[0], *online]
+
+
+def test_what_expires_soon_is_found_however_deep_it_lies(database, clock):
+    submit(database, count=20)
+    (later,) = submit(database, expires_in_ms=4_000)
+    (soon,) = submit(database, BOB, expires_in_ms=3_000)
+    submit(database, expires_in_ms=3_000, priority=BULK_PRIORITY)
+    submit(database, expires_in_ms=3_000, pool="gpu")
+    (published,) = submit(database, expires_in_ms=3_000)
+    mark(database, [published])
+
+    def urgent(within_ms: int, limit: int = 100) -> list[str]:
+        with database.read() as tx:
+            return [head.id for head in tx.backlog.urgent(POOL, within_ms, limit)]
+
+    assert urgent(4_000) == [soon, later]
+    assert urgent(3_999) == [soon]
+    assert urgent(2_999) == []
+    clock.pass_ms(3_000)
+    assert urgent(4_000) == [later]
 
 
 def test_the_load_is_every_queued_job_by_tenant_and_version(database, clock):
