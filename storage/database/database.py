@@ -6,7 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from storage.clock import Clock
-from storage.database.engines import Engines, normalised, open_engines
+from storage.database.engines import (
+    Engines,
+    begun,
+    listening_connection,
+    normalised,
+    open_engines,
+)
+from storage.database.news import News
 from storage.database.transaction import Transaction
 from storage.database.trouble import translated
 from storage.database.work import Work
@@ -29,16 +36,33 @@ class Database:
         return cls(open_engines(normalised(url), pool_size=pool_size), clock)
 
     @contextmanager
-    def begin(self) -> Iterator[Transaction]:
-        """A transaction that may write: committed at the end, rolled back on any error."""
-        with translated(self._url), self._engines.writing.begin() as connection:
-            yield Transaction(Work(connection, self._url, writes=True, now=self._now))
+    def begin(self, *, lasting: bool = True) -> Iterator[Transaction]:
+        """A transaction that may write: committed at the end, rolled back on any error.
+
+        What is not ``lasting`` does not wait for the disk: a crash of the database or its machine
+        may take back the last moment's, whole transactions at a time, the latest first. It is for
+        what somebody would do over (a claim), never for what a caller was told.
+        """
+        with (
+            translated(self._url),
+            begun(self._engines.writing, lasting=lasting) as connection,
+        ):
+            work = Work(connection, self._url, writes=True, now=self._now)
+            yield Transaction(work)
+            work.finish()
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
         """Reads only, each statement by itself: it sees the moment it runs in."""
         with translated(self._url), self._engines.reading.connect() as connection:
             yield Transaction(Work(connection, self._url, writes=False, now=self._now))
+
+    def listen(self) -> News | None:
+        """News of jobs that changed, on a connection of its own; none on SQLite, which has none."""
+        if self._url.get_backend_name() == "sqlite":
+            return None
+        with translated(self._url):
+            return News(self._url, listening_connection(self._url))
 
     def migrate(self) -> list[str]:
         """Bring the schema to the newest revision; which revisions were applied, in order."""

@@ -5,12 +5,16 @@ Nothing here touches disk or network until the first transaction.
 
 from __future__ import annotations
 
+import sqlite3
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import psycopg
 from psycopg.types.string import TextLoader
-from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, make_url
+from sqlalchemy import URL, Connection, Dialect, Engine, create_engine, event, exc, make_url
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 CONNECT_TIMEOUT_S = 5
@@ -21,16 +25,19 @@ IDLE_IN_TRANSACTION_TIMEOUT_MS = 60_000
 SQLITE_BUSY_TIMEOUT_MS = 10_000
 PING_AFTER_IDLE_S = 5.0
 
+SQLITE_LASTING = "PRAGMA synchronous = FULL"
+
 _SQLITE_PRAGMAS = (
     f"PRAGMA busy_timeout = {SQLITE_BUSY_TIMEOUT_MS}",
     "PRAGMA journal_mode = WAL",
     # 202 means durable. In WAL mode NORMAL syncs only at checkpoints: a power cut could take
     # back the last commits, jobs already accepted among them. FULL syncs the log per commit.
-    "PRAGMA synchronous = FULL",
+    SQLITE_LASTING,
     "PRAGMA foreign_keys = ON",
     "PRAGMA temp_store = MEMORY",
     "PRAGMA cache_size = -16384",
 )
+LISTENER_STUCK_TIMEOUT_MS = 30_000
 
 
 @dataclass(frozen=True)
@@ -77,6 +84,38 @@ def open_engines(url: URL, *, pool_size: int) -> Engines:
     return Engines(url, engine, engine.execution_options(isolation_level="AUTOCOMMIT"))
 
 
+@contextmanager
+def begun(engine: Engine, *, lasting: bool) -> Iterator[Connection]:
+    """A transaction on one of the engine's connections, which waits for the disk or does not."""
+    with engine.connect() as connection:
+        if lasting:
+            with connection.begin():
+                yield connection
+        elif connection.dialect.name == "sqlite":
+            # A property of the connection, which cannot change within a transaction.
+            own = connection.connection.cursor()
+            own.execute("PRAGMA synchronous = NORMAL")
+            try:
+                with connection.begin():
+                    yield connection
+            finally:
+                own.execute(SQLITE_LASTING)
+        else:
+            with connection.begin():
+                connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
+                yield connection
+
+
+def listening_connection(url: URL) -> psycopg.Connection:
+    """A PostgreSQL connection outside the pool, which may wait for ever."""
+    dialect: Dialect = url.get_dialect()()
+    _, said = dialect.create_connect_args(url)
+    # A process that was stopped holds back PostgreSQL's queue of notifications for everybody:
+    # the server lets go of a listener that has taken nothing for so long.
+    own = _connect_arguments(url, {"tcp_user_timeout": LISTENER_STUCK_TIMEOUT_MS})
+    return psycopg.connect(**{**said, **own}, autocommit=True)
+
+
 def _sqlite_engines(url: URL, pool_size: int) -> Engines:
     def engine(size: int) -> Engine:
         made = create_engine(
@@ -101,7 +140,21 @@ def _sqlite_engines(url: URL, pool_size: int) -> Engines:
 
 def _prepare_sqlite(connection: Any, _entry: ConnectionPoolEntry) -> None:
     for pragma in _SQLITE_PRAGMAS:
-        connection.execute(pragma).close()
+        _insist(connection, pragma)
+
+
+def _insist(connection: Any, pragma: str) -> None:
+    """Of two that turn a new file to WAL at once one is told 'locked' whatever its timeout."""
+    give_up_s = time.monotonic() + SQLITE_BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            connection.execute(pragma).close()
+            return
+        except sqlite3.OperationalError as error:
+            busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not busy or time.monotonic() > give_up_s:
+                raise
+        time.sleep(0.005)
 
 
 def _begin_immediate(connection: Connection) -> None:
@@ -121,6 +174,22 @@ def _postgresql_engine(url: URL, pool_size: int) -> Engine:
         # first minute). Every statement on a hot path has an index: take it from the start.
         "enable_seqscan": "off",
     }
+    engine = create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=POOL_TIMEOUT_S,
+        hide_parameters=True,
+        connect_args=_connect_arguments(url, settings),
+    )
+    event.listen(engine, "connect", _prepare_postgresql)
+    event.listen(engine, "checkin", _remember_use)
+    event.listen(engine, "checkout", _ping_after_idling)
+    return engine
+
+
+def _connect_arguments(url: URL, settings: Mapping[str, object]) -> dict[str, Any]:
+    """How to connect, and the session's settings; what the URL says itself has the last word."""
     options = " ".join(f"-c {name}={value}" for name, value in settings.items())
     given = url.query.get("options")
     defaults = {
@@ -133,18 +202,7 @@ def _postgresql_engine(url: URL, pool_size: int) -> Engine:
         "tcp_user_timeout": 20_000,
     }
     arguments = {name: value for name, value in defaults.items() if name not in url.query}
-    engine = create_engine(
-        url,
-        pool_size=pool_size,
-        max_overflow=0,
-        pool_timeout=POOL_TIMEOUT_S,
-        hide_parameters=True,
-        connect_args=arguments | {"options": f"{options} {given}" if given else options},
-    )
-    event.listen(engine, "connect", _prepare_postgresql)
-    event.listen(engine, "checkin", _remember_use)
-    event.listen(engine, "checkout", _ping_after_idling)
-    return engine
+    return arguments | {"options": f"{options} {given}" if given else options}
 
 
 def _prepare_postgresql(connection: Any, entry: ConnectionPoolEntry) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import URL, Connection, Row, Select
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
+from storage.database.news import TELL, payloads_of
 from storage.database.statements import (
     POSTGRESQL,
     SQLITE,
@@ -46,6 +47,7 @@ class Work:
         self._writes = writes
         self._override = now
         self._now: Millis | None = None
+        self._changed: list[str] = []
         self.dialect = connection.dialect.name
 
     def now(self) -> Millis:
@@ -107,6 +109,18 @@ class Work:
     def each(self, statement: Statement, many: Sequence[Mapping[str, object]]) -> None:
         """Run a statement once per row inside SQLite, where a round trip costs nothing."""
         self._write(statement, many)
+
+    def tell(self, ids: Iterable[str]) -> None:
+        """Let listeners know of jobs that changed, if this transaction commits."""
+        if self.dialect == POSTGRESQL:
+            self._changed.extend(ids)
+
+    def finish(self) -> None:
+        """What is left to do before the commit."""
+        if self._changed:
+            told = payloads_of(self._changed)
+            with translated(self._url):
+                self._connection.exec_driver_sql(TELL, {"told": told})
 
     def ids(self, ids: Iterable[str]) -> str:
         """The parameter ``:ids``. What is not spelled as an id cannot name a row: left out."""

@@ -21,6 +21,7 @@ EXPIRE = Statement(
     )
     UPDATE jobs SET state = 'expired', seq = jobs.seq + 1, finished_at = :now
     FROM held WHERE jobs.id = held.id
+    RETURNING jobs.id
     """,
 )
 
@@ -107,11 +108,11 @@ class Duties(Store):
 
     def expire(self, limit: int = 1000) -> int:
         """Queued jobs past ``expires_at`` become expired."""
-        return self._work.count(EXPIRE, now=self._work.now(), limit=limit)
+        return self._moved(EXPIRE, now=self._work.now(), limit=limit)
 
     def time_out(self, limit: int = 1000) -> int:
         """Running jobs past their deadline spend an attempt: requeued, or failed for good."""
-        return self._work.count(TIME_OUT, now=self._work.now(), limit=limit)
+        return self._moved(TIME_OUT, now=self._work.now(), limit=limit)
 
     def sweep(self, publish_ttl_ms: int, limit: int = 1000) -> int:
         """Jobs published that long ago and still unclaimed return to the backlog."""
@@ -125,4 +126,9 @@ class Duties(Store):
         """
         now = self._work.now()
         self._work.count(END_SESSIONS, now=now, limit=limit)
-        return self._work.count(REAP, now=now, limit=limit, max_losses=MAX_LOSSES)
+        return self._moved(REAP, now=now, limit=limit, max_losses=MAX_LOSSES)
+
+    def _moved(self, statement: Statement, **parameters: object) -> int:
+        moved = [row.id for row in self._work.change(statement, **parameters)]
+        self._work.tell(moved)
+        return len(moved)

@@ -39,7 +39,7 @@ CANCEL_GROUP = Statement(
             AND EXISTS (SELECT 1 FROM groups AS g WHERE g.id = :group AND g.tenant = :tenant)
         ORDER BY j.id {{lock}}
     )
-    UPDATE jobs SET {_CANCEL} FROM held WHERE jobs.id = held.id
+    UPDATE jobs SET {_CANCEL} FROM held WHERE jobs.id = held.id RETURNING jobs.id
     """,
 )
 
@@ -55,6 +55,7 @@ FAIL_VERSION = Statement(
         state = 'failed', seq = jobs.seq + 1, finished_at = :now,
         error_code = :code, error_message = :message, error_attempt = jobs.attempts
     FROM held WHERE jobs.id = held.id
+    RETURNING jobs.id
     """,
 )
 
@@ -67,7 +68,8 @@ class Ending(Store):
         if not is_id(job_id):
             return None
         work = self._work
-        work.count(CANCEL, tenant=tenant, id=job_id, now=work.now())
+        if work.count(CANCEL, tenant=tenant, id=job_id, now=work.now()):
+            work.tell([job_id])
         row = work.row(GET, tenant=tenant, ids=work.ids([job_id]))
         return None if row is None else job_of(row)
 
@@ -76,13 +78,14 @@ class Ending(Store):
         if not is_id(group_id):
             return None
         work = self._work
-        work.count(CANCEL_GROUP, tenant=tenant, group=group_id, now=work.now())
+        asked = work.change(CANCEL_GROUP, tenant=tenant, group=group_id, now=work.now())
+        work.tell(row.id for row in asked)
         counts = counts_of(work.rows(COUNTS, ids=work.ids([group_id])))
         return next((one for one in counts if one.tenant == tenant), None)
 
     def fail_version(self, version_id: str, error: JobError, limit: int = 1000) -> int:
         """Fail up to ``limit`` queued jobs of a version; how many there were."""
-        return self._work.count(
+        failed = self._work.change(
             FAIL_VERSION,
             version=version_id,
             code=error.code,
@@ -90,3 +93,5 @@ class Ending(Store):
             now=self._work.now(),
             limit=limit,
         )
+        self._work.tell(row.id for row in failed)
+        return len(failed)

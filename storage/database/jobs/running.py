@@ -186,6 +186,7 @@ class Running(Store):
         rows = [_outcome_row(outcome) for outcome in outcomes]
         changed = work.change(COMMIT, session=session_id, now=work.now(), rows=work.table(rows))
         settled = {row.id: JobState(row.state) for row in changed}
+        work.tell(settled)
         needed = {
             outcome.result.pack_id
             for outcome in outcomes
@@ -226,7 +227,9 @@ class Running(Store):
             suspects=int(not alone),
             message="the device process died each time this job was on the device",
         )
-        return {row.id: JobState(row.state) for row in rows}
+        blamed = {row.id: JobState(row.state) for row in rows}
+        self._work.tell(blamed)
+        return blamed
 
 
 def _outcome_row(outcome: Outcome) -> dict[str, object]:
