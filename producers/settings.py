@@ -22,6 +22,11 @@ def _setting(
     return field(default=default, metadata={"env": env, "says": says, "least": least, "most": most})
 
 
+def _secret(env: str, says: str) -> Any:
+    metadata = {"env": env, "says": says, "least": None, "most": None}
+    return field(default="", repr=False, metadata=metadata)
+
+
 @dataclass(frozen=True, slots=True)
 class ApiSettings:
     """The REST service."""
@@ -68,6 +73,11 @@ class ApiSettings:
     )
     read_threads: int = _setting(4, "FOREBAY_READ_THREADS", "Threads that answer reads.", least=1)
     upload_threads: int = _setting(2, "FOREBAY_UPLOAD_THREADS", "Threads for uploads.", least=1)
+    metrics_token: str = _secret(
+        "FOREBAY_METRICS_TOKEN",
+        "Bearer token with which /metrics names tenants and models; without one it names them on"
+        " loopback alone.",
+    )
     shutdown_grace_s: float = _setting(
         10.0, "FOREBAY_API_SHUTDOWN_GRACE_S", "Time open requests get at a stop.", least=0
     )

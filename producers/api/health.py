@@ -1,4 +1,5 @@
-"""Liveness, readiness and figures. Open to whoever reaches the port: no tenant's data is in them.
+"""Liveness, readiness and figures. Open to whoever reaches the port: no tenant's data is in them,
+but for the figures' labels that ``scraping`` keeps for the operator.
 
 Ready means that a submit would be durable now: database and object store answer. A broker that is
 down or workers that are absent only delay the work, so they are named and do not make it unready.
@@ -15,6 +16,7 @@ from starlette.responses import Response
 
 from producers.api.problems import public_words
 from producers.api.routes import answer, route
+from producers.api.scraping import may_see_names
 from producers.api.service import Service, service_of
 from producers.shapes import Schema
 from storage.records.errors import Conflict, ForebayError
@@ -24,8 +26,6 @@ router = APIRouter(tags=["health"])
 
 PROBE_TIMEOUT_S = 3.0
 QUICK_TTL_S, OBJECTS_TTL_S = 1.0, 10.0
-BACKLOG_CAP = 100_000
-TENANTS_COUNTED = 100
 
 _ALIVE: Schema = {
     "type": "object",
@@ -97,17 +97,22 @@ async def readyz(request: Request) -> Response:
     open_to_all=True,
 )
 async def metrics(request: Request) -> Response:
-    """While the database does not answer, its figures are left out."""
+    """This process' figures and the installation's; the latter are left out while the database
+    does not answer. Names of tenants, models and hosts are only shown on this very machine or to
+    `Authorization: Bearer` with the operator's `FOREBAY_METRICS_TOKEN`."""
     service = service_of(request)
-    figures = service.metrics
-    figures.waiting.set(service.watcher.waiting)
-    try:
-        async with asyncio.timeout(PROBE_TIMEOUT_S):
-            await service.health.run(lambda: _measure_backlog(service))
-    except (ForebayError, TimeoutError):
-        for gauge in (figures.backlog, figures.window, figures.sessions):
-            gauge.clear()
-    return Response(figures.page(), media_type="text/plain; version=0.0.4")
+    named = may_see_names(
+        request,
+        listens_on_loopback=service.keyless,
+        token=service.settings.metrics_token,
+    )
+    system = await service.scraper.page(named=named)
+    service.metrics.waiting.set(service.watcher.waiting)
+    return Response(
+        service.metrics.page() + system,
+        media_type="text/plain; version=0.0.4",
+        headers={"cache-control": "no-store"},
+    )
 
 
 async def _verdict(
@@ -153,23 +158,3 @@ async def _count_sessions(service: Service) -> int:
 
 def _degraded(why: str) -> dict[str, object]:
     return {"status": "degraded", "detail": why}
-
-
-def _measure_backlog(service: Service) -> None:
-    figures = service.metrics
-    now_s = service.parts.clock.monotonic_s()
-    if now_s < service.figures_good_until_s:
-        return
-    with service.parts.database.read() as tx:
-        pools = sorted({*tx.backlog.pools(), service.settings.pool})
-        rows = []
-        for pool in pools:
-            tenants = tx.backlog.tenants(pool)[:TENANTS_COUNTED]
-            depth = sum(tx.backlog.depth(tenant, BACKLOG_CAP) for tenant in tenants)
-            rows.append((pool, depth, sum(tx.backlog.window(pool).values())))
-        sessions = tx.sessions.live()
-    for pool, depth, window in rows:
-        figures.backlog.labels(pool).set(depth)
-        figures.window.labels(pool).set(window)
-        figures.sessions.labels(pool).set(sum(s.pool == pool for s in sessions))
-    service.figures_good_until_s = now_s + 5 * QUICK_TTL_S

@@ -1,7 +1,4 @@
-"""Prometheus figures of this process, and the backlog as the database has it.
-
-Tenants' names stay out: the page is open to whoever reaches the port.
-"""
+"""Prometheus figures of this process. What the whole installation does is in ``system_metrics``."""
 
 from __future__ import annotations
 
@@ -21,18 +18,6 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.submitted = Counter(
             "forebay_jobs_submitted", "Jobs accepted by this process.", registry=self.registry
-        )
-        self.backlog = Gauge(
-            "forebay_backlog_jobs",
-            "Jobs waiting in the backlog, counted up to a cap per tenant.",
-            ["pool"],
-            registry=self.registry,
-        )
-        self.window = Gauge(
-            "forebay_window_jobs", "Jobs in the ready window.", ["pool"], registry=self.registry
-        )
-        self.sessions = Gauge(
-            "forebay_worker_sessions", "Live worker sessions.", ["pool"], registry=self.registry
         )
         self.waiting = Gauge(
             "forebay_waiting_callers", "Long-polls and event streams.", registry=self.registry

@@ -17,7 +17,9 @@ from producers.api.auth import KeyCache, key_hash_of, keyless_tenant
 from producers.api.lanes import Lane
 from producers.api.metrics import Metrics
 from producers.api.parts import ApiParts
+from producers.api.scraping import Scraper
 from producers.api.watcher import Seen, Watcher
+from producers.estimates import Estimates
 from producers.submission import Submission
 from storage.database import Transaction
 from storage.records.errors import Unauthenticated
@@ -48,12 +50,15 @@ class Service:
             max_waits=settings.max_watches,
         )
         self.metrics = Metrics()
+        self.estimates = Estimates(parts.database, parts.clock)
+        self.scraper = Scraper(
+            parts.database, self.estimates, parts.clock, self.health, settings.pool
+        )
         self.submission = Submission(
             parts.database, parts.objects, settings, parts.clock, parts.poke, chance=parts.chance
         )
         self.verdicts: dict[str, tuple[float, dict[str, object]]] = {}  # readiness, for a moment
         self.schema_checked = False
-        self.figures_good_until_s = 0.0
         self._noted: dict[str, float] = {}
         self._keys = KeyCache(parts.clock.monotonic_s)
 
@@ -123,6 +128,7 @@ class Service:
         """Let the lanes' calls end. Blocks; the watcher was closed before."""
         for lane in (self.submits, self.reads, self.uploads, self.health, self._looks):
             lane.close()
+        self.estimates.close()
 
     def _look_at_jobs(self, ids: Collection[str]) -> Mapping[str, Seen]:
         with self.parts.database.read() as tx:
