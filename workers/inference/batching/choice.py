@@ -90,24 +90,16 @@ def ranked(
     """The group with the lowest effective rank; there is at least one."""
     if len(groups) == 1:
         return Choice(groups[0], bulk)
-    heads = [
-        (lane[0], tenant, group)
-        for group in groups
-        for tenant, lane in group.side(bulk).lanes.items()
-    ]
-    floor_ms = max(head.rank_ms for head, _, _ in heads) - RANK_SPAN_MS
-    extra_ms = {
-        group.version_id: 0.0
-        if group.version_id == last_version
-        else 1000 * min(switch_s(group.version_id), MOST_SWITCH_S)
-        for group in groups
-    }
-    level_s = {tenant: debts.level_s(tenant) for _, tenant, _ in heads}
-    best = min(
-        heads,
-        key=lambda one: (
-            max(one[0].rank_ms, floor_ms) + 1000 * level_s[one[1]] + extra_ms[one[2].version_id],
-            one[0],
-        ),
-    )
-    return Choice(best[2], bulk)
+    newest_ms = max(lane[0].rank_ms for group in groups for lane in group.side(bulk).lanes.values())
+    floor_ms = newest_ms - RANK_SPAN_MS
+    best: tuple[float, Entry] | None = None
+    chosen = groups[0]
+    for group in groups:
+        version_id = group.version_id
+        extra_s = min(switch_s(version_id), MOST_SWITCH_S) if version_id != last_version else 0.0
+        for tenant, lane in group.side(bulk).lanes.items():
+            head = lane[0]
+            score = (max(head.rank_ms, floor_ms) + 1000 * (debts.levels_s[tenant] + extra_s), head)
+            if best is None or score < best:
+                best, chosen = score, group
+    return Choice(chosen, bulk)

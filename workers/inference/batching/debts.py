@@ -8,49 +8,46 @@ after a long time without its model a tenant catches up for so long and no longe
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Set
 
 MOST_LAG_S = 10.0
-_KEPT_ABSENT = 256  # absent tenants remembered before those without a debt are dropped
+_KEPT_ABSENT = 256  # absent tenants remembered at least: those with the largest debts
 
 
 class Debts:
-    """Device-seconds served, by tenant."""
+    """Device-seconds served, by tenant. ``levels_s`` holds every present tenant."""
 
     def __init__(self) -> None:
-        self._served: dict[str, float] = {}
-        self._least = 0.0
-        self._most = 0.0
+        self.levels_s: dict[str, float] = {}
+        self._least_s = 0.0
 
     def arrive(self, tenant: str) -> None:
         """It has work here now, and had none before."""
-        self._served[tenant] = max(self._served.get(tenant, 0.0), self._least)
+        self.levels_s[tenant] = max(self.levels_s.get(tenant, 0.0), self._least_s)
 
-    def survey(self, present: Collection[str]) -> None:
-        """Before each choice: who is present, for the levels of now."""
-        levels = [self._served[tenant] for tenant in present]
-        if not levels:
+    def survey(self, present: Set[str]) -> None:
+        """Before each choice: who is present, for the least and the most of now."""
+        levels_s = self.levels_s
+        now_s = [levels_s[tenant] for tenant in present]
+        if not now_s:
             return
-        self._most = max(levels)
-        self._least = max(min(levels), self._most - MOST_LAG_S)
-        if len(self._served) > len(present) + _KEPT_ABSENT:
-            self._served = {
-                tenant: served
-                for tenant, served in self._served.items()
-                if served > self._least or tenant in present
-            }
-
-    def level_s(self, tenant: str) -> float:
-        """Its device-seconds, comparable with those of others."""
-        return max(self._served.get(tenant, self._least), self._least)
+        least_s = max(now_s) - MOST_LAG_S
+        if min(now_s) < least_s:
+            for tenant in present:
+                levels_s[tenant] = max(levels_s[tenant], least_s)
+        self._least_s = max(min(now_s), least_s)
+        if len(levels_s) > len(present) + 2 * _KEPT_ABSENT:
+            absent = sorted(levels_s.keys() - present, key=lambda tenant: levels_s[tenant])
+            for tenant in absent[:-_KEPT_ABSENT]:
+                del levels_s[tenant]
 
     def ahead_s(self, tenant: str) -> float:
         """What it was given beyond the least served present tenant; at most ``MOST_LAG_S``."""
-        return self.level_s(tenant) - self._least
+        return self.levels_s[tenant] - self._least_s
 
     def charge(self, seconds: float, shares: Mapping[str, float]) -> None:
         """Divide device time among tenants in proportion; negative to take too much back."""
         whole = sum(shares.values())
         for tenant, share in shares.items():
-            part = seconds * (share / whole if whole else 1 / len(shares))
-            self._served[tenant] = self.level_s(tenant) + part
+            part_s = seconds * (share / whole if whole else 1 / len(shares))
+            self.levels_s[tenant] = self.levels_s.get(tenant, self._least_s) + part_s

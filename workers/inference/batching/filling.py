@@ -55,13 +55,13 @@ def take_fairly(side: Side, room: Room, debts: Debts, s_per_cost: float) -> None
     """
     if room.is_full or not side.jobs:
         return
-    queue = [(debts.level_s(tenant), lane[0], tenant) for tenant, lane in side.lanes.items()]
+    queue = [(debts.levels_s[tenant], lane[0], tenant) for tenant, lane in side.lanes.items()]
     heapq.heapify(queue)
     stayed: list[tuple[str, Entry]] = []
     took: list[Entry] = []
     while queue and not room.is_full and len(stayed) < _MOST_MISFITS:
-        level_s, _, tenant = heapq.heappop(queue)
-        until_s = queue[0][0] if queue else math.inf
+        level_s, _, tenant = queue[0]
+        until_s = min((one[0] for one in queue[1:3]), default=math.inf)
         lane = side.lanes[tenant]
         while lane and level_s <= until_s and not room.is_full and len(stayed) < _MOST_MISFITS:
             entry = heapq.heappop(lane)
@@ -71,7 +71,9 @@ def take_fairly(side: Side, room: Room, debts: Debts, s_per_cost: float) -> None
             else:
                 stayed.append((tenant, entry))
         if lane:
-            heapq.heappush(queue, (level_s, lane[0], tenant))
+            heapq.heapreplace(queue, (level_s, lane[0], tenant))
+        else:
+            heapq.heappop(queue)
     for tenant, entry in stayed:
         heapq.heappush(side.lanes[tenant], entry)
     side.left(took)

@@ -84,7 +84,7 @@ class Former:
         """The rows that decide the bucket: all that wait, or as many as fill a smaller one when
         that is cheaper per row and nobody would be late for it."""
         group, side = choice.group, choice.group.side(choice.bulk)
-        waiting = min(side.rows, plan.most)
+        waiting = max(1, min(side.rows, plan.most))
         goal, bucket = next_size(waiting, plan.sizes, plan.estimate)
         if sum(entry.candidate.rows for entry in first) > goal:
             goal = waiting

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,6 +31,12 @@ class Line:
     def at(self, cost: float) -> float:
         """Seconds of a pass of this cost."""
         return self.fixed_s + self.per_cost_s * cost
+
+    def cost_within(self, seconds: float) -> float:
+        """The most that can be done in so long."""
+        if seconds <= self.fixed_s:
+            return 0.0
+        return (seconds - self.fixed_s) / self.per_cost_s if self.per_cost_s > 0 else math.inf
 
 
 def guessed(row_cost: float) -> Line:

@@ -16,6 +16,7 @@ class Shape:
 
     def __init__(self) -> None:
         self.row_cost = 1.0
+        self.priced = False
         self.times: dict[int, Duration] = {}
         self.began: set[int] = set()  # buckets whose first sample was thrown away
         self.changed: set[int] = set()  # buckets measured since they were last written down
@@ -64,8 +65,8 @@ class Passes:
     def price(self, shape: str, row_cost: float) -> None:
         """A row of this shape costs so much."""
         known = self._shape(shape)
-        if row_cost > 0 and known.row_cost != row_cost:
-            known.row_cost = row_cost
+        if row_cost > 0 and (not known.priced or known.row_cost != row_cost):
+            known.row_cost, known.priced = row_cost, True
             self._forget_lines(known)
 
     def row_cost(self, shape: str) -> float:
@@ -127,6 +128,7 @@ class Passes:
 
     def _of_version(self, row_cost: float) -> Line:
         if self._line is None:
-            points = [point for shape in self._shapes.values() for point in shape.points()]
-            self._line = fit(points, row_cost)
+            seen = [shape for shape in self._shapes.values() if shape.times]
+            comparable = [shape for shape in seen if shape.priced] or seen
+            self._line = fit([point for shape in comparable for point in shape.points()], row_cost)
         return self._line or guessed(row_cost)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterator, Sequence, Set
 
 from workers.inference.batching.candidate import Candidate
 
@@ -19,17 +19,35 @@ class Presence:
         self._online_s: dict[str, float] = {}  # by version: when an online job was last seen
 
     @property
-    def tenants(self) -> Collection[str]:
+    def tenants(self) -> Set[str]:
         return self._tenants.keys()
 
-    def came(self, candidate: Candidate, now_s: float) -> None:
-        self._count(candidate, 1)
+    def came(self, candidate: Candidate, now_s: float) -> bool:
+        """True when its tenant had nothing here before."""
+        self._count(candidate.version_id, candidate.bulk, 1, candidate.rows)
         if not candidate.bulk:
             self._online_s[candidate.version_id] = now_s
+        before = self._tenants.get(candidate.tenant, 0)
+        self._tenants[candidate.tenant] = before + 1
+        return not before
 
-    def left(self, candidates: Iterable[Candidate]) -> None:
+    def left(self, version_id: str, candidates: Sequence[Candidate]) -> None:
+        """They are all of this version."""
+        tenants = self._tenants
+        bulk_jobs = bulk_rows = rows = 0
         for candidate in candidates:
-            self._count(candidate, -1)
+            tenant = candidate.tenant
+            more = tenants[tenant] - 1
+            if more:
+                tenants[tenant] = more
+            else:
+                del tenants[tenant]
+            rows += candidate.rows
+            if candidate.bulk:
+                bulk_jobs += 1
+                bulk_rows += candidate.rows
+        self._count(version_id, False, bulk_jobs - len(candidates), bulk_rows - rows)
+        self._count(version_id, True, -bulk_jobs, -bulk_rows)
 
     def waiting(self, version_id: str, bulk: bool) -> tuple[int, int]:
         """(jobs, rows)"""
@@ -43,16 +61,11 @@ class Presence:
             else:
                 del self._online_s[version_id]
 
-    def _count(self, candidate: Candidate, by: int) -> None:
-        self.jobs += by
-        key = (candidate.version_id, candidate.bulk)
-        jobs, rows = self._waiting.get(key, (0, 0))
-        if jobs + by:
-            self._waiting[key] = (jobs + by, rows + by * candidate.rows)
+    def _count(self, version_id: str, bulk: bool, jobs: int, rows: int) -> None:
+        self.jobs += jobs
+        key = (version_id, bulk)
+        jobs_before, rows_before = self._waiting.get(key, (0, 0))
+        if jobs_before + jobs:
+            self._waiting[key] = (jobs_before + jobs, rows_before + rows)
         else:
-            del self._waiting[key]
-        present = self._tenants.get(candidate.tenant, 0) + by
-        if present:
-            self._tenants[candidate.tenant] = present
-        else:
-            del self._tenants[candidate.tenant]
+            self._waiting.pop(key, None)

@@ -8,7 +8,6 @@ picks.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 
 from workers.inference.batching.candidate import Candidate, Limits, Pick
@@ -68,9 +67,7 @@ class Window:
         path = self._book.path(version_id)
         if path is None:
             return min(MIN_BULK_ROWS, largest)
-        room_s = objective_s - path.fixed_s
-        rows = room_s / path.per_cost_s if path.per_cost_s > 0 else math.copysign(largest, room_s)
-        return min(largest, max(MIN_BULK_ROWS, int(min(rows, largest))))
+        return min(largest, max(MIN_BULK_ROWS, int(min(path.cost_within(objective_s), largest))))
 
     # --- coming and going
 
@@ -78,9 +75,8 @@ class Window:
         """They are decoded and may enter the device from now on."""
         for candidate in candidates:
             group = self._group_of(candidate)
-            if candidate.tenant not in self._presence.tenants:
+            if self._presence.came(candidate, now_s):
                 self._debts.arrive(candidate.tenant)
-            self._presence.came(candidate, now_s)
             self._number += 1
             entry = Entry(candidate.rank_ms, self._number, self._served_s, candidate)
             group.side(candidate.bulk).add(entry)
@@ -116,7 +112,7 @@ class Window:
         self._debts.survey(self._presence.tenants)
         choice, until_s = self._choose(ready, now_s)
         pick = self._former.form(choice, until_s, now_s, self._served_s)
-        self._presence.left(pick.candidates)
+        self._presence.left(pick.version_id, pick.candidates)
         self._drop_if_empty(choice.group)
         self._last_version = pick.version_id
         self._count(pick, pick.estimate_s)
@@ -168,20 +164,20 @@ class Window:
             for side in (group.online, group.bulk):
                 if side.earliest_s(now_s) < now_s:
                     late = side.remove(lambda entry: entry.candidate.latest_start_s < now_s)
-                    self._late += self._leave(late)
+                    self._late += self._leave(group, late)
             self._drop_if_empty(group)
 
     def _empty(self, groups: Iterable[Group]) -> list[Candidate]:
         gone: list[Candidate] = []
         for group in groups:
             for side in (group.online, group.bulk):
-                gone += self._leave(side.remove(lambda entry: True))
+                gone += self._leave(group, side.remove(lambda entry: True))
             self._drop_if_empty(group)
         return gone
 
-    def _leave(self, entries: Iterable[Entry]) -> list[Candidate]:
+    def _leave(self, group: Group, entries: Iterable[Entry]) -> list[Candidate]:
         candidates = [entry.candidate for entry in sorted(entries)]
-        self._presence.left(candidates)
+        self._presence.left(group.version_id, candidates)
         return candidates
 
     def _drop_if_empty(self, group: Group) -> None:
