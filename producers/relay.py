@@ -1,10 +1,13 @@
 """From the backlog to the ready window: the one place that publishes wake-ups.
 
-A look at one pool goes: how full is the window, who wants in, whose turn is it (``fairness``);
-*mark* the chosen rows as published and commit; only then publish; take the mark off again from
-whatever the broker did not confirm. Marked first, a message never exists before its row says so;
-a crash in between leaves rows that the keeper's sweep finds. A message too many is harmless:
-claiming is a compare-and-swap.
+A look at one pool goes: how full is the window and who wants in (``sight``), whose turn is it
+(``choice``); *mark* the chosen rows as published and commit; only then publish; take the mark off
+again from whatever the broker did not confirm. Marked first, a message never exists before its row
+says so; a crash in between leaves rows that the keeper's sweep finds. A message too many is
+harmless: claiming is a compare-and-swap.
+
+Where a look found no backlog and room, submits of this process write their rows as published
+themselves (``places``); what they ``send`` is published at once, between two steps of a look too.
 
 Any number of relays may run: the mark decides who publishes a row. Trouble of any kind is answered
 by a pause here and never reaches a submit.
@@ -12,41 +15,48 @@ by a pause here and never reaches a submit.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
-from producers import fairness
-from producers.fairness import Ledger, Pick
 from producers.settings import RelaySettings
+from producers.window import choice, fairness
+from producers.window.choice import BULK_SHARE, Books, Choice, Pick
+from producers.window.pace import (
+    FRESH_TICK_S,
+    IDLE_TICK_S,
+    LONGEST_AGAIN_S,
+    Look,
+    Pace,
+    next_again_s,
+)
+from producers.window.packing import Item, chunk_size, messages
+from producers.window.places import Entry, Places
+from producers.window.sight import Eyes, Sight
 from storage.clock import Clock, random_bits
 from storage.database import Database
-from storage.queue.envelope import WakeUp
-from storage.queue.lanes import Lane, queue_name
-from storage.queue.publisher import Message, Publisher
+from storage.queue.lanes import class_of
+from storage.queue.publisher import Publisher
 from storage.records.errors import ForebayError
+from storage.records.jobs import BULK_PRIORITY
 
 _LOG = logging.getLogger("forebay.relay")
 
-BUSY_TICK_S, FULL_TICK_S, IDLE_TICK_S = 0.05, 0.2, 1.0
-FULL_REST_S = 0.025
-LEAST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
-RATE_TTL_S = 1.0
 
+@dataclasses.dataclass(slots=True)
+class _Full:
+    """A pool whose window a look has filled and left jobs outside."""
 
-@dataclass(frozen=True, slots=True)
-class Look:
-    """What one look did: ``marked`` rows, of which ``returned`` went back to the backlog."""
-
-    marked: int = 0
-    returned: int = 0
-    waiting: bool = False  # there was more than the window could take
+    tenants: frozenset[str]  # who wanted in
+    again_s: float
+    until_s: float  # before this, only somebody new is worth a count
 
 
 class Relay:
-    """Owned by one thread that calls ``run``; ``poke`` may come from any thread."""
+    """Owned by one thread that calls ``run``. ``poke``, ``reserve``, ``release`` and ``send`` may
+    come from any thread."""
 
     def __init__(
         self,
@@ -66,10 +76,13 @@ class Relay:
         self._declare = declare
         self._chance = chance
         self._wake = threading.Event()
-        self._ledgers: dict[str, Ledger] = {}
+        self._poked = False
+        self._places = Places(clock)
+        self._eyes = Eyes(clock, self._settings)
+        self._books: dict[str, Books] = {}
+        self._full: dict[str, _Full] = {}
+        self._sent: dict[str, list[Entry]] = {}  # by submits of this process, not yet in a book
         self._declared: set[str] = set()
-        self._cursor: dict[str, str] = {}
-        self._targets: dict[str, tuple[float, int]] = {}
         self._trouble: str | None = None
         self._least_pause_s = 0.0  # what the publisher asked for when it last failed
 
@@ -80,137 +93,214 @@ class Relay:
 
     def poke(self) -> None:
         """There is new work. Many pokes before the next look are one."""
+        self._poked = True
+        self._wake.set()
+
+    def reserve(self, pool: str, jobs: int, high: bool = False, bulk: bool = False) -> bool:
+        """Book places in the window for rows that are about to be written as published: all or
+        none. Then either ``send`` them after the commit, or ``release`` the places.
+
+        High jobs need room like all others: with a backlog before them, a look has to choose.
+        """
+        del high
+        return self._places.reserve(pool, jobs, bulk=bulk)
+
+    def release(self, pool: str, jobs: int) -> None:
+        """Give booked places back."""
+        self._places.release(pool, jobs)
+
+    def send(self, entries: Sequence[Entry]) -> None:
+        """Publish (pool, version id, job id, priority) of rows committed as published."""
+        self._places.send(entries)
         self._wake.set()
 
     def run(self, stop: threading.Event) -> None:
         """Look until ``stop`` is set (``poke`` after it for an immediate end)."""
-        tick_s, pause_s = BUSY_TICK_S, LEAST_PAUSE_S
+        pace = Pace()
         while not stop.is_set():
             self._wake.clear()
-            began_s = self._clock.monotonic_s()
-            try:
-                look = self.look()
-            except ForebayError as error:
-                self._note(error.message)
-                look = None
-            except Exception:
-                _LOG.exception("the relay's look failed; it goes on")
-                self._note("an unexpected error, see the log")
-                look = None
-            if look is None or (look.returned and look.returned == look.marked):
-                stop.wait(max(pause_s, self._least_pause_s))
-                pause_s = min(LONGEST_PAUSE_S, pause_s * 2)
+            self._publish_sent()
+            wait_s = pace.wait_s(self._clock.monotonic_s(), self._poked)
+            if wait_s > 0:
+                self._wake.wait(wait_s)
                 continue
-            pause_s = LEAST_PAUSE_S
-            took_s = self._clock.monotonic_s() - began_s
-            stop.wait(rest_s(look, took_s))  # pokes of this moment are one
-            longest_s = FULL_TICK_S if look.waiting else IDLE_TICK_S
-            tick_s = BUSY_TICK_S if look.marked else min(longest_s, tick_s * 2)
-            if self._wake.wait(tick_s):
-                tick_s = BUSY_TICK_S
+            self._poked = False
+            began_s = self._clock.monotonic_s()
+            look = self._careful_look()
+            ended_s = self._clock.monotonic_s()
+            if look is None or look.failed:
+                self._places.shut()
+                pace.failed(ended_s, self._least_pause_s)
+            else:
+                longest_s = FRESH_TICK_S if self._places.pools() else IDLE_TICK_S
+                pace.looked(look, began_s, ended_s, longest_s)
+        self._publish_sent()
 
-    def look(self) -> Look:
-        """One look at every pool with a backlog."""
+    def _careful_look(self) -> Look | None:
+        try:
+            return self.look(glance=True)
+        except ForebayError as error:
+            self._note(error.message)
+        except Exception:
+            _LOG.exception("the relay's look failed; it goes on")
+            self._note("an unexpected error, see the log")
+        return None
+
+    def look(self, *, glance: bool = False) -> Look:
+        """One look at every pool with a backlog, or that submits want to enter by themselves.
+
+        A ``glance`` does not count a window again that cannot have drained much since it was
+        filled, as long as nobody new wants in.
+        """
         with self._database.read() as tx:
-            pools = tx.backlog.pools()
-        for pool in set(self._ledgers) - set(pools):
-            del self._ledgers[pool]
+            waiting = tx.backlog.pools()
+        pools = sorted({*waiting, *self._places.pools()})
+        for pool in self._books.keys() - set(pools):
+            del self._books[pool]
         total = Look()
         for pool in pools:
-            one = self._look_at(pool)
-            total = Look(
-                total.marked + one.marked,
-                total.returned + one.returned,
-                total.waiting or one.waiting,
-            )
+            total += self._look_at(pool, pool in waiting, glance)
+            self._publish_sent()
         if total.marked > total.returned or not (total.marked or total.waiting):
             self._note(None)
         return total
 
-    def _look_at(self, pool: str) -> Look:
+    def _look_at(self, pool: str, has_backlog: bool, glance: bool) -> Look:
+        began_s = self._clock.monotonic_s()
+        self._places.look_begins(pool)
         with self._database.read() as tx:
-            window = tx.backlog.window(pool)
-            target = self._target(pool, lambda: sum(s.jobs_per_s for s in tx.sessions.live(pool)))
-            wanting = self._turn(pool, tx.backlog.tenants(pool))
-            room = max(0, target - sum(window.values()))
-            depth = max(room, min(fairness.RESERVE, target))
-            heads = {tenant: tx.backlog.heads(pool, tenant, depth) for tenant in wanting}
-        ledger = fairness.observe(
-            self._ledgers.get(pool, fairness.EMPTY), window, wanting, lag=target // 4
+            wanting = tx.backlog.tenants(pool) if has_backlog else []
+            full = self._full.get(pool) if glance else None
+            if full and began_s < full.until_s and full.tenants.issuperset(wanting):
+                return Look(waiting=True, again_s=full.until_s - began_s)
+            self._count_sent(pool)  # committed by now, so the window holds them or they left
+            sight = self._eyes.see(tx, pool, wanting)
+        self._publish_sent()
+        books, chosen = self._choose(pool, sight)
+        won: list[Pick] = []
+        returned: frozenset[str] = frozenset()
+        if chosen.picks:
+            self._ensure(pool)
+            with self._database.begin() as tx:
+                ids = tx.backlog.mark_published([pick.head.id for pick in chosen.picks])
+            won = [pick for pick in chosen.picks if pick.head.id in ids]
+            size = chunk_size(sight.target, sight.workers, self._settings.max_jobs_per_message)
+            items = ((pick.lane, pick.head.version_id, pick.head.id) for pick in won)
+            returned = self._publish(pool, items, size)
+        places = Counter(
+            (pick.head.tenant, pick.head.version_id, pick.head.priority <= BULK_PRIORITY)
+            for pick in won
+            if pick.head.id not in returned
         )
-        choice = fairness.choose(ledger, heads, target=target, overfill=target)
-        waiting = sum(map(len, heads.values())) > len(choice.picks)
-        if not choice.picks:
-            self._ledgers[pool] = ledger
-            return Look(waiting=waiting)
-        self._ensure(pool)
-        with self._database.begin() as tx:
-            won = tx.backlog.mark_published([pick.head.id for pick in choice.picks])
-        picks = [pick for pick in choice.picks if pick.head.id in won]
-        returned = self._publish(pool, picks)
-        entered = Counter(pick.head.tenant for pick in picks if pick.head.id not in returned)
-        turns = Counter(ledger.turns) + entered
-        self._ledgers[pool] = Ledger(turns, ledger.service, Counter(window) + entered)
-        return Look(len(picks), len(returned), waiting)
+        self._books[pool] = books = books.entered(places, sight.cost)
+        if not returned:
+            self._tell_places(pool, began_s, books, sight, chosen)
+        waiting = bool(chosen.online_left or chosen.bulk_left or sight.cut or sight.bulk_cut)
+        again_s = self._fill(pool, wanting, waiting, len(won) / sight.target)
+        return Look(len(won), len(returned), waiting, again_s)
 
-    def _publish(self, pool: str, picks: Sequence[Pick]) -> frozenset[str]:
+    def _choose(self, pool: str, sight: Sight) -> tuple[Books, Choice]:
+        """The books brought up to date, and whose turn it is."""
+        books = self._books.get(pool, Books())
+        window: Counter[tuple[str, str]] = Counter(sight.online_window)
+        window.update(sight.bulk_window)
+        scale = fairness.scale_of(window, sight.versions, sight.cost, sight.target)
+        known = Counter(books.online.window)
+        known.update(books.bulk.window)
+        self._eyes.rates(pool).left((known - window).total(), self._clock.monotonic_s())
+        books = Books(
+            fairness.observe(
+                books.online, sight.online_window, set(sight.online), sight.cost, scale.lag_s
+            ),
+            fairness.observe(
+                books.bulk, sight.bulk_window, set(sight.bulk), sight.cost, scale.lag_s
+            ),
+            books.owed_s,
+        )
+        chosen = choice.choose(
+            books,
+            sight.online,
+            sight.bulk,
+            scale=scale,
+            cost=sight.cost,
+            overfill=sight.target,
+            soon=sight.soon,
+        )
+        return dataclasses.replace(books, owed_s=chosen.owed_s), chosen
+
+    def _tell_places(
+        self, pool: str, began_s: float, books: Books, sight: Sight, chosen: Choice
+    ) -> None:
+        """What is free now for those who enter by themselves."""
+        bulk_inside = sum(books.bulk.window.values())
+        room = sight.target - sum(books.online.window.values()) - bulk_inside
+        online_room = 0 if sight.cut or chosen.online_left else room
+        bulk_room = min(online_room, int(sight.target * BULK_SHARE) - bulk_inside)
+        if sight.bulk_cut or chosen.bulk_left:
+            bulk_room = 0
+        self._places.looked(pool, began_s, online_room=online_room, bulk_room=bulk_room)
+
+    def _fill(self, pool: str, wanting: Sequence[str], waiting: bool, drained: float) -> float:
+        """When to look again, and what the looks before may spare themselves."""
+        if not waiting:
+            self._full.pop(pool, None)
+            return LONGEST_AGAIN_S if drained else IDLE_TICK_S
+        known = self._full.get(pool)
+        again_s = next_again_s(known.again_s, drained) if known else LONGEST_AGAIN_S / 4
+        until_s = self._clock.monotonic_s() + again_s
+        self._full[pool] = _Full(frozenset(wanting), again_s, until_s)
+        return again_s
+
+    def _publish_sent(self) -> None:
+        """What submits of this process have put into the window themselves. Raises nothing: what
+        is lost here has a mark, and the sweep finds it."""
+        entries = self._places.take()
+        for pool in {entry[0] for entry in entries}:
+            mine = [entry for entry in entries if entry[0] == pool]
+            try:
+                self._ensure(pool)
+                items = ((class_of(priority), version, id_) for _, version, id_, priority in mine)
+                failed = self._publish(pool, items, self._settings.max_jobs_per_message)
+            except ForebayError as error:
+                self._note(error.message)
+                self._unmark([entry[2] for entry in mine])
+                self._places.shut()
+                continue
+            if failed:
+                self._places.shut()
+            self._sent.setdefault(pool, []).extend(e for e in mine if e[2] not in failed)
+
+    def _count_sent(self, pool: str) -> None:
+        """They had their turn, like all others. (A version never seen is counted when it is.)"""
+        entries = self._sent.pop(pool, [])
+        places = Counter(
+            (tenant, version, priority <= BULK_PRIORITY)
+            for _, version, _, priority in entries
+            if (tenant := self._eyes.owner(version)) is not None
+        )
+        books = self._books.get(pool, Books())
+        self._books[pool] = books.entered(places, self._eyes.rates(pool).cost)
+
+    def _publish(self, pool: str, items: Iterable[Item], size: int) -> frozenset[str]:
         """Send the wake-ups; the ids whose messages were not confirmed, their marks taken off."""
-        messages = {m.id: m for m in self._messages(pool, picks)}
-        if not messages:
+        sent = {m.id: m for m in messages(pool, items, size, lambda: f"{self._chance(128):032x}")}
+        if not sent:
             return frozenset()
-        report = self._publisher.publish(list(messages.values()))
+        report = self._publisher.publish(list(sent.values()))
         if report.unroutable:
             self._declared.discard(pool)  # somebody deleted the queue: declare it again
         failed = report.unroutable | report.refused | report.unknown
-        ids = frozenset(i for message in failed for i in messages[message].wake_up.job_ids)
+        ids = frozenset(i for message in failed for i in sent[message].wake_up.job_ids)
         if ids:
             self._least_pause_s = report.retry_after_s
             counts = f"{len(report.refused)} refused, {len(report.unroutable)} unroutable"
             self._note(report.trouble or f"{len(report.unknown)} unconfirmed, {counts}")
-            with self._database.begin() as tx:
-                tx.backlog.unmark(sorted(ids))
+            self._unmark(sorted(ids))
         return ids
 
-    def _messages(self, pool: str, picks: Iterable[Pick]) -> Iterable[Message]:
-        """Chunks of one lane and one version, in the order in which they were picked."""
-        chunks: dict[tuple[Lane, str], list[str]] = {}
-        for pick in picks:
-            chunks.setdefault((pick.lane, pick.head.version_id), []).append(pick.head.id)
-        size = self._settings.max_jobs_per_message
-        for (lane, version_id), ids in chunks.items():
-            for start in range(0, len(ids), size):
-                yield Message(
-                    id=f"{self._chance(128):032x}",
-                    queue=queue_name(pool, lane),
-                    wake_up=WakeUp(version_id=version_id, job_ids=tuple(ids[start : start + size])),
-                )
-
-    def _target(self, pool: str, measure: Callable[[], float]) -> int:
-        """The window's size, measured anew at most once a second."""
-        known = self._targets.get(pool)
-        now = self._clock.monotonic_s()
-        if known and now - known[0] < RATE_TTL_S:
-            return known[1]
-        limits = self._settings
-        target = fairness.window_target(
-            measure(),
-            window_s=limits.window_s,
-            least=limits.min_window_jobs,
-            most=limits.max_window_jobs,
-        )
-        self._targets[pool] = (now, target)
-        return target
-
-    def _turn(self, pool: str, tenants: Sequence[str]) -> Sequence[str]:
-        """With very many tenants a look takes the next few of them, round and round."""
-        most = self._settings.tenants_per_look
-        if len(tenants) <= most:
-            return tenants
-        after = self._cursor.get(pool, "")
-        ordered = sorted(tenants)
-        chosen = ([t for t in ordered if t > after] + ordered)[:most]
-        self._cursor[pool] = chosen[-1]
-        return chosen
+    def _unmark(self, ids: Sequence[str]) -> None:
+        with self._database.begin() as tx:
+            tx.backlog.unmark(ids)
 
     def _ensure(self, pool: str) -> None:
         if self._declare is not None and pool not in self._declared:
@@ -224,14 +314,3 @@ class Relay:
             else:
                 _LOG.info("the relay publishes again")
         self._trouble = trouble
-
-
-def rest_s(look: Look, took_s: float) -> float:
-    """How long to leave the database alone after a look, however many pokes come.
-
-    A relay that answered every poke of a flood would spend as much as the submits themselves.
-    So it looks at most a third of the time, and hardly ever into a window that is full.
-    """
-    if look.waiting and not look.marked:
-        return FULL_REST_S
-    return min(BUSY_TICK_S, 2 * took_s) if look.marked else 0.0

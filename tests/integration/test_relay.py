@@ -222,8 +222,8 @@ def test_a_poke_is_noticed_at_once_and_idling_is_slow(house):
     stop, looked = threading.Event(), threading.Event()
     look = one.look
 
-    def told():
-        seen = look()
+    def told(**how):
+        seen = look(**how)
         looked.set()
         return seen
 

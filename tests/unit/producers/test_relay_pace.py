@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from producers.relay import BUSY_TICK_S, FULL_REST_S, Look, rest_s
+from producers.window.pace import BUSY_TICK_S, FULL_REST_S, Look, rest_s
 
 
 def test_an_idle_relay_does_not_rest():
