@@ -25,6 +25,7 @@ from celery.concurrency.base import BasePool
 from celery.exceptions import Reject
 
 from storage.queue.envelope import EnvelopeError, decode
+from storage.queue.lanes import lane_of
 from storage.queue.topology import INFER_TASK
 from workers.inference.pipeline import Pipeline
 from workers.stopping import Stopper
@@ -110,9 +111,9 @@ class BatchPool(BasePool):  # type: ignore[misc]
             handle.error = Reject(str(error), requeue=False)
             self.conclude_soon(handle)
             return handle
-        lane = str((request.get("delivery_info") or {}).get("routing_key") or "")
+        queue = str((request.get("delivery_info") or {}).get("routing_key") or "")
         self._joint.pipeline.intake.offer(
-            handle, wake_up.version_id, wake_up.job_ids, high=lane.endswith(".hi")
+            handle, wake_up.version_id, wake_up.job_ids, lane=lane_of(queue)
         )
         return handle
 

@@ -14,7 +14,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
@@ -49,6 +49,7 @@ class WorkerParts:
     settings: WorkerSettings
     threads: tuple[Callable[[threading.Event], None], ...] = ()  # each runs until the event is set
     clock: Clock = field(default_factory=SystemClock)
+    announce: Callable[[Sequence[str]], None] | None = None  # told which jobs a commit settled
 
 
 def run_worker(
@@ -101,7 +102,15 @@ def _pipeline(parts: WorkerParts) -> Pipeline:
         node = settings.node_name(os.getpid())
         return NewSession(session_id, node, socket.gethostname(), settings.device, settings.pool)
 
-    return Pipeline(parts.database, parts.objects, runtime, settings, parts.clock, make_session)
+    return Pipeline(
+        parts.database,
+        parts.objects,
+        runtime,
+        settings,
+        parts.clock,
+        make_session,
+        parts.announce,
+    )
 
 
 def _declare(parts: WorkerParts) -> None:

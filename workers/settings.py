@@ -36,7 +36,27 @@ class WorkerSettings:
         metadata=_doc("Celery node name; empty means made from device, host and process."),
     )
     max_batch: int = field(
-        default=128, metadata=_doc("Most jobs in one batch, and most rows in one forward pass.")
+        default=512,
+        metadata=_doc(
+            "Most rows in one pass; a version's own `serving.max_batch` may ask for fewer."
+        ),
+    )
+    device_threads: int = field(
+        default=4,
+        metadata=_doc(
+            "Most passes at once; more than one run only of versions with `serving.instances`."
+        ),
+    )
+    model_memory_bytes: int = field(
+        default=0,
+        metadata=_doc(
+            "How much of the device's memory loaded versions may hold together; 0 means what the"
+            " runtime finds there."
+        ),
+    )
+    tf_threads: int = field(
+        default=0,
+        metadata=_doc("Threads that TensorFlow computes with; 0 means one for each core."),
     )
     prefetch: int = field(default=16, metadata=_doc("Messages held unacknowledged per queue."))
     cache_dir: Path = field(
@@ -51,7 +71,10 @@ class WorkerSettings:
     )
     renew_every_s: float = field(default=5.0, metadata=_doc("How often the session is renewed."))
     max_claim_bytes: int = field(
-        default=64 << 20, metadata=_doc("Most input bytes that one batch may bring in.")
+        default=64 << 20,
+        metadata=_doc(
+            "Most input bytes that are brought in at once; four times as much may wait decoded."
+        ),
     )
     put_patience_s: float = field(
         default=20.0,

@@ -1,8 +1,10 @@
 """One child process per device: started, watched, blamed for, restarted with a back-off.
 
 The parent never imports TensorFlow and holds no device. A child that dies leaves its ledger; the
-jobs it names were on the device at that moment, and they alone are blamed. Then its session is
-ended, so that everything else it held is queued again without waiting for the lease.
+jobs it names were on the device at that moment, and they alone are blamed: one alone spends an
+attempt, several are suspects. A version that was being loaded each time is broken after a few
+deaths. Then the session is ended, so that everything else it held is queued again without waiting
+for the lease.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from storage.database import Database
+from storage.records.jobs import JobError
 from workers.devices import DeviceChoice
 from workers.inference.gate import TROUBLE
 from workers.inference.ledger import read
@@ -28,6 +31,8 @@ log = logging.getLogger(__name__)
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 0.5, 30.0
 _SETTLE_EVERY_S = 2.0
 _CALM_S = 60.0  # a child that lived so long starts again without delay
+LOADING_DEATHS = 3  # so often may a version's loading take the process with it
+_REMEMBERED_S = 3_600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,7 @@ class Supervisor:
     def __init__(self, parts: SupervisorParts) -> None:
         self._parts = parts
         self._stopping = False
+        self._deaths = LoadingDeaths()
         self._children = [
             _Child(device, parts.run_dir / f"{device.slug}-{os.getpid()}.ledger")
             for device in parts.devices
@@ -91,7 +97,7 @@ class Supervisor:
             child.pause_s = _FIRST_PAUSE_S if calm else min(2 * child.pause_s, _LAST_PAUSE_S)
             child.start_at_s = now_s + child.pause_s
         if child.unsettled and now_s >= child.settle_at_s:
-            child.unsettled = not settle_death(self._parts.database, child.ledger)
+            child.unsettled = not settle_death(self._parts.database, child.ledger, self._deaths)
             child.settle_at_s = time.monotonic() + _SETTLE_EVERY_S
         if not child.unsettled and now_s >= child.start_at_s:
             self._start(child)
@@ -126,22 +132,38 @@ class Supervisor:
                 child.process.kill()
                 code = child.process.wait()
             if code != 0:
-                settle_death(self._parts.database, child.ledger)
+                settle_death(self._parts.database, child.ledger, self._deaths)
                 worst = worst or (code if code > 0 else 128 - code)
             child.ledger.unlink(missing_ok=True)
         return worst
 
 
-def settle_death(database: Database, ledger: Path) -> bool:
-    """Blame what was on the device and end the session; False when SQL does not answer now."""
+class LoadingDeaths:
+    """Versions whose loading took the process with it, and when. One for all devices of a host."""
+
+    def __init__(self) -> None:
+        self._at_s: dict[str, list[float]] = {}
+
+    def add(self, version_id: str, now_s: float) -> bool:
+        """One more death; whether it is enough to call the version broken."""
+        recent = [at_s for at_s in self._at_s.get(version_id, ()) if now_s - at_s < _REMEMBERED_S]
+        self._at_s[version_id] = [*recent, now_s]
+        return len(recent) + 1 >= LOADING_DEATHS
+
+
+def settle_death(database: Database, ledger: Path, deaths: LoadingDeaths | None = None) -> bool:
+    """Blame what was on the device and end the session; False when SQL does not answer now.
+
+    ``deaths`` remembers what was being loaded; without it no version is ever blamed.
+    """
     dead = read(ledger)
     if dead is None:
         return True
     try:
         with database.begin() as tx:
-            if dead.batch_session_id and dead.job_ids:
-                log.warning("%d jobs were on the device when it died", len(dead.job_ids))
-                tx.jobs.blame(dead.batch_session_id, dead.job_ids)
+            for session_id, job_ids in dead.by_session.items():
+                log.warning("%d jobs were on the device when it died", len(job_ids))
+                tx.jobs.blame(session_id, job_ids)
             if dead.session_id:
                 tx.sessions.close(dead.session_id)
     except TROUBLE as trouble:
@@ -149,7 +171,26 @@ def settle_death(database: Database, ledger: Path) -> bool:
         return False
     with contextlib.suppress(OSError):
         ledger.unlink()
+    if dead.loading:
+        log.warning("the process died while it loaded version %s", dead.loading)
+        if deaths is not None and deaths.add(dead.loading, time.monotonic()):
+            _break(database, dead.loading)
     return True
+
+
+def _break(database: Database, version_id: str) -> None:
+    """No worker shall load it again. What trouble keeps from being written, the next death will
+    write."""
+    error = JobError("kills_its_worker", "the worker's process died each time it loaded the model")
+    try:
+        with database.begin() as tx:
+            tx.models.mark_broken(version_id, f"{error.code}: {error.message}", even_ready=True)
+        failed = 1
+        while failed:
+            with database.begin() as tx:
+                failed = tx.jobs.fail_version(version_id, error)
+    except TROUBLE as trouble:
+        log.warning("a version cannot be marked as broken now: %s", type(trouble).__name__)
 
 
 def run_supervisor(parts: SupervisorParts) -> int:

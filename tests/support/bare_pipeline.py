@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from storage.clock import SystemClock
+from storage.queue.lanes import Lane
 from storage.records.models import ModelVersion
 from storage.records.sessions import NewSession
 from tests.support.household import Household
@@ -67,12 +68,12 @@ def offer(
     version: ModelVersion,
     *,
     chunk: int = 64,
-    high: bool = False,
+    lane: Lane = Lane.NORMAL,
 ) -> list[Note]:
     """Messages for these ids, ``chunk`` in each."""
     notes = []
     for start in range(0, len(ids), chunk):
         note = Note()
-        pipeline.intake.offer(note, version.id, ids[start : start + chunk], high=high)
+        pipeline.intake.offer(note, version.id, ids[start : start + chunk], lane=lane)
         notes.append(note)
     return notes

@@ -17,6 +17,7 @@ import numpy as np
 
 from storage.records.models import ModelVersion
 from storage.records.push_options import InputForm
+from storage.records.serving import Serving
 from storage.records.signatures import InputSpec, OutputSpec, Signature
 from workers.inference.ports import Array, LoadedModel, ModelBroken, Plan
 
@@ -37,6 +38,7 @@ class Behaviour:
     """What the runtime does besides answering."""
 
     batch_sizes: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128)
+    serving: Serving = field(default_factory=Serving)
     seconds_fixed: float = 0.0
     seconds_per_row: float = 0.0
     gate: threading.Event = field(default_factory=threading.Event)  # forward waits for it
@@ -58,14 +60,14 @@ class EchoModel:
         self.version_id = version.id
         self.signature = echo_signature()
         self.plan = Plan(behaviour.batch_sizes, self.signature.serving)
-        self.batch_sizes = behaviour.batch_sizes
+        self.plan = Plan(behaviour.batch_sizes, behaviour.serving)
         self._behaviour = behaviour
         self.closed = False
 
     def forward(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         assert not self.closed, "a closed model was run"
         behaviour, x = self._behaviour, inputs["x"]
-        assert len(x) in self.batch_sizes, f"{len(x)} rows is no bucket"
+        assert len(x) in self.plan.sizes, f"{len(x)} rows is no bucket"
         behaviour.batches.append(len(x))
         behaviour.entered.release()
         assert behaviour.gate.wait(60)

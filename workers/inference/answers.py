@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from storage.records.errors import ItemError
 from storage.records.jobs import JobError, Outcome, Verdict
-from workers.inference.batch import Batch, RowRef, Work
-from workers.inference.batcher import retry_delay_ms
+from workers.inference.batch import Batch, Fault, RowRef, Work
+from workers.inference.batching import retry_delay_ms
 from workers.inference.encode import encode_items, encode_rows
 
 log = logging.getLogger(__name__)
@@ -26,16 +26,18 @@ class Answers:
 
 
 def answer(batch: Batch, *, retry_back_off_s: float) -> Answers:
-    """Encode a computed batch."""
+    """Encode a batch, whatever became of its works."""
     rows = _encode(batch)
     answers = Answers({}, [])
     for index, work in enumerate(batch.works):
         if work.postpone_ms:
             answers.outcomes.append(_later(work))
+        elif work.expired:
+            answers.outcomes.append(_expired(work))
         elif work.refused is not None:
             answers.outcomes.append(_failed(work, work.refused))
-        elif work.culprit is not None:
-            answers.outcomes.append(_again(work, work.culprit, retry_back_off_s))
+        elif work.fault is not None:
+            answers.outcomes.append(_again(work, work.fault, retry_back_off_s))
         elif work.is_list:
             answers.results[work.job.id] = encode_items(
                 [_of_row(work, rows, RowRef(index, place)) for place in range(len(work.rows))]
@@ -56,6 +58,8 @@ def _of_row(work: Work, rows: dict[RowRef, Answer], ref: RowRef) -> Answer:
 
 def _encode(batch: Batch) -> dict[RowRef, Answer]:
     rows: dict[RowRef, Answer] = dict(batch.faults)
+    if batch.lease is None:
+        return rows
     signature = batch.lease.model.signature
     for segment in batch.segments:
         try:
@@ -84,13 +88,17 @@ def _later(work: Work) -> Outcome:
     return Outcome(job.id, job.epoch, Verdict.RELEASED, False, retry_in_ms=work.postpone_ms)
 
 
-def _again(work: Work, culprit: str, retry_back_off_s: float) -> Outcome:
+def _expired(work: Work) -> Outcome:
+    return Outcome(work.job.id, work.job.epoch, Verdict.EXPIRED, False)
+
+
+def _again(work: Work, fault: Fault, retry_back_off_s: float) -> Outcome:
     job = work.job
     return Outcome(
         job.id,
         job.epoch,
         Verdict.RETRY,
         work.entered_device,
-        error=JobError("model_error", f"the model failed on it: {culprit}", job.attempts + 1),
+        error=JobError(fault.code, fault.message, job.attempts + 1),
         retry_in_ms=retry_delay_ms(job.attempts, retry_back_off_s),
     )

@@ -1,40 +1,46 @@
-"""From waiting ids to a batch that can run: claim, bring the inputs, decode item by item.
+"""From waiting ids to claimed jobs: one transaction for ids of several versions.
 
-One claim is one transaction; it also opens the rows of the packs that the results will go to,
-which saves a transaction per batch. Whoever was not claimed (terminal, running elsewhere,
-unknown, not due) needs nothing more from this process.
+A claim is not flushed to disk: one that a crash of the database loses leaves queued jobs, and a
+worker whose commit finds that they are not its own. Whoever was not claimed (terminal, running
+elsewhere, unknown, not due) needs nothing more from this process.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-from storage.clock import Clock, random_bits
+from storage.clock import Clock
 from storage.database import Database
-from storage.objects.packs import pack_key, retention_day
-from storage.records.errors import ItemError
-from storage.records.ids import uuid7
+from storage.queue.lanes import Lane
 from storage.records.jobs import ClaimedJob
-from storage.records.packs import NewPack, PackKind
-from workers.inference.batch import Batch, Work
-from workers.inference.batcher import split
-from workers.inference.decode import decode_input
+from workers.inference.batch import Work
+from workers.inference.costs import CostKeeper
+from workers.inference.credit import Credit
 from workers.inference.gate import TROUBLE, Gate
 from workers.inference.intake import Intake, Taken
-from workers.inference.payloads import Payload, Payloads
-from workers.inference.refs import RefReader, RefUnavailable
+from workers.inference.meters import Meters
+from workers.inference.pack_stock import PackStock
+from workers.inference.ready import Ready
 from workers.inference.session import SessionKeeper
 from workers.inference.versions import Lease, Standing, Versions
+from workers.inference.waiting import Line
 
 log = logging.getLogger(__name__)
 
-_POSTPONE_MS = 30_000  # for a job whose reference lies in a storage that does not answer
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """Jobs of this process that have yet to be decoded, and the models they are for."""
+
+    works: list[Work]
+    leases: dict[str, Lease]
+    bulk: bool
 
 
 class Claimer:
-    """Runs on the claim thread."""
+    """Runs on the claim thread; ``give_back`` on any."""
 
     def __init__(
         self,
@@ -44,55 +50,64 @@ class Claimer:
         sessions: SessionKeeper,
         gate: Gate,
         clock: Clock,
-        payloads: Payloads,
-        refs: RefReader,
+        credit: Credit,
+        ready: Ready,
+        costs: CostKeeper,
+        stock: PackStock,
+        meters: Meters,
         *,
         max_batch: int,
-        max_claim_bytes: int,
         wait_patience_s: float,
-        retention_days: int,
     ) -> None:
         self._database, self._intake, self._versions = database, intake, versions
         self._sessions, self._gate, self._clock = sessions, gate, clock
-        self._payloads, self._refs = payloads, refs
-        self._max_batch, self._max_bytes = max_batch, max_claim_bytes
-        self._wait_patience_s, self._retention_days = wait_patience_s, retention_days
-        self._ready: deque[Batch] = deque()  # of one claim: too many bytes, or suspects
+        self._credit, self._ready, self._costs = credit, ready, costs
+        self._stock, self._meters = stock, meters
+        self._max_batch, self._wait_patience_s = max_batch, wait_patience_s
 
-    def next(self, timeout_s: float) -> Batch | None:
-        """A batch to run, or None when there is none within the time."""
-        if not self._ready:
-            if not self._gate.wait_open(timeout_s):
-                return None
-            session_id = self._sessions.wait_current(timeout_s)
-            if session_id is None:
-                return None
-            self._ask_for_versions()
-            taken = self._intake.take(self._max_batch, self._versions.is_loaded, timeout_s)
-            if taken is not None:
-                self._claim(session_id, taken)
-        while self._ready:
-            batch = self._ready.popleft()
-            if self._prepare(batch):
-                return batch
-        return None
+    def next(self, timeout_s: float) -> Claimed | None:
+        """Jobs to decode, or None when there are none within the time."""
+        if not self._gate.wait_open(timeout_s):
+            return None
+        session_id = self._sessions.wait_current(timeout_s)
+        if session_id is None:
+            return None
+        self._ask_for_versions()
+        taken = self._intake.take(self._max_batch, self._room, timeout_s)
+        return None if taken is None else self._claim(session_id, taken)
 
-    def give_back(self, batch: Batch) -> None:
-        """Claimed, but it shall not run: back to the backlog, nothing spent."""
-        batch.lease.release()
-        closing = self._intake.detach(batch.ids)
+    def give_back(self, works: Sequence[Work]) -> None:
+        """Claimed, but they shall not run: back to the backlog, nothing spent."""
+        if not works:
+            return
+        closing = self._intake.detach([work.job.id for work in works])
+        claims: dict[str, list[tuple[str, int]]] = {}
+        for work in works:
+            claims.setdefault(work.session_id, []).append((work.job.id, work.job.epoch))
         try:
             with self._database.begin() as tx:
-                tx.jobs.release(batch.session_id, batch.claims)
+                for session_id, pairs in claims.items():
+                    tx.jobs.release(session_id, pairs)
         except Exception as trouble:
-            self._trouble(trouble)
-            self._sessions.retire(batch.session_id)  # the reaper gives them back then
+            self.trouble(trouble)
+            for session_id in claims:
+                self._sessions.retire(session_id)  # the reaper gives them back then
         closing.settle()
 
-    def give_back_all(self) -> None:
-        """What is claimed and waits in here."""
-        while self._ready:
-            self.give_back(self._ready.popleft())
+    def trouble(self, trouble: Exception) -> None:
+        """Whatever goes wrong on the way in blames no item; the gate keeps it from going round
+        fast."""
+        if not isinstance(trouble, TROUBLE):
+            log.error("claiming failed: %s", type(trouble).__name__, exc_info=trouble)
+        self._gate.trip(trouble)
+
+    def _room(self, line: Line) -> int:
+        if not self._gate.is_open or not self._versions.is_loaded(line.version_id):
+            return 0
+        room = self._credit.room(line, self._ready.claim_most(line.version_id))
+        if room and line.lane is Lane.BULK:
+            room = min(room, self._ready.bulk_cap(line.version_id))
+        return room
 
     def _ask_for_versions(self) -> None:
         self._intake.let_go_older_than(self._wait_patience_s)
@@ -109,102 +124,81 @@ class Claimer:
             else:
                 self._versions.want(version_id)
 
-    def _claim(self, session_id: str, taken: Taken) -> None:
-        lease = self._versions.acquire(taken.version_id)
-        if lease is None:
-            self._intake.put_back(taken)
-            return
+    def _claim(self, session_id: str, taken: Taken) -> Claimed | None:
+        leases: dict[str, Lease] = {}
+        for line, ids in taken.parts:
+            self._credit.spend(line, len(ids))
+            if line.version_id not in leases:
+                lease = self._versions.acquire(line.version_id)
+                if lease is not None:
+                    leases[line.version_id] = lease
+                    self._costs.note(lease.model)
         commits = False
+        began_s = self._clock.monotonic_s()
         try:
-            with self._database.begin() as tx:
-                claimed = tx.jobs.claim(session_id, taken.ids)
-                fitting = [job for job in claimed if job.version_id == taken.version_id]
-                strange = [job for job in claimed if job.version_id != taken.version_id]
-                if strange:  # a message that names another version than the job has
+            with self._database.begin(lasting=False) as tx:
+                jobs = tx.jobs.claim(session_id, taken.ids)
+                works, strange = _sorted_out(session_id, taken, jobs, leases, began_s)
+                if strange:
                     tx.jobs.release(session_id, [(job.id, job.epoch) for job in strange])
-                day = retention_day(tx.now(), self._retention_days)
-                batches = [
-                    (jobs, {tenant: self._new_pack(tenant, day) for tenant in _tenants(jobs)})
-                    for jobs in split(fitting, max_batch=self._max_batch, max_bytes=self._max_bytes)
-                ]
-                for _, packs in batches:
-                    for pack in packs.values():
-                        tx.packs.open(pack)
                 commits = True
         except Exception as trouble:
-            lease.release()
-            self._trouble(trouble)
+            self.trouble(trouble)
             if commits:  # it may have gone through or not: nobody here knows the epochs
                 self._sessions.retire(session_id)
-            self._intake.put_back(taken)
-            return
-        if not claimed and not self._sessions.is_live(session_id):
-            lease.release()
-            self._intake.put_back(taken)
-            return
-        self._queue(session_id, lease, batches)
-        kept = {job.id for job in fitting}
-        self._intake.settle([job_id for job_id in taken.ids if job_id not in kept])
+            self._undo(taken, leases)
+            return None
+        if not jobs and not self._sessions.is_live(session_id):
+            self._undo(taken, leases)
+            return None
+        self._note(taken, works, self._clock.monotonic_s() - began_s)
+        if not works:
+            _release(leases.values())
+            return None
+        self._stock.foresee({work.job.tenant for work in works})
+        return Claimed(works, leases, bulk=works[0].line.lane is Lane.BULK)
 
-    def _queue(
-        self,
-        session_id: str,
-        lease: Lease,
-        batches: list[tuple[list[ClaimedJob], dict[str, NewPack]]],
-    ) -> None:
-        for jobs, packs in batches:
-            works = [Work(job) for job in jobs]
-            self._ready.append(Batch(session_id, lease.share(), works, packs))
+    def _note(self, taken: Taken, works: Sequence[Work], seconds: float) -> None:
+        """Settle whoever was not claimed, and count the others."""
+        mine = {work.job.id for work in works}
+        for line, ids in taken.parts:
+            here = sum(job_id in mine for job_id in ids)
+            self._credit.spend(line, here - len(ids))
+            if here:
+                share_s = seconds * here / len(mine)
+                self._meters.stage(line.version_id, "claim", here, share_s)
+                self._ready.observe_stage(line.version_id, "claim", here, share_s)
+        gone = [job_id for job_id in taken.ids if job_id not in mine]
+        if gone:
+            self._intake.settle(gone)
+
+    def _undo(self, taken: Taken, leases: dict[str, Lease]) -> None:
+        _release(leases.values())
+        for line, ids in taken.parts:
+            self._credit.spend(line, -len(ids))
+        self._intake.put_back(taken)
+
+
+def _sorted_out(
+    session_id: str,
+    taken: Taken,
+    jobs: Sequence[ClaimedJob],
+    leases: dict[str, Lease],
+    claimed_s: float,
+) -> tuple[list[Work], list[ClaimedJob]]:
+    """What can run, and what cannot: its model left meanwhile, or the message that brought it
+    named another version than the job has."""
+    lines = {job_id: line for line, ids in taken.parts for job_id in ids}
+    works, strange = [], []
+    for job in jobs:
+        line = lines[job.id]
+        if job.version_id == line.version_id and job.version_id in leases:
+            works.append(Work(job, session_id, line, claimed_s))
+        else:
+            strange.append(job)
+    return works, strange
+
+
+def _release(leases: Iterable[Lease]) -> None:
+    for lease in leases:
         lease.release()
-
-    def _new_pack(self, tenant: str, day: str) -> NewPack:
-        pack_id = uuid7(self._clock.now_ms(), random_bits())
-        key = pack_key(PackKind.RESULT, tenant, day, pack_id)
-        return NewPack(pack_id, tenant, PackKind.RESULT, key)
-
-    def _prepare(self, batch: Batch) -> bool:
-        """Bring and decode the inputs. Trouble of the storage gives the batch back."""
-        try:
-            payloads = self._payloads.fetch([work.job for work in batch.works])
-            for work in batch.works:
-                self._decode(batch, work, payloads[work.job.id])
-        except Exception as trouble:
-            self._trouble(trouble)
-            self.give_back(batch)
-            return False
-        return True
-
-    def _trouble(self, trouble: Exception) -> None:
-        """Whatever goes wrong in here blames no item; the gate keeps it from going round fast."""
-        if not isinstance(trouble, TROUBLE):
-            log.error("claiming failed: %s", type(trouble).__name__, exc_info=trouble)
-        self._gate.trip(trouble)
-
-    def _decode(self, batch: Batch, work: Work, payload: Payload) -> None:
-        if isinstance(payload, ItemError):
-            work.refused = payload
-            return
-        try:
-            decoded = decode_input(
-                batch.lease.model.signature,
-                payload,
-                fetch_ref=self._refs.for_tenant(work.job.tenant),
-            )
-        except ItemError as error:
-            work.refused = error
-            return
-        except RefUnavailable as trouble:
-            log.warning("a listed prefix does not answer: %s", trouble)
-            work.postpone_ms = _POSTPONE_MS
-            return
-        except TROUBLE:
-            raise
-        except Exception as fault:
-            log.error("an input could not be decoded: %s", type(fault).__name__, exc_info=True)
-            work.refused = ItemError("the input could not be read", code="undecodable")
-            return
-        work.rows, work.is_list = decoded.rows, decoded.is_list
-
-
-def _tenants(jobs: Sequence[ClaimedJob]) -> dict[str, None]:
-    return dict.fromkeys(job.tenant for job in jobs)

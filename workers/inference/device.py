@@ -1,7 +1,8 @@
 """The one place that calls the model: pads, counts, maps rows to jobs, and finds culprits.
 
 Rows go in under a ``RowRef`` each and come out under the same one, checked by number on the way.
-When a pass raises, its rows are halved and run again until the culprit stands alone.
+When a pass raises, its rows are halved and run again until the culprit stands alone. When memory
+runs out nobody is to blame: the rows run again in smaller passes, and the size is remembered.
 """
 
 from __future__ import annotations
@@ -9,107 +10,173 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from weakref import WeakKeyDictionary
+from dataclasses import dataclass
 
 from storage.clock import Clock
 from storage.records.errors import ItemError
 from storage.records.signatures import Signature
-from workers.inference.batch import Batch, RowRef, Segment
-from workers.inference.batcher import LatencyModel, next_chunk
+from workers.inference import shapes
+from workers.inference.batch import Batch, Fault, RowRef, Segment, Work
+from workers.inference.batching import MIXED
 from workers.inference.ledger import Ledger
-from workers.inference.ports import Array, LoadedModel, Row, shapes_of, stack_rows
+from workers.inference.meters import Meters
+from workers.inference.passes import Passes
+from workers.inference.ports import Array, DeviceOutOfMemory, LoadedModel, Ragged, Row
+from workers.inference.ready import Choice, Ready
 
 log = logging.getLogger(__name__)
 
+_OUT_OF_MEMORY = (DeviceOutOfMemory, MemoryError)
+_MESSAGE_CHARACTERS = 500
 
-class WrongRows(Exception):
+
+class WrongOutput(Exception):
     """The model gave back another number of rows than it was given, or other rows than it said."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """Rows of one shape on their way through the device."""
+
+    batch: Batch
+    model: LoadedModel
+    shape: str
+    bulk: bool
+
+
 class Device:
-    """Runs batches, one at a time, on the thread that owns the device."""
+    """Runs one choice at a time on the thread that owns its slot."""
 
-    def __init__(self, ledger: Ledger, clock: Clock, max_batch: int) -> None:
-        self._ledger, self._clock, self._max_batch = ledger, clock, max_batch
-        self._latency: WeakKeyDictionary[LoadedModel, LatencyModel] = WeakKeyDictionary()
-        self._busy_since_s: float | None = None
+    def __init__(
+        self, slot: int, ledger: Ledger, clock: Clock, ready: Ready, passes: Passes, meters: Meters
+    ) -> None:
+        self._slot, self._ledger, self._clock = slot, ledger, clock
+        self._ready, self._passes, self._meters = ready, passes, meters
+        self._switched = False
 
-    def busy_for_s(self) -> float:
-        """How long the running forward pass has taken; 0 when none runs."""
-        since_s = self._busy_since_s
-        return 0.0 if since_s is None else self._clock.monotonic_s() - since_s
-
-    def compute(self, batch: Batch) -> None:
-        """Fill the batch's segments and faults."""
-        model = batch.lease.model
-        sizes = self._sizes(model)
-        latency = self._latency.setdefault(model, LatencyModel())
-        for refs in _same_shapes(batch):
-            while refs:
-                count, bucket = next_chunk(len(refs), sizes, latency)
-                self._guarded(batch, model, refs[:count], bucket)
-                refs = refs[count:]
-
-    def _sizes(self, model: LoadedModel) -> Sequence[int]:
-        sizes = [size for size in model.batch_sizes if size <= self._max_batch]
-        return sizes or model.batch_sizes[:1]
-
-    def _guarded(self, batch: Batch, model: LoadedModel, refs: list[RowRef], bucket: int) -> None:
+    def compute(self, choice: Choice) -> Batch:
+        """The batch with its segments and faults filled."""
+        assert choice.pick is not None and choice.lease is not None
+        pick, works = choice.pick, choice.works
+        batch = Batch(works, pick.bulk, choice.lease)
+        began_s = self._clock.monotonic_s()
+        self._note_waits(works, began_s, pick.bulk)
+        self._switched = choice.switched
         try:
-            outputs = self._forward(batch, model, refs, bucket)
+            for shape, refs in _by_shape(batch, pick.shape).items():
+                one = _Pass(batch, choice.lease.model, shape, pick.bulk)
+                first = pick.bucket if shape == pick.shape else None
+                self._run(one, refs, first)
+        finally:
+            seconds = self._clock.monotonic_s() - began_s
+            self._ready.finished(self._slot, pick, seconds)
+        self._meters.stage(pick.version_id, "device", len(works), seconds)
+        self._ready.observe_stage(pick.version_id, "device", pick.rows, seconds)
+        return batch
+
+    def _run(self, one: _Pass, refs: Sequence[RowRef], bucket: int | None) -> None:
+        """In as many passes as it takes; the first in ``bucket`` when that holds everything."""
+        while refs:
+            if bucket is None or len(refs) > bucket:
+                count, bucket = self._passes.next_size(one.model, one.shape, len(refs))
+            else:
+                count = len(refs)
+            self._guarded(one, refs[:count], bucket)
+            refs, bucket = refs[count:], None
+
+    def _guarded(self, one: _Pass, refs: Sequence[RowRef], bucket: int) -> None:
+        try:
+            outputs = self._forward(one, refs, bucket)
+        except _OUT_OF_MEMORY as fault:
+            self._shrink(one, refs, bucket, fault)
         except Exception as fault:
             if len(refs) > 1:
-                self._halve(batch, model, refs)
+                self._halve(one, refs)
             else:
-                self._accuse(batch, refs[0], fault)
-            return
-        batch.segments.append(Segment(outputs, tuple(refs)))
+                self._accuse(one.batch, refs[0], fault)
+        else:
+            one.batch.segments.append(Segment(outputs, tuple(refs)))
 
-    def _halve(self, batch: Batch, model: LoadedModel, refs: list[RowRef]) -> None:
+    def _halve(self, one: _Pass, refs: Sequence[RowRef]) -> None:
+        self._meters.bisected(one.model.version_id)
         middle = len(refs) // 2
         for half in (refs[:middle], refs[middle:]):
-            fits = [size for size in model.batch_sizes if size >= len(half)]
-            self._guarded(batch, model, half, fits[0])
+            self._guarded(one, half, self._passes.holding(one.model, one.shape, len(half)))
 
-    def _accuse(self, batch: Batch, ref: RowRef, fault: Exception) -> None:
+    def _shrink(
+        self, one: _Pass, refs: Sequence[RowRef], bucket: int, fault: BaseException
+    ) -> None:
+        version_id = one.model.version_id
+        self._meters.out_of_memory(version_id)
+        smaller = self._passes.shrink(one.model, one.shape, bucket)
+        if smaller:
+            log.warning("a pass of %d rows does not fit into memory; smaller ones follow", bucket)
+            self._run(one, refs, None)
+            return
+        for ref in refs:  # the smallest there is
+            self._accuse(one.batch, ref, fault)
+
+    def _accuse(self, batch: Batch, ref: RowRef, fault: BaseException) -> None:
         # The text may hold a caller's data: it goes to the caller's own job, not to the log.
         log.warning("a row fails on the device by itself: %s", type(fault).__name__)
         # A framework's message goes on with the frames of its stack: only the first line counts.
-        text = f"{type(fault).__name__}: {fault}".strip().splitlines()[0][:500]
-        batch.faults[ref] = ItemError(f"the model failed on it: {text}", code="model_error")
+        text = f"{type(fault).__name__}: {fault}".strip().splitlines()[0][:_MESSAGE_CHARACTERS]
+        code, said = _verdict(fault)
+        batch.faults[ref] = ItemError(f"{said}: {text}", code=code)
         work = batch.works[ref.work]
         if not work.is_list:
-            work.culprit = text
+            work.fault = Fault(code, f"{said}: {text}")
 
-    def _forward(
-        self, batch: Batch, model: LoadedModel, refs: list[RowRef], bucket: int
-    ) -> dict[str, Array]:
-        inputs = stack_rows([_row(batch, ref) for ref in refs], bucket)
-        works = dict.fromkeys(ref.work for ref in refs)
-        for work in works:
-            batch.works[work].entered_device = True
-        self._ledger.publish(batch.session_id, [batch.works[work].job.id for work in works])
-        self._busy_since_s = began_s = self._clock.monotonic_s()
+    def _forward(self, one: _Pass, refs: Sequence[RowRef], bucket: int) -> dict[str, Ragged]:
+        model, works = one.model, one.batch.works
+        rows = [_row(one.batch, ref) for ref in refs]
+        inputs = shapes.stack(model.signature, rows, one.shape, bucket)
+        inside = [works[index] for index in dict.fromkeys(ref.work for ref in refs)]
+        for work in inside:
+            work.entered_device = True
+        session_id = inside[-1].session_id  # of an older session nobody can be blamed any more
+        ids = [work.job.id for work in inside if work.session_id == session_id]
+        self._ledger.publish(self._slot, session_id, ids)
+        began_s = self._passes.enter(self._slot, inside)
         try:
             outputs = model.forward(inputs)
         finally:
-            self._busy_since_s = None
-            self._ledger.clear()
-        self._latency[model].observe(bucket, self._clock.monotonic_s() - began_s)
+            seconds = self._clock.monotonic_s() - began_s
+            self._passes.leave(self._slot)
+            self._ledger.clear(self._slot)
+            self._meters.busy(seconds)
         _check(outputs, model.signature, bucket)
-        return {name: array[: len(refs)] for name, array in outputs.items()}
+        self._passes.observe(model, one.shape, bucket, seconds, switched=self._switched)
+        self._switched = False
+        self._meters.batch(model.version_id, len(refs), bucket, one.bulk, seconds)
+        return shapes.unpad(model, outputs, rows)
+
+    def _note_waits(self, works: Sequence[Work], now_s: float, bulk: bool) -> None:
+        waits = [now_s - work.here_s(work.job.created_at) for work in works]
+        self._meters.waited(works[0].job.version_id, *waits, bulk=bulk)
+
+
+def _verdict(fault: BaseException) -> tuple[str, str]:
+    if isinstance(fault, _OUT_OF_MEMORY):
+        return "out_of_memory", "it does not fit into the device's memory by itself"
+    if isinstance(fault, WrongOutput):
+        return "wrong_output", "the model's answer does not fit what it was asked"
+    return "model_error", "the model failed on it"
 
 
 def _check(outputs: Mapping[str, Array], signature: Signature, rows: int) -> None:
-    """A row for each row, of the shape that the signature promises."""
+    """A row for each row, of the shape that the signature promises, and every output promised."""
     promised = {spec.name: spec.shape for spec in signature.outputs}
+    missing = promised.keys() - outputs.keys()
+    if missing:
+        raise WrongOutput(f"no output {min(missing)}")
     for name, array in outputs.items():
         shape = promised.get(name, array.shape[1:])
         fits = len(array.shape) == 1 + len(shape) and all(
             want is None or want == have for want, have in zip(shape, array.shape[1:], strict=True)
         )
         if not fits or array.shape[0] != rows:
-            raise WrongRows(f"output {name} has the shape {array.shape} for {rows} rows")
+            raise WrongOutput(f"output {name} has the shape {array.shape} for {rows} rows")
 
 
 def _row(batch: Batch, ref: RowRef) -> Row:
@@ -118,11 +185,14 @@ def _row(batch: Batch, ref: RowRef) -> Row:
     return row
 
 
-def _same_shapes(batch: Batch) -> list[list[RowRef]]:
+def _by_shape(batch: Batch, shape: str) -> dict[str, list[RowRef]]:
     """The rows to run, grouped so that each group can be stacked."""
-    groups: dict[object, list[RowRef]] = defaultdict(list)
+    groups: dict[str, list[RowRef]] = defaultdict(list)
+    assert batch.lease is not None
+    signature = batch.lease.model.signature
     for index, work in enumerate(batch.works):
         for place, row in enumerate(work.rows):
             if not isinstance(row, ItemError):
-                groups[shapes_of(row)].append(RowRef(index, place))
-    return list(groups.values())
+                own = shape if shape != MIXED else shapes.shape_of(signature, [row])
+                groups[own].append(RowRef(index, place))
+    return groups

@@ -1,44 +1,59 @@
 """The end of a batch: one pack per tenant, one commit, then the acknowledgements.
 
-The pack's row exists since the claim (``writing``) and goes live in the commit's transaction, so
-no object is ever unknown to SQL and no result is ever seen before its bytes are stored.
-Trouble of the storage blames nobody: the put is tried again while there is patience, then the
-jobs are given back unspent; the commit is tried until the database answers.
+The pack's row exists (``writing``) before its object is put and goes live in the commit's
+transaction, so no object is ever unknown to SQL and no result is ever seen before its bytes are
+stored. Trouble of the storage blames nobody: the put is tried again while there is patience, then
+the jobs are given back unspent; the commit is tried until the database answers.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 from storage.clock import Clock
 from storage.database import Database
 from storage.objects import Objects
 from storage.objects.packs import PackWriter
 from storage.records.errors import Conflict
-from storage.records.jobs import JobError, Outcome, Verdict
-from storage.records.packs import NewPack, PackSummary
+from storage.records.jobs import JobError, JobState, Outcome, PackSlice, Verdict
+from storage.records.packs import PackSummary
 from workers.inference.answers import answer
 from workers.inference.batch import Batch, Work
 from workers.inference.gate import TROUBLE, Gate
 from workers.inference.intake import Intake
+from workers.inference.meters import Meters
+from workers.inference.pack_stock import PackStock
+from workers.inference.ready import Ready
 from workers.inference.session import Rate
 
 log = logging.getLogger(__name__)
 
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 0.05, 2.0
 
+T = TypeVar("T")
+Announce = Callable[[Sequence[str]], None]
+
+
+@dataclass(slots=True)
+class Share:
+    """What one session says of its jobs; nearly always there is one session."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    packs: list[PackSummary] = field(default_factory=list)
+
 
 @dataclass(frozen=True, slots=True)
 class Stored:
     """A batch whose results are stored, or given up: what its commit will say."""
 
-    session_id: str
-    ids: list[str]
-    outcomes: Sequence[Outcome]
-    packs: Sequence[PackSummary]
+    works: list[Work]
+    bulk: bool
+    shares: Mapping[str, Share]  # by session
 
 
 class Finisher:
@@ -53,115 +68,161 @@ class Finisher:
         rate: Rate,
         *,
         intake: Intake,
+        stock: PackStock,
+        ready: Ready,
+        meters: Meters,
+        announce: Announce | None,
         put_patience_s: float,
         retry_back_off_s: float,
     ) -> None:
         self._database, self._objects, self._gate = database, objects, gate
         self._clock, self._rate, self._intake = clock, rate, intake
+        self._stock, self._ready, self._meters = stock, ready, meters
+        self._announce = announce
         self._put_patience_s, self._retry_back_off_s = put_patience_s, retry_back_off_s
         self.hurry = threading.Event()  # a stop is under way: one try, then give back
 
     def store(self, batch: Batch) -> Stored:
         """Encode, and put one pack per tenant; says what is to be committed."""
-        packs: list[PackSummary] = []
+        began_s = self._clock.monotonic_s()
+        shares: dict[str, Share] = {}
         try:
             answers = answer(batch, retry_back_off_s=self._retry_back_off_s)
-            outcomes = list(answers.outcomes)
-            for tenant, group in _by_tenant(batch, answers.results).items():
-                summary = self._store(batch.packs[tenant], group, outcomes)
-                if summary is not None:
-                    packs.append(summary)
+            said = {outcome.id: outcome for outcome in answers.outcomes}
+            for work in batch.works:
+                if work.job.id in said:
+                    _share(shares, work).outcomes.append(said[work.job.id])
+            for group in _by_owner(batch, answers.results):
+                self._store(group, answers.results, _share(shares, group[0]))
         except Exception as fault:
             # A fault of ours. It spends attempts, so that it cannot go round for ever.
             log.error("a batch could not be finished: %s", type(fault).__name__, exc_info=fault)
-            outcomes, packs = [_fault(work) for work in batch.works], []
+            shares = {}
+            for work in batch.works:
+                _share(shares, work).outcomes.append(_fault(work))
         finally:
-            batch.lease.release()
-        return Stored(batch.session_id, batch.ids, outcomes, packs)
+            batch.release()
+        self._note("store", batch.works, began_s)
+        return Stored(batch.works, batch.bulk, shares)
 
     def commit(self, stored: Stored) -> None:
         """One transaction, then the settling. Returns when the jobs are somebody's again."""
-        closing = self._intake.detach(stored.ids)
+        began_s = self._clock.monotonic_s()
+        ids = [work.job.id for work in stored.works]
+        closing = self._intake.detach(ids)
         try:
-            done = self._commit(stored.session_id, stored.outcomes, stored.packs)
+            settled = self._commit(stored.shares)
         except Exception:
             closing.settle()  # the caller gives up the session, and its reaper the jobs
             raise
-        if done:
-            closing.settle()
+        if settled is None:
+            return
+        if self._announce is not None:
+            self._announce(list(settled))
+        closing.settle()
+        self._note("commit", stored.works, began_s)
+        self._rate.add(len(settled))
+        counts = Counter(
+            (work.job.version_id, work.job.tenant, state)
+            for work in stored.works
+            if (state := settled.get(work.job.id)) is not None
+        )
+        for (version_id, tenant, state), count in counts.items():
+            self._meters.settled(version_id, tenant, state, count)
 
-    def _store(
-        self,
-        pack: NewPack,
-        group: list[tuple[str, int, bool, bytes]],
-        outcomes: list[Outcome],
-    ) -> PackSummary | None:
-        """Put one tenant's results; adds their verdicts. None when storage did not take them."""
-        writer = PackWriter(pack.id)
-        slices = [writer.add(job_id, data) for job_id, _, _, data in group]
-        data, summary = writer.finish()
-        if not self._put(pack.key, data):
-            outcomes += [_released(job_id, epoch) for job_id, epoch, _, _ in group]
-            return None
-        for (job_id, epoch, entered, _), cut in zip(group, slices, strict=True):
-            outcomes.append(Outcome(job_id, epoch, Verdict.SUCCEEDED, entered, result=cut))
-        return summary
+    def _note(self, stage: str, works: Sequence[Work], began_s: float) -> None:
+        seconds = self._clock.monotonic_s() - began_s
+        version_id = works[0].job.version_id
+        self._meters.stage(version_id, stage, len(works), seconds)
+        if works[0].entered_device:
+            self._ready.observe_stage(version_id, stage, len(works), seconds)
+
+    def _store(self, group: Sequence[Work], results: Mapping[str, bytes], share: Share) -> None:
+        """Put one tenant's results and add their verdicts."""
+        pack = self._patiently(lambda: self._stock.take(group[0].job.tenant))
+        if pack is not None:
+            writer = PackWriter(pack.id)
+            done = []
+            for work in group:
+                done.append(_succeeded(work, writer.add(work.job.id, results[work.job.id])))
+            data, summary = writer.finish()
+            if self._patiently(lambda: self._put(pack.key, data)):
+                share.packs.append(summary)
+                share.outcomes += done
+                return
+        log.warning("a batch's results could not be stored; its jobs are given back")
+        share.outcomes += [_released(work.job.id, work.job.epoch) for work in group]
 
     def _put(self, key: str, data: bytes) -> bool:
+        self._objects.put(key, data)
+        return True
+
+    def _patiently(self, call: Callable[[], T]) -> T | None:
+        """What the call returns once the storage answers; None when it takes too long."""
         give_up_s = self._clock.monotonic_s() + self._put_patience_s
         pause_s = _FIRST_PAUSE_S
         while True:
             try:
-                self._objects.put(key, data)
-                return True
+                return call()
             except TROUBLE as trouble:
                 self._gate.trip(trouble)
             if self._clock.monotonic_s() + pause_s > give_up_s or self.hurry.wait(pause_s):
-                log.warning("a batch's results could not be stored; its jobs are given back")
-                return False
+                return None
             pause_s = min(2 * pause_s, _LAST_PAUSE_S)
 
-    def _commit(
-        self, session_id: str, outcomes: Sequence[Outcome], packs: Sequence[PackSummary]
-    ) -> bool:
-        """Commit until the database answers. What another owner took meanwhile is discarded."""
+    def _commit(self, shares: Mapping[str, Share]) -> dict[str, JobState] | None:
+        """Commit until the database answers; None when a stop came first. What another owner
+        took meanwhile is discarded."""
         pause_s = _FIRST_PAUSE_S
         while True:
+            settled: dict[str, JobState] = {}
+            lost = 0
             try:
                 with self._database.begin() as tx:
-                    report = tx.jobs.commit(session_id, outcomes, packs=packs)
+                    for session_id, share in shares.items():
+                        report = tx.jobs.commit(session_id, share.outcomes, packs=share.packs)
+                        settled |= report.settled
+                        lost += len(report.lost)
                 break
-            except Conflict:  # a collector took the pack: this batch was very late
+            except Conflict:  # a collector took a pack: this batch was very late
                 log.warning("a pack was collected before its commit; its jobs are given back")
-                outcomes, packs = [_released(one.id, one.epoch) for one in outcomes], ()
+                shares = {one: _given_back(share) for one, share in shares.items()}
                 continue
             except TROUBLE as trouble:
                 self._gate.trip(trouble)
             if self.hurry.wait(pause_s):
                 log.warning("a batch could not be committed before the stop; it is run again")
-                return False
+                return None
             pause_s = min(2 * pause_s, _LAST_PAUSE_S)
-        if report.lost:
-            log.warning("%d results came too late and were discarded", len(report.lost))
-        self._rate.add(len(report.settled))
-        return True
+        if lost:
+            log.warning("%d results came too late and were discarded", lost)
+        return settled
 
 
-def _by_tenant(
-    batch: Batch, results: dict[str, bytes]
-) -> dict[str, list[tuple[str, int, bool, bytes]]]:
-    """(id, epoch, entered the device, result) of those that have one, by tenant."""
-    groups: dict[str, list[tuple[str, int, bool, bytes]]] = {}
+def _share(shares: dict[str, Share], work: Work) -> Share:
+    return shares.setdefault(work.session_id, Share())
+
+
+def _by_owner(batch: Batch, results: Mapping[str, bytes]) -> list[list[Work]]:
+    """Those that have a result, by session and tenant: each gets a pack of its own."""
+    groups: dict[tuple[str, str], list[Work]] = {}
     for work in batch.works:
-        data = results.get(work.job.id)
-        if data is not None:
-            group = groups.setdefault(work.job.tenant, [])
-            group.append((work.job.id, work.job.epoch, work.entered_device, data))
-    return groups
+        if work.job.id in results:
+            groups.setdefault((work.session_id, work.job.tenant), []).append(work)
+    return list(groups.values())
+
+
+def _succeeded(work: Work, result: PackSlice) -> Outcome:
+    job = work.job
+    return Outcome(job.id, job.epoch, Verdict.SUCCEEDED, work.entered_device, result=result)
 
 
 def _released(job_id: str, epoch: int) -> Outcome:
     return Outcome(job_id, epoch, Verdict.RELEASED, False)
+
+
+def _given_back(share: Share) -> Share:
+    return Share([_released(one.id, one.epoch) for one in share.outcomes])
 
 
 def _fault(work: Work) -> Outcome:

@@ -1,4 +1,4 @@
-"""Ids that messages brought and nobody has claimed yet: two lanes in memory, no lease, no attempt.
+"""Ids that messages brought and nobody has claimed yet: lanes in memory, no lease, no attempt.
 
 The consumer thread offers, the claim thread takes, the commit thread settles. An id that this
 process already holds is attached to, never run twice; a message is acknowledged (``settled``)
@@ -8,12 +8,16 @@ when every id it brought is settled, whatever came of each.
 from __future__ import annotations
 
 import threading
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from storage.clock import Clock
+from storage.queue.lanes import Lane
+from workers.inference.waiting import BULK, ONLINE, Line, Waiting
+
+Room = Callable[[Line], int]
+"""How many more ids of a line may be claimed now."""
 
 
 class Delivery(Protocol):
@@ -33,16 +37,18 @@ class _Ticket:
 @dataclass(slots=True, eq=False)
 class _Held:
     since_s: float
-    taken: bool = False
     tickets: list[_Ticket] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Ids handed to the claim thread: one version's."""
+    """Ids handed to the claim thread: of several versions, all bulk or none."""
 
-    version_id: str
-    ids: tuple[str, ...]
+    parts: tuple[tuple[Line, tuple[str, ...]], ...]
+
+    @property
+    def ids(self) -> list[str]:
+        return [job_id for _, ids in self.parts for job_id in ids]
 
 
 class Closing:
@@ -56,112 +62,88 @@ class Closing:
         self._tickets = []
 
 
-class Lane:
-    """First come, first served per version, and the oldest head first between versions."""
-
-    def __init__(self) -> None:
-        self._waiting: dict[str, deque[tuple[int, str]]] = {}
-
-    def push(self, order: int, version_id: str, job_id: str) -> None:
-        self._waiting.setdefault(version_id, deque()).append((order, job_id))
-
-    def push_front(self, version_id: str, ids: Sequence[str]) -> None:
-        queue = self._waiting.setdefault(version_id, deque())
-        queue.extendleft((0, job_id) for job_id in reversed(ids))
-
-    def versions(self) -> Collection[str]:
-        return self._waiting.keys()
-
-    def oldest(self, ready: Callable[[str], bool]) -> str | None:
-        """The version whose head waited longest, of those that are ready."""
-        heads = ((queue[0][0], version) for version, queue in self._waiting.items())
-        return next((version for _, version in sorted(heads) if ready(version)), None)
-
-    def pop(self, version_id: str, limit: int) -> list[str]:
-        queue = self._waiting.get(version_id)
-        if queue is None:
-            return []
-        ids = [queue.popleft()[1] for _ in range(min(limit, len(queue)))]
-        if not queue:
-            del self._waiting[version_id]
-        return ids
-
-    def head(self, version_id: str) -> str:
-        """The id that waits longest for this version."""
-        return self._waiting[version_id][0][1]
-
-    def clear(self) -> list[str]:
-        ids = [job_id for queue in self._waiting.values() for _, job_id in queue]
-        self._waiting.clear()
-        return ids
-
-
 class Intake:
     """The waiting ids and the messages that wait for them."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._changed = threading.Condition()
-        self._high, self._normal = Lane(), Lane()
+        self._waiting = Waiting()
         self._held: dict[str, _Held] = {}
-        self._arrivals = 0
         self._closed = False
 
     def offer(
-        self, delivery: Delivery, version_id: str, ids: Iterable[str], *, high: bool = False
+        self,
+        delivery: Delivery,
+        version_id: str,
+        ids: Iterable[str],
+        *,
+        lane: Lane = Lane.NORMAL,
     ) -> None:
         """A message arrived."""
         unique = dict.fromkeys(ids)
         now_s = self._clock.monotonic_s()
+        line = Line(version_id, lane)
         with self._changed:
             if self._closed:
                 return  # a stop is under way: the broker gives it to somebody else
             ticket = _Ticket(delivery, len(unique))
-            lane = self._high if high else self._normal
             for job_id in unique:
                 held = self._held.get(job_id)
                 if held is None:
                     held = self._held[job_id] = _Held(now_s)
-                    self._arrivals += 1
-                    lane.push(self._arrivals, version_id, job_id)
+                    self._waiting.push(line, now_s, job_id)
                 held.tickets.append(ticket)
             self._changed.notify_all()
         if not unique:
             delivery.settled()
 
-    def take(self, limit: int, ready: Callable[[str], bool], timeout_s: float) -> Taken | None:
-        """Up to ``limit`` ids of one ready version, the high lane first; None when none came."""
+    def take(self, limit: int, room: Room, timeout_s: float) -> Taken | None:
+        """Up to ``limit`` ids for one claim, as far as there is room; None when none came."""
+        give_up_s = self._clock.monotonic_s() + timeout_s
         with self._changed:
-            taken = self._take(limit, ready)
-            if taken is None and not self._closed:
-                self._changed.wait(timeout_s)
-                taken = self._take(limit, ready)
-            return taken
+            while True:
+                taken = self._take(limit, room)
+                left_s = give_up_s - self._clock.monotonic_s()
+                if taken is not None or self._closed or left_s <= 0:
+                    return taken
+                self._changed.wait(left_s)
 
-    def _take(self, limit: int, ready: Callable[[str], bool]) -> Taken | None:
-        version_id = self._high.oldest(ready) or self._normal.oldest(ready)
-        if version_id is None:
+    def _take(self, limit: int, room: Room) -> Taken | None:
+        rooms: dict[Line, int] = {}
+
+        def is_open(line: Line) -> bool:
+            rooms[line] = room(line)
+            return rooms[line] > 0
+
+        lines = list(self._waiting.in_order(is_open))
+        if not lines:
             return None
-        ids = self._high.pop(version_id, limit)
-        ids += self._normal.pop(version_id, limit - len(ids))
-        for job_id in ids:
-            self._held[job_id].taken = True
-        return Taken(version_id, tuple(ids))
+        # Bulk ids are claimed by themselves: whoever waits for an answer waits for no others.
+        lanes = BULK if lines[0].lane is Lane.BULK else ONLINE
+        parts = []
+        for line in lines:
+            if line.lane in lanes and limit > 0:
+                ids = self._waiting.pop(line, min(limit, rooms[line]))
+                limit -= len(ids)
+                parts.append((line, tuple(ids)))
+        return Taken(tuple(parts))
 
     def put_back(self, taken: Taken) -> None:
         """They could not be claimed just now: they wait again, at the front."""
         with self._changed:
-            for job_id in taken.ids:
-                self._held[job_id].taken = False
             if self._closed:
                 self._forget(taken.ids)
-            else:
-                self._normal.push_front(taken.version_id, taken.ids)
+                return
+            for line, ids in taken.parts:
+                known = [job_id for job_id in ids if job_id in self._held]
+                if known:
+                    self._waiting.push_front(line, self._held[known[0]].since_s, known)
 
     def waiting_versions(self) -> frozenset[str]:
         """Versions that some id waits for."""
         with self._changed:
-            return frozenset(self._high.versions()) | frozenset(self._normal.versions())
+            return frozenset(line.version_id for line in self._waiting.lines())
 
     def detach(self, ids: Iterable[str]) -> Closing:
         """These ids are about to leave this process: a commit or a release follows at once.
@@ -191,31 +173,25 @@ class Intake:
     def let_go(self, version_id: str) -> int:
         """Settle what waits for a version that cannot be served here; SQL still holds the jobs."""
         with self._changed:
-            ids = self._high.pop(version_id, len(self._held))
-            ids += self._normal.pop(version_id, len(self._held))
+            lines = [Line(version_id, lane) for lane in Lane]
+            ids = [job_id for line in lines for job_id in self._waiting.pop(line, len(self._held))]
         self.settle(ids)
         return len(ids)
 
     def let_go_older_than(self, patience_s: float) -> int:
         """Settle what has waited too long for a claim. The sweep publishes it again, perhaps to a
         worker that has time; and no message is held so long that the broker takes offence."""
-        gone: list[str] = []
         with self._changed:
-            before_s = self._clock.monotonic_s() - patience_s
-            for lane in (self._high, self._normal):
-                for version_id in list(lane.versions()):
-                    while version_id in lane.versions():
-                        if self._held[lane.head(version_id)].since_s > before_s:
-                            break
-                        gone += lane.pop(version_id, 1)
-        self.settle(gone)
+            gone = self._waiting.pop_older(self._clock.monotonic_s() - patience_s)
+        if gone:
+            self.settle(gone)
         return len(gone)
 
     def flush(self, *, connection_lost: bool) -> None:
         """Drop what has not started. When the connection is lost, every message is void as well:
         it comes again, and what runs goes on without it."""
         with self._changed:
-            self._forget(self._high.clear() + self._normal.clear())
+            self._forget(self._waiting.clear())
             if connection_lost:
                 for held in self._held.values():
                     held.tickets.clear()
@@ -224,11 +200,11 @@ class Intake:
         """Take nothing more; wakes whoever waits."""
         with self._changed:
             self._closed = True
-            self._forget(self._high.clear() + self._normal.clear())
+            self._forget(self._waiting.clear())
             self._changed.notify_all()
 
     def poke(self) -> None:
-        """Something that ``ready`` looks at has changed."""
+        """Something that ``room`` looks at has changed."""
         with self._changed:
             self._changed.notify_all()
 

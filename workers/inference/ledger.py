@@ -1,73 +1,113 @@
 """Who is on the device now, in memory that outlives the process.
 
-The device thread writes the ids before each forward pass and clears them after it. When the
-process dies in between, its supervisor reads the file and blames those jobs and no others.
+A device thread writes the ids before each pass and clears them after it; the loader writes which
+version it loads. When the process dies in between, its supervisor reads the file and blames
+those jobs, or that version, and nobody else.
 
-Layout: magic (8 bytes), the process's session (16), the batch's session (16), count (4), then 16
-bytes for each id. The count is written last on publishing, so a torn write blames nobody.
+Layout: magic (8 bytes), the process's session (16), the version that loads (16), slots (4), then
+for each slot the session of its jobs (16), their count (4) and 16 bytes for each id. The count is
+written last on publishing, so a torn write blames nobody.
 """
 
 from __future__ import annotations
 
 import mmap
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
-_MAGIC = b"FBLEDG01"
+_MAGIC = b"FBLEDG02"
 _SESSION_AT = len(_MAGIC)
-_BATCH_AT = _SESSION_AT + 16
-_COUNT_AT = _BATCH_AT + 16
-_IDS_AT = _COUNT_AT + 4
+_LOADING_AT = _SESSION_AT + 16
+_SLOTS_AT = _LOADING_AT + 16
+_HEAD = _SLOTS_AT + 4
 MAX_IDS = 4096
-_SIZE = _IDS_AT + 16 * MAX_IDS
 _COUNT = struct.Struct("<I")
+_IDS_AT = 16 + _COUNT.size  # within a slot
+_SLOT = _IDS_AT + 16 * MAX_IDS
+_NOBODY = bytes(16)
+
+
+@dataclass(frozen=True, slots=True)
+class OnPass:
+    """Jobs that were in one pass, and the session they were claimed under."""
+
+    session_id: str
+    job_ids: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class OnDevice:
     """What a ledger says of the process that wrote it."""
 
-    session_id: str | None  # the one it claimed under last
-    batch_session_id: str | None  # the one that ``job_ids`` were claimed under
-    job_ids: tuple[str, ...]  # on the device when it stopped
+    session_id: str | None = None  # the one it claimed under last
+    loading: str | None = None  # the version that was being loaded
+    passes: tuple[OnPass, ...] = ()  # what was on the device when it stopped
+
+    @property
+    def job_ids(self) -> tuple[str, ...]:
+        """Every job that was on the device."""
+        return tuple(job_id for one in self.passes for job_id in one.job_ids)
+
+    @property
+    def at_work(self) -> bool:
+        """Whether it died of what it did: computing or loading."""
+        return bool(self.passes or self.loading)
+
+    @property
+    def by_session(self) -> dict[str, list[str]]:
+        """The same by the session that claimed them: passes that ran at once are one suspicion."""
+        found: dict[str, list[str]] = {}
+        for one in self.passes:
+            found.setdefault(one.session_id, []).extend(one.job_ids)
+        return found
 
 
 class Ledger:
     """The device process's side. Without a path it writes to memory nobody reads."""
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, slots: int = 1) -> None:
+        size = _HEAD + slots * _SLOT
         if path is None:
-            self._map = mmap.mmap(-1, _SIZE)
+            self._map = mmap.mmap(-1, size)
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("w+b") as file:
-                file.truncate(_SIZE)
-                self._map = mmap.mmap(file.fileno(), _SIZE)
+                file.truncate(size)
+                self._map = mmap.mmap(file.fileno(), size)
+        self._slots = slots
+        self._map[_SLOTS_AT:_HEAD] = _COUNT.pack(slots)
         self._map[:_SESSION_AT] = _MAGIC
 
     def session(self, session_id: str) -> None:
         """The process claims under this session from now on."""
-        self._map[_SESSION_AT:_BATCH_AT] = _pack(session_id)
+        self._map[_SESSION_AT:_LOADING_AT] = _pack(session_id)
 
-    def publish(self, session_id: str, job_ids: Sequence[str]) -> None:
+    def loading(self, version_id: str | None) -> None:
+        """This version is being loaded; None when the loader is done with it."""
+        self._map[_LOADING_AT:_SLOTS_AT] = _pack(version_id) if version_id else _NOBODY
+
+    def publish(self, slot: int, session_id: str, job_ids: Sequence[str]) -> None:
         """These jobs, claimed under this session, enter the device."""
         some = job_ids[:MAX_IDS]
         blob = b"".join(map(_pack, some))
-        self._map[_BATCH_AT:_COUNT_AT] = _pack(session_id)
-        self._map[_IDS_AT : _IDS_AT + len(blob)] = blob
-        self._map[_COUNT_AT:_IDS_AT] = _COUNT.pack(len(some))
+        at = _HEAD + slot * _SLOT
+        self._map[at : at + 16] = _pack(session_id)
+        self._map[at + _IDS_AT : at + _IDS_AT + len(blob)] = blob
+        self._map[at + 16 : at + _IDS_AT] = _COUNT.pack(len(some))
 
-    def clear(self) -> None:
-        """The device is empty."""
-        self._map[_COUNT_AT:_IDS_AT] = _COUNT.pack(0)
+    def clear(self, slot: int) -> None:
+        """The slot's pass is over."""
+        at = _HEAD + slot * _SLOT
+        self._map[at + 16 : at + _IDS_AT] = _COUNT.pack(0)
 
     def close(self) -> None:
         """A graceful end: the file says nothing any more."""
-        self.clear()
-        self._map[_SESSION_AT:_COUNT_AT] = bytes(32)
+        for slot in range(self._slots):
+            self.clear(slot)
+        self._map[_SESSION_AT:_SLOTS_AT] = 2 * _NOBODY
         self._map.close()
 
 
@@ -77,15 +117,26 @@ def read(path: Path) -> OnDevice | None:
         data = path.read_bytes()
     except FileNotFoundError:
         return None
-    if len(data) != _SIZE or not data.startswith(_MAGIC):
+    if len(data) < _HEAD or not data.startswith(_MAGIC):
         return None
-    (count,) = _COUNT.unpack_from(data, _COUNT_AT)
-    ids = (data[_IDS_AT + 16 * index : _IDS_AT + 16 * (index + 1)] for index in range(count))
+    (slots,) = _COUNT.unpack_from(data, _SLOTS_AT)
+    if len(data) != _HEAD + slots * _SLOT:
+        return None
     return OnDevice(
-        _unpack(data[_SESSION_AT:_BATCH_AT]),
-        _unpack(data[_BATCH_AT:_COUNT_AT]),
-        tuple(str(UUID(bytes=one)) for one in ids),
+        _unpack(data[_SESSION_AT:_LOADING_AT]),
+        _unpack(data[_LOADING_AT:_SLOTS_AT]),
+        tuple(_passes(data, slots)),
     )
+
+
+def _passes(data: bytes, slots: int) -> Iterator[OnPass]:
+    for at in range(_HEAD, _HEAD + slots * _SLOT, _SLOT):
+        (count,) = _COUNT.unpack_from(data, at + 16)
+        session_id = _unpack(data[at : at + 16])
+        if session_id and 0 < count <= MAX_IDS:
+            first = at + _IDS_AT
+            ids = (data[one : one + 16] for one in range(first, first + 16 * count, 16))
+            yield OnPass(session_id, tuple(str(UUID(bytes=one)) for one in ids))
 
 
 def _pack(identifier: str) -> bytes:

@@ -1,47 +1,44 @@
-"""One device process's pipeline: a thread for each stage, bounded hand-overs between them.
+"""One device process's pipeline: threads for each stage, bounded hand-overs between them.
 
 ::
 
-    intake ─▶ claim ─────────▶ device ───▶ store ────────▶ commit ─▶ settled
-              claim, decode    forward     encode, put     one transaction
+    intake ─▶ claim ──▶ decode ──▶ ready window ─▶ device ───▶ store ────────▶ commit ─▶ settled
+              SQL       inputs     picked from     passes      encode, put     one transaction
+                        to rows    when it is free
 
-While a batch runs, the next is claimed and decoded and the ones before are stored and committed.
-Nothing waits for a batch to fill: a batch is whatever was there when there was room for one, and
-the slowest stage decides how much that is.
+While a pass runs, jobs are claimed and decoded, and the batches before it are stored and
+committed. Nothing waits for a batch to fill: a pass is the best of what is there when the device
+is free, and the slowest stage decides how much that is.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from storage.clock import Clock
 from storage.database import Database
 from storage.objects import Objects
 from storage.records.sessions import NewSession
-from workers.inference.artifacts import Artifacts
-from workers.inference.batch import Batch
-from workers.inference.claim import Claimer
-from workers.inference.device import Device
-from workers.inference.finish import Finisher, Stored
-from workers.inference.gate import Gate
+from workers.inference.batch import Batch, Fault, Work
+from workers.inference.claim import Claimed
+from workers.inference.finish import Announce, Stored
 from workers.inference.handoff import Handoff
 from workers.inference.intake import Intake
-from workers.inference.ledger import Ledger
-from workers.inference.payloads import Payloads
+from workers.inference.parts import Parts
 from workers.inference.ports import Runtime
-from workers.inference.refs import RefReader
-from workers.inference.session import SessionKeeper
-from workers.inference.versions import Prober, Versions
+from workers.inference.ready import Choice
 from workers.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
 
-_STAGES = ("claim", "device", "store", "commit")
+_STAGES = ("claim", "decode", "device", "store", "commit")
 _TICK_S = 0.25  # how often an idle stage looks at its stop signal
 _LAST_WORD_S = 2.0  # for a batch in the middle of its commit when patience ends
+_LATE_GRACE_S = 5.0  # a pass so long after the run deadline of all its jobs is given up
+_AHEAD = 2  # batches between two stages: one may be overtaken by one that is in a hurry
 
 
 @dataclass(slots=True)
@@ -63,74 +60,51 @@ class Pipeline:
         settings: WorkerSettings,
         clock: Clock,
         make_session: Callable[[str], NewSession],
+        announce: Announce | None = None,
     ) -> None:
-        self.intake = Intake(clock)
         self.counters = Counters()
         self._settings = settings
-        self._ledger = Ledger(settings.ledger)
-        self._gate = Gate((database.ping, objects.probe), clock)
-        self.sessions = SessionKeeper(
-            database,
-            clock,
-            make_session,
-            lease_ttl_s=settings.lease_ttl_s,
-            renew_every_s=settings.renew_every_s,
-            on_open=self._ledger.session,
-        )
-        self.versions = Versions(
-            database,
-            Artifacts(objects, settings.cache_dir),
-            runtime,
-            clock,
-            max_models=settings.max_models,
-            on_news=self.intake.poke,
-        )
-        self._prober = Prober(database, self.versions, every_s=settings.probe_versions_every_s)
-        self._claimer = Claimer(
-            database,
-            self.intake,
-            self.versions,
-            self.sessions,
-            self._gate,
-            clock,
-            Payloads(database, objects),
-            RefReader(database, objects, settings.ref_prefixes, max_bytes=settings.max_ref_bytes),
-            max_batch=settings.max_batch,
-            max_claim_bytes=settings.max_claim_bytes,
-            wait_patience_s=settings.wait_patience_s,
-            retention_days=settings.retention_days,
-        )
-        self._device = Device(self._ledger, clock, settings.max_batch)
-        self._finisher = Finisher(
-            database,
-            objects,
-            self._gate,
-            clock,
-            self.sessions.rate,
-            intake=self.intake,
-            put_patience_s=settings.put_patience_s,
-            retry_back_off_s=settings.retry_back_off_s,
-        )
-        self._claimed: Handoff[Batch] = Handoff(1)
-        self._computed: Handoff[Batch] = Handoff(1)
-        self._stored: Handoff[Stored] = Handoff(1)
+        self._claimed: Handoff[Claimed] = Handoff(_AHEAD)
+        self._computed: Handoff[Batch] = Handoff(_AHEAD)
+        self._stored: Handoff[Stored] = Handoff(_AHEAD)
         self._stop = threading.Event()
         self._end = threading.Event()  # after the drain: for what must outlive it
         self._threads: dict[str, threading.Thread] = {}
+        self._devices_left = settings.device_threads
+        self._devices_lock = threading.Lock()
+        self._parts = Parts(
+            database,
+            objects,
+            runtime,
+            settings,
+            clock,
+            make_session,
+            announce,
+            refuse=self._computed.put,
+            stopping=self._stop.is_set,
+        )
+        self.intake: Intake = self._parts.intake
+        self.versions = self._parts.versions
+        self.sessions = self._parts.sessions
 
     def start(self) -> None:
         """Open the session (raises when the database does not answer) and start."""
-        self.sessions.open()
-        for name, work in (
-            ("claim", self._claim_loop),
-            ("device", self._device_loop),
-            ("store", self._store_loop),
-            ("commit", self._commit_loop),
-            ("loader", lambda: self.versions.run(self._stop)),
-            ("prober", lambda: self._prober.run(self._stop)),
-            ("gate", lambda: self._gate.run(self._end)),
-            ("session", lambda: self.sessions.run(self._end)),
-        ):
+        parts = self._parts
+        parts.sessions.open()
+        loops: dict[str, Callable[[], None]] = {
+            "claim": self._claim_loop,
+            "decode": self._decode_loop,
+            "store": self._store_loop,
+            "commit": self._commit_loop,
+            "loader": lambda: parts.versions.run(self._stop),
+            "prober": lambda: parts.prober.run(self._stop),
+            "packs": lambda: parts.stock.run(self._end),
+            "gate": lambda: parts.gate.run(self._end),
+            "session": lambda: parts.sessions.run(self._end),
+        }
+        for slot in range(self._settings.device_threads):
+            loops[f"device-{slot}"] = lambda slot=slot: self._device_loop(slot)  # type: ignore[misc]
+        for name, work in loops.items():
             thread = threading.Thread(target=work, name=f"forebay-{name}", daemon=True)
             self._threads[name] = thread
             thread.start()
@@ -138,7 +112,7 @@ class Pipeline:
     @property
     def claiming(self) -> bool:
         """Whether storage answers, so that new jobs are taken."""
-        return self._gate.is_open
+        return self._parts.gate.is_open
 
     @property
     def stopping(self) -> bool:
@@ -147,9 +121,11 @@ class Pipeline:
 
     def failure(self) -> str | None:
         """What has died or hangs, for the watchdog; None while all is well."""
-        busy_s = self._device.busy_for_s()
-        if busy_s > self._settings.hang_after_s:
-            return f"a forward pass has taken {busy_s:.0f} s"
+        longest_s, late_s = self._parts.passes.longest_s(), self._parts.passes.late_s()
+        if longest_s > self._settings.hang_after_s:
+            return f"a forward pass has taken {longest_s:.0f} s"
+        if late_s > _LATE_GRACE_S:
+            return f"a forward pass is {late_s:.0f} s past the run deadline of all its jobs"
         if self._stop.is_set():
             return None
         dead = [name for name, thread in self._threads.items() if not thread.is_alive()]
@@ -162,20 +138,27 @@ class Pipeline:
         """
         self.intake.close()
         self._stop.set()
-        stages = [thread for name, thread in self._threads.items() if name in _STAGES]
+        stages = [
+            thread for name, thread in self._threads.items() if name.partition("-")[0] in _STAGES
+        ]
+        last = self._threads.get("commit")
         deadline = threading.Event()
         patience = threading.Timer(self._settings.drain_s, deadline.set)
         patience.daemon = True
         patience.start()
+        hurry = self._parts.finisher.hurry
         try:
             while any(stage.is_alive() for stage in stages) and not deadline.is_set():
                 pump()
-                stages[-1].join(0.01)
-                if not self._gate.is_open:  # storage is down: one try, the reaper does the rest
-                    self._finisher.hurry.set()
-            self._finisher.hurry.set()
-            if stages:
-                stages[-1].join(_LAST_WORD_S)
+                if last is not None:
+                    last.join(0.01)
+                if not self.claiming:  # storage is down: one try, the reaper does the rest
+                    hurry.set()
+                if self._parts.passes.late_s() > _LATE_GRACE_S:
+                    break  # the device hangs: waiting for it is in vain
+            hurry.set()
+            if last is not None:
+                last.join(_LAST_WORD_S)
         finally:
             patience.cancel()
         return not any(stage.is_alive() for stage in stages)
@@ -185,48 +168,67 @@ class Pipeline:
         if not self._stop.is_set():
             self.drain(lambda: None)
         self._end.set()
-        self.sessions.wake()
-        for name in ("gate", "session", "loader", "prober"):
+        self._parts.wake()
+        for name in ("gate", "session", "packs", "loader", "prober"):
             thread = self._threads.get(name)
             if thread is not None:
                 thread.join(5)
-        self.sessions.close()
-        self.versions.forget_all()
-        self._ledger.close()
+        self._parts.close()
 
     def _claim_loop(self) -> None:
+        claimer = self._parts.claimer
         while not self._stop.is_set():
             if not self._claimed.wait_for_room(_TICK_S):
                 continue
             try:
-                batch = self._claimer.next(_TICK_S)
+                claimed = claimer.next(_TICK_S)
             except Exception:
                 log.exception("the claim stage failed; going on")
                 self._stop.wait(1.0)
                 continue
-            if batch is not None:
-                self._claimed.put(batch)
-        for batch in self._claimed.drain():
-            self._claimer.give_back(batch)
-        self._claimer.give_back_all()
+            if claimed is not None:
+                self._claimed.put(claimed)
         self._claimed.close()
 
-    def _device_loop(self) -> None:
+    def _decode_loop(self) -> None:
+        decoder, claimer = self._parts.decoder, self._parts.claimer
         while not self._claimed.finished():
-            if not self._computed.wait_for_room(_TICK_S):
-                continue
-            batch = self._claimed.get(_TICK_S)
-            if batch is None:
-                continue
-            try:
-                self._device.compute(batch)
-            except Exception as fault:
-                log.exception("the device stage failed; the batch's jobs are tried again")
-                for work in batch.works:
-                    work.entered_device = True
-                    work.culprit = work.culprit or f"{type(fault).__name__}: {fault}"[:500]
-            self._computed.put(batch)
-        self._computed.close()
+            claimed = self._claimed.get(_TICK_S)
+            if claimed is not None:
+                claimer.give_back(decoder.run(claimed))
+        claimer.give_back(self._parts.ready.close())
+
+    def _device_loop(self, slot: int) -> None:
+        ready = self._parts.ready
+        while not ready.closed:
+            if self._computed.wait_for_room(_TICK_S):
+                choice = ready.choose(slot, _TICK_S)
+                if choice.expired:
+                    self._computed.put(self._expired(choice.expired))
+                if choice.pick is not None:
+                    self._computed.put(self._compute(slot, choice))
+        with self._devices_lock:
+            self._devices_left -= 1
+            if not self._devices_left:
+                self._computed.close()
+
+    def _compute(self, slot: int, choice: Choice) -> Batch:
+        try:
+            return self._parts.devices[slot].compute(choice)
+        except Exception as fault:
+            log.exception("the device stage failed; the batch's jobs are tried again")
+            for work in choice.works:
+                work.entered_device = True
+                message = f"the device stage failed: {type(fault).__name__}"
+                work.fault = work.fault or Fault("internal_error", message)
+            assert choice.pick is not None
+            return Batch(choice.works, choice.pick.bulk, choice.lease)
+
+    def _expired(self, works: Sequence[Work]) -> Batch:
+        for work in works:
+            work.expired = True
+            self._parts.meters.expired(work.job.version_id, work.job.tenant, 1)
+        return Batch(list(works), bulk=False)
 
     def _store_loop(self) -> None:
         while not self._computed.finished():
@@ -234,7 +236,7 @@ class Pipeline:
                 continue
             batch = self._computed.get(_TICK_S)
             if batch is not None:
-                self._stored.put(self._finisher.store(batch))
+                self._stored.put(self._parts.finisher.store(batch))
         self._stored.close()
 
     def _commit_loop(self) -> None:
@@ -243,9 +245,10 @@ class Pipeline:
             if stored is None:
                 continue
             try:
-                self._finisher.commit(stored)
+                self._parts.finisher.commit(stored)
             except Exception:
                 log.exception("a commit failed; the reaper will have its jobs")
-                self.sessions.retire(stored.session_id)
+                for session_id in stored.shares:
+                    self.sessions.retire(session_id)
             self.counters.batches += 1
-            self.counters.jobs += len(stored.ids)
+            self.counters.jobs += len(stored.works)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from storage.clock import Clock, random_bits
 from storage.database import Database
@@ -59,8 +59,10 @@ class SessionKeeper:
         lease_ttl_s: float,
         renew_every_s: float,
         on_open: Callable[[str], None],
+        stats: Callable[[], Mapping[str, object]],
+        on_renewed: Callable[[], None],
     ) -> None:
-        self._on_open = on_open
+        self._on_open, self._stats, self._on_renewed = on_open, stats, on_renewed
         self._database, self._clock, self._make = database, clock, make
         self._ttl_s, self._every_s = lease_ttl_s, renew_every_s
         self.rate = Rate(clock)
@@ -113,7 +115,9 @@ class SessionKeeper:
             return
         began_s = self._clock.monotonic_s()
         with self._database.begin() as tx:
-            renewed = tx.sessions.renew(session_id, int(self._ttl_s * 1000), self.rate.sample())
+            renewed = tx.sessions.renew(
+                session_id, int(self._ttl_s * 1000), self.rate.sample(), self._stats()
+            )
         if not renewed:
             log.warning("the session was lost; a new one is opened")
             self.open()
@@ -121,6 +125,7 @@ class SessionKeeper:
         with self._lock:
             if self._id == session_id:  # it may have been retired meanwhile
                 self._good_until_s = began_s + self._ttl_s
+        self._on_renewed()
 
     def run(self, stop: threading.Event) -> None:
         """Renew until ``stop``; trouble is tried again soon, well before the lease ends."""
@@ -149,6 +154,6 @@ class SessionKeeper:
             return
         try:
             with self._database.begin() as tx:
-                tx.sessions.close(session_id)
+                tx.sessions.close(session_id, self._stats())
         except TROUBLE as trouble:
             log.warning("the session could not be closed: %s", type(trouble).__name__)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from workers.inference.ledger import Ledger, OnDevice, read
+from workers.inference.ledger import Ledger, OnDevice, OnPass, read
 
 SESSION = "01890000-0000-7000-8000-000000000001"
 OTHER = "01890000-0000-7000-8000-000000000002"
@@ -16,15 +16,40 @@ JOBS = [f"01890000-0000-7000-8000-{n:012x}" for n in range(100, 228)]
 def test_it_names_the_jobs_on_the_device_and_nobody_after_them(tmp_path: Path) -> None:
     path = tmp_path / "run" / "gpu0.ledger"
     ledger = Ledger(path)
-    assert read(path) == OnDevice(None, None, ())
+    assert read(path) == OnDevice()
     ledger.session(OTHER)
-    ledger.publish(SESSION, JOBS)
-    assert read(path) == OnDevice(OTHER, SESSION, tuple(JOBS))
-    ledger.clear()
-    assert read(path) == OnDevice(OTHER, SESSION, ())
-    ledger.publish(SESSION, JOBS[:2])
+    ledger.publish(0, SESSION, JOBS)
+    assert read(path) == OnDevice(OTHER, None, (OnPass(SESSION, tuple(JOBS)),))
+    ledger.clear(0)
+    assert read(path) == OnDevice(OTHER)
+    ledger.publish(0, SESSION, JOBS[:2])
     ledger.close()
-    assert read(path) == OnDevice(None, None, ())
+    assert read(path) == OnDevice()
+
+
+def test_passes_side_by_side_have_slots_of_their_own(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    ledger = Ledger(path, slots=3)
+    ledger.publish(2, SESSION, JOBS[:2])
+    ledger.publish(0, SESSION, JOBS[2:3])
+    found = read(path)
+    assert found is not None
+    assert found.passes == (OnPass(SESSION, (JOBS[2],)), OnPass(SESSION, tuple(JOBS[:2])))
+    assert found.by_session == {SESSION: [JOBS[2], *JOBS[:2]]}
+    ledger.clear(0)
+    found = read(path)
+    assert found is not None and found.job_ids == tuple(JOBS[:2])
+
+
+def test_it_names_the_version_that_loads_and_only_then(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    ledger = Ledger(path)
+    ledger.loading(OTHER)
+    found = read(path)
+    assert found is not None and (found.loading, found.at_work) == (OTHER, True)
+    ledger.loading(None)
+    found = read(path)
+    assert found is not None and (found.loading, found.at_work) == (None, False)
 
 
 def test_it_outlives_a_process_that_was_killed(tmp_path: Path) -> None:
@@ -32,12 +57,12 @@ def test_it_outlives_a_process_that_was_killed(tmp_path: Path) -> None:
     program = (
         "import os, signal, sys; from pathlib import Path\n"
         "from workers.inference.ledger import Ledger\n"
-        f"Ledger(Path(sys.argv[1])).publish({SESSION!r}, {JOBS[:3]!r})\n"
+        f"Ledger(Path(sys.argv[1])).publish(0, {SESSION!r}, {JOBS[:3]!r})\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     done = subprocess.run([sys.executable, "-c", program, str(path)], timeout=60, check=False)
     assert done.returncode == -9
-    assert read(path) == OnDevice(None, SESSION, tuple(JOBS[:3]))
+    assert read(path) == OnDevice(None, None, (OnPass(SESSION, tuple(JOBS[:3])),))
 
 
 def test_no_file_and_a_foreign_file_say_nothing(tmp_path: Path) -> None:
