@@ -97,11 +97,11 @@ class RelaySettings:
         8192, "FOREBAY_MAX_WINDOW_JOBS", "Largest ready window of a pool.", least=1
     )
     max_jobs_per_message: int = _setting(
-        64,
+        512,
         "FOREBAY_MAX_JOBS_PER_MESSAGE",
-        "Most job ids in one wake-up message.",
+        "Most job ids in one wake-up message; fewer where the window is small.",
         least=1,
-        most=256,
+        most=512,
     )
     tenants_per_look: int = _setting(
         64,

@@ -18,7 +18,7 @@ from storage.records.errors import InvalidInput
 from storage.records.ids import is_id
 
 WIRE_VERSION = 1
-MAX_JOBS = 256  # ten kilobytes; more would not be cheaper per job
+MAX_JOBS = 512  # the largest batch, twenty kilobytes; more would not be cheaper per job
 _FIELDS = frozenset({"v", "version", "jobs"})
 
 

@@ -95,5 +95,5 @@ def test_settings_come_from_the_environment_by_name():
     ):
         with pytest.raises(InvalidInput, match=name):
             from_environment(ApiSettings, {name: text})
-    with pytest.raises(InvalidInput, match="at most 256"):
-        from_environment(RelaySettings, {"FOREBAY_MAX_JOBS_PER_MESSAGE": "257"})
+    with pytest.raises(InvalidInput, match="at most 512"):
+        from_environment(RelaySettings, {"FOREBAY_MAX_JOBS_PER_MESSAGE": "513"})
