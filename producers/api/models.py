@@ -8,7 +8,12 @@ from starlette.responses import Response
 from producers.api import bodies, uploads
 from producers.api.jobs import WAIT
 from producers.api.routes import MAX_VERSION, MODEL_NAME, answer, named, page_of, route
-from producers.api.schemas import alias_document, model_document, version_document
+from producers.api.schemas import (
+    alias_document,
+    measured_document,
+    model_document,
+    version_document,
+)
 from producers.api.service import Service, is_over, service_of
 from producers.registry import push_version
 from producers.shapes import Fields, Number, Schema, Shape, whole
@@ -120,11 +125,13 @@ async def get_model(request: Request) -> Response:
     "GET",
     "/{name}/versions/{version}",
     "A version, now or when a worker has loaded it",
-    gives=named("Version"),
+    gives=named("VersionMeasured"),
     query=WAIT,
 )
 async def get_model_version(request: Request) -> Response:
-    """With `wait` seconds it answers as soon as the version is `ready` or `broken`."""
+    """With `wait` seconds it answers as soon as the version is `ready` or `broken`. Beside the
+    version it shows its serving knobs and what workers measured: the time of a pass by bucket,
+    and what a job costs."""
     service = service_of(request)
     tenant = await service.tenant(request)
     wait_s = float(str(bodies.query(request, WAIT).get("wait", 0)))
@@ -133,7 +140,10 @@ async def get_model_version(request: Request) -> Response:
         limit_s = min(wait_s, service.settings.max_wait_s)
         await service.wait(request, "version", version.id, is_over, limit_s)
         version = await _find(service, request, tenant)
-    return answer(version_document(version))
+    latency, costs = await service.read(
+        lambda tx: (tx.latency.of_version(version.id), tx.latency.costs([version.id]))
+    )
+    return answer(measured_document(version, latency, costs))
 
 
 @route(

@@ -5,13 +5,17 @@ A test validates real answers against the schemas, so neither can drift alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 from producers.shapes import Schema
+from storage.records.errors import InvalidInput
 from storage.records.jobs import TERMINAL, GroupCounts, Job, JobError, JobState, Millis
+from storage.records.latency import LatencyRow, VersionCost
 from storage.records.models import Alias, Model, ModelVersion
 from storage.records.refs import file_uri
+from storage.records.serving import parse_serving
 from storage.records.tenants import StoredFile
 
 
@@ -97,6 +101,27 @@ def version_document(version: ModelVersion) -> dict[str, object]:
     }
 
 
+def measured_document(
+    version: ModelVersion, latency: Sequence[LatencyRow], costs: Sequence[VersionCost]
+) -> dict[str, object]:
+    """A version with its knobs, all of them, and what workers measured of it."""
+    try:
+        serving = asdict(parse_serving(version.signature.get("serving"), "serving"))
+    except InvalidInput:  # written by a later version of Forebay
+        serving = {}
+    return version_document(version) | {
+        "serving": serving,
+        "latency": [_measured(row) for row in latency],
+        "costs": [_measured(cost) for cost in costs],
+    }
+
+
+def _measured(row: LatencyRow | VersionCost) -> dict[str, object]:
+    document = asdict(row)
+    del document["version_id"]
+    return document | {"updated_at": rfc3339(row.updated_at)}
+
+
 def model_document(model: Model) -> dict[str, object]:
     """A model's line in the list."""
     return {
@@ -149,20 +174,44 @@ def _or_null(schema: Schema) -> Schema:
 
 
 _JOB_ERROR = _object({"code": _TEXT, "message": _TEXT, "attempt": _COUNT})
-_VERSION = _object(
+_VERSION: Mapping[str, Schema] = {
+    "id": _ID,
+    "name": _TEXT,
+    "version": _COUNT,
+    "state": {"type": "string", "enum": ["pending", "ready", "broken"]},
+    "format": _TEXT,
+    "digest": _TEXT,
+    "size_bytes": _COUNT,
+    "signature": {"type": "object"},
+    "trusted": {"type": "boolean"},
+    "error": _or_null(_TEXT),
+    "created_at": _TIME,
+    "loaded_at": _or_null(_TIME),
+}
+_SECONDS: Schema = {"type": "number", "minimum": 0}
+_LATENCY = _object(
     {
-        "id": _ID,
-        "name": _TEXT,
-        "version": _COUNT,
-        "state": {"type": "string", "enum": ["pending", "ready", "broken"]},
-        "format": _TEXT,
-        "digest": _TEXT,
-        "size_bytes": _COUNT,
-        "signature": {"type": "object"},
-        "trusted": {"type": "boolean"},
-        "error": _or_null(_TEXT),
-        "created_at": _TIME,
-        "loaded_at": _or_null(_TIME),
+        "device": {**_TEXT, "description": "A kind of device, not one of them."},
+        "shape": {**_TEXT, "description": "Shape bucket; empty where there is only one."},
+        "bucket": {**_COUNT, "description": "Rows of a pass, padding included."},
+        "count": {**_COUNT, "description": "Passes measured."},
+        "mean_s": _SECONDS,
+        "p95_s": _SECONDS,
+        "updated_at": _TIME,
+    }
+)
+_COST = _object(
+    {
+        "device": _TEXT,
+        "device_s_per_job": _SECONDS,
+        "path_s_per_job": {**_SECONDS, "description": "Of a worker that always has work."},
+        "load_s": _SECONDS,
+        "memory_bytes": _COUNT,
+        "safe_rows": {
+            **_or_null(_COUNT),
+            "description": "The largest pass known to fit, after memory ran out.",
+        },
+        "updated_at": _TIME,
     }
 )
 _ALIASES: Schema = {"type": "object", "additionalProperties": {"type": "integer"}}
@@ -238,9 +287,19 @@ SCHEMAS: Mapping[str, Schema] = {
             "created_at": _TIME,
         }
     ),
-    "Version": _VERSION,
+    "Version": _object(_VERSION),
+    "VersionMeasured": _object(
+        {
+            **_VERSION,
+            "serving": {"type": "object", "description": "The knobs in force."},
+            "latency": {"type": "array", "items": _LATENCY},
+            "costs": {"type": "array", "items": _COST},
+        }
+    ),
     "Model": _object({**_MODEL, "versions": _COUNT}),
-    "ModelWithVersions": _object({**_MODEL, "versions": {"type": "array", "items": _VERSION}}),
+    "ModelWithVersions": _object(
+        {**_MODEL, "versions": {"type": "array", "items": _object(_VERSION)}}
+    ),
     "Alias": _object(
         {
             "name": _TEXT,
