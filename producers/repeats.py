@@ -23,6 +23,16 @@ class Repeat:
     key: str
     fingerprint: str
 
+    def stands_for(self, known: Remembered) -> str:
+        """What the key was taken for, if it was by this very request."""
+        if known.fingerprint != self.fingerprint:
+            raise Unprocessable(
+                "this Idempotency-Key was used for another request; take a new key",
+                code="idempotency_mismatch",
+                field="Idempotency-Key",
+            )
+        return known.ref
+
 
 def repeat_of(route: str, key: str | None, parsed: object) -> Repeat | None:
     """Equal JSON has one fingerprint, however it is spaced and its keys are ordered."""
@@ -37,7 +47,8 @@ def recall(tx: Transaction, tenant: str, repeat: Repeat | None) -> str | None:
     """What the key stands for, before anything is checked: models may have moved on since."""
     if repeat is None:
         return None
-    return _same(repeat, tx.idempotency.recall(tenant, repeat.key))
+    known = tx.idempotency.recall(tenant, repeat.key)
+    return None if known is None else repeat.stands_for(known)
 
 
 def remember(
@@ -48,16 +59,4 @@ def remember(
         return None
     ttl_ms = ttl_s * 1000
     known = tx.idempotency.remember(tenant, repeat.key, repeat.fingerprint, ref, ttl_ms)
-    return _same(repeat, known)
-
-
-def _same(repeat: Repeat, known: Remembered | None) -> str | None:
-    if known is None:
-        return None
-    if known.fingerprint != repeat.fingerprint:
-        raise Unprocessable(
-            "this Idempotency-Key was used for another request; take a new key",
-            code="idempotency_mismatch",
-            field="Idempotency-Key",
-        )
-    return known.ref
+    return None if known is None else repeat.stands_for(known)

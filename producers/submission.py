@@ -4,40 +4,41 @@ The order is what makes a 202 durable and a refusal free: everything that can be
 one read transaction before anything is written; large inputs are put as one pack (whose row says
 ``writing`` from before the put); then one transaction writes the jobs, remembers the idempotency
 key and makes the pack live. Only after its commit the caller is answered and the relay poked.
-The broker has no part in it.
+The broker has no part in it. How single jobs share a transaction is said in ``singles``.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import orjson
-
 from producers.admission import Admission
 from producers.collection import parse_body
+from producers.drafting import Drafting
+from producers.express import Express, booking
 from producers.inputs import InputStore
-from producers.references import Resolver
-from producers.repeats import Repeat, recall, remember, repeat_of
-from producers.requests import JobRequest, read_many, read_one
+from producers.repeats import recall, remember, repeat_of
+from producers.requests import read_many, read_one
 from producers.settings import ApiSettings
+from producers.singles import (
+    Accepted,
+    Answer,
+    Asked,
+    Estimate,
+    Singles,
+    SinglesParts,
+    replayed,
+)
 from storage.clock import Clock, random_bits
 from storage.database import Database, Transaction
 from storage.objects import Objects
-from storage.records.errors import Conflict, ForebayError, Gone, NotFound
-from storage.records.ids import uuid7_series
-from storage.records.jobs import TERMINAL, Job, JobState, NewJob
-from storage.records.models import ModelVersion
+from storage.records.errors import Conflict, Gone, NotFound
+from storage.records.jobs import TERMINAL, JobState, Millis, NewJob
+
+__all__ = ["Accepted", "AcceptedMany", "Answer", "Asked", "Submission"]
 
 MEMBERS_PER_READ = 2_000
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """One job, durable. ``replayed``: the idempotency key had it already."""
-
-    job: Job
-    replayed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,28 +48,15 @@ class AcceptedMany:
     group_id: str
     jobs: Sequence[tuple[str, str | None]]
     replayed: bool = False
+    estimated_start_at: Millis | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Facts:
-    """What the read transaction found."""
-
-    versions: dict[str, ModelVersion | ForebayError]
-    files: set[str]
-    now: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Draft:
-    """Checked and ready to be written. ``spare_id`` is one more id, for a group."""
-
-    jobs: Sequence[NewJob]
-    spare_id: str
-    now: int
+def _unknown(*_: object) -> None:
+    """Nobody estimates here."""
 
 
 class Submission:
-    """Blocking; called from the submit lane. Safe to share between threads."""
+    """Blocking, but for ``read``; called from the submit lane. Safe to share between threads."""
 
     def __init__(
         self,
@@ -78,31 +66,53 @@ class Submission:
         clock: Clock,
         poke: Callable[[], None],
         *,
+        express: Express | None = None,
+        estimate: Estimate = _unknown,
         chance: Callable[[int], int] = random_bits,
     ) -> None:
         self._database = database
         self._settings = settings
         self._poke = poke
-        self._chance = chance
+        self._express = express
+        self._estimate = estimate
         self._admission = Admission(settings.max_backlog_jobs, clock.monotonic_s)
-        self._resolver = Resolver(settings.ref_prefixes)
+        self._drafting = Drafting(settings, chance=chance)
         self._inputs = InputStore(
             database,
             objects,
             inline_bytes=settings.inline_input_bytes,
             keep_days=settings.retention_days,
         )
+        self._singles = Singles(
+            SinglesParts(
+                database=database,
+                drafting=self._drafting,
+                inputs=self._inputs,
+                admission=self._admission,
+                express=express,
+                idempotency_ttl_ms=settings.idempotency_ttl_s * 1000,
+                estimate=estimate,
+                wrote=self._admission.accepted,
+                poke=poke,
+            )
+        )
+
+    @staticmethod
+    def read(tenant: str, body: bytes, key: str | None) -> Asked:
+        """What the body of ``POST /v1/jobs`` asks for, as far as it shows by itself."""
+        parsed = parse_body(body)
+        return Asked(tenant, read_one(parsed), repeat_of("jobs", key, parsed))
+
+    def together(self, asked: Sequence[Asked]) -> list[Answer]:
+        """Single jobs that arrived together: an answer for each, in their order."""
+        return self._singles.submit(asked)
 
     def one(self, tenant: str, body: bytes, key: str | None) -> Accepted:
-        """``POST /v1/jobs``."""
-        parsed = parse_body(body)
-        requests = [read_one(parsed)]
-        repeat = repeat_of("jobs", key, parsed)
-        with self._database.read() as tx:
-            if (known := recall(tx, tenant, repeat)) is not None:
-                return self._replay_one(tx, tenant, known)
-            facts = self._look(tx, tenant, requests)
-        return self._write_one(tenant, self._draft(requests, facts, single=True), repeat)
+        """``POST /v1/jobs``, by itself."""
+        (answer,) = self.together([self.read(tenant, body, key)])
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     def many(self, tenant: str, body: bytes, key: str | None) -> AcceptedMany:
         """``POST /v1/jobs/many``: all or nothing."""
@@ -112,26 +122,34 @@ class Submission:
         with self._database.read() as tx:
             if (known := recall(tx, tenant, repeat)) is not None:
                 return self._replay_many(tx, tenant, known)
-            facts = self._look(tx, tenant, requests)
-        draft = self._draft(requests, facts, single=False)
-        group_id = draft.spare_id
-        placed = self._inputs.place(tenant, draft.jobs, self._new_id(draft.now), draft.now)
-        with self._database.begin() as tx:
+            self._admission.check(tx, tenant, len(requests))
+            facts = self._drafting.look(tx, tenant, requests)
+        jobs = self._drafting.many(requests, facts)
+        group_id, pack_id = self._drafting.ids(2, facts.now)
+        placed = self._inputs.place(tenant, jobs, pack_id, facts.now)
+        with booking(self._express) as booked, self._database.begin() as tx:
             known = remember(tx, tenant, repeat, group_id, self._settings.idempotency_ttl_s)
             if known is not None:
                 return self._replay_many(tx, tenant, known)
             placed.publish(tx)
+            booked.take_all(placed.jobs)
             tx.groups.create(tenant, group_id, len(placed.jobs))
-            tx.jobs.submit(tenant, placed.jobs, group_id=group_id)
-        self._wrote(tenant, len(placed.jobs))
-        return AcceptedMany(group_id, [(job.id, job.custom_id) for job in placed.jobs])
+            is_express = bool(booked.ids)
+            tx.jobs.submit(tenant, placed.jobs, group_id=group_id, published=is_express)
+        self._admission.accepted(tenant, len(placed.jobs))
+        if not is_express:
+            self._poke()
+        members = [(job.id, job.custom_id) for job in placed.jobs]
+        return AcceptedMany(
+            group_id, members, estimated_start_at=self._start_of(tenant, placed.jobs)
+        )
 
     def again(self, tenant: str, job_id: str, key: str | None) -> Accepted:
         """``POST /v1/jobs/{id}/retry``: a new job with the same input, version and wishes."""
         repeat = repeat_of(f"jobs/{job_id}/retry", key, None)
         with self._database.read() as tx:
             if (known := recall(tx, tenant, repeat)) is not None:
-                return self._replay_one(tx, tenant, known)
+                return replayed(tx, tenant, known)
             old = tx.jobs.get(tenant, job_id)
             if old is None:
                 raise NotFound(f"there is no job {job_id}", code="job_not_found")
@@ -145,9 +163,9 @@ class Submission:
             if payload is None:
                 raise Gone("the job's input was erased; submit it anew", code="input_gone")
             self._admission.check(tx, tenant, 1)
-            now = tx.now()
+            (new_id,) = self._drafting.ids(1, tx.now())
         job = NewJob(
-            id=self._new_id(now),
+            id=new_id,
             kind=old.kind,
             model_name=old.model_name,
             version_id=old.version_id,
@@ -162,66 +180,16 @@ class Submission:
             max_attempts=old.max_attempts,
             retry_of=old.id,
         )
-        return self._write_one(tenant, _Draft([job], job.id, now), repeat)
+        return self._singles.write(tenant, job, repeat)
 
-    def _look(self, tx: Transaction, tenant: str, requests: Sequence[JobRequest]) -> _Facts:
-        """All that a submit wants to know from the database, and whether there is room."""
-        self._admission.check(tx, tenant, len(requests))
-        versions = self._resolver.versions(tx, tenant, {request.model for request in requests})
-        files = self._resolver.known_files(tx, tenant, requests)
-        return _Facts(versions, files, tx.now())
-
-    def _draft(self, requests: Sequence[JobRequest], facts: _Facts, *, single: bool) -> _Draft:
-        """Everything that can be found wrong is found here, before anything is written."""
-        now = facts.now
-        resolved = self._resolver.check_inputs(requests, facts.versions, facts.files, single=single)
-        ids = uuid7_series(len(requests) + 1, now, self._chance(80))
-        jobs = [
-            NewJob(
-                id=ids[index],
-                kind=request.kind,
-                model_name=version.name,
-                version_id=version.id,
-                version=version.version,
-                pool=self._settings.pool,
-                payload=orjson.dumps(request.input),
-                priority=request.priority,
-                custom_id=request.custom_id,
-                metadata=request.metadata,
-                expires_in_ms=request.expires_in_ms,
-                run_timeout_ms=request.run_timeout_ms,
-                max_attempts=request.max_attempts,
-            )
-            for index, (request, version) in enumerate(zip(requests, resolved, strict=True))
+    def _start_of(self, tenant: str, jobs: Sequence[NewJob]) -> Millis | None:
+        """When the first of a group's jobs may start."""
+        alike = Counter((job.pool, job.priority, job.version_id) for job in jobs)
+        starts = [
+            self._estimate(pool, tenant, priority, count, version_id)
+            for (pool, priority, version_id), count in alike.items()
         ]
-        return _Draft(jobs, ids[-1], now)
-
-    def _write_one(self, tenant: str, draft: _Draft, repeat: Repeat | None) -> Accepted:
-        placed = self._inputs.place(tenant, draft.jobs, self._new_id(draft.now), draft.now)
-        job = placed.jobs[0]
-        with self._database.begin() as tx:
-            known = remember(tx, tenant, repeat, job.id, self._settings.idempotency_ttl_s)
-            if known is not None:
-                return self._replay_one(tx, tenant, known)
-            placed.publish(tx)
-            tx.jobs.submit(tenant, placed.jobs)
-            accepted = as_written(job, tenant, tx.now())
-        self._wrote(tenant, 1)
-        return Accepted(accepted)
-
-    def _wrote(self, tenant: str, jobs: int) -> None:
-        self._admission.accepted(tenant, jobs)
-        self._poke()
-
-    def _new_id(self, now: int) -> str:
-        return uuid7_series(1, now, self._chance(80))[0]
-
-    @staticmethod
-    def _replay_one(tx: Transaction, tenant: str, job_id: str) -> Accepted:
-        job = tx.jobs.get(tenant, job_id)
-        if job is None:
-            raise Gone("this key's job was erased", code="job_gone")
-        return Accepted(job, replayed=True)
+        return min((start_at for start_at in starts if start_at is not None), default=None)
 
     @staticmethod
     def _replay_many(tx: Transaction, tenant: str, group_id: str) -> AcceptedMany:
@@ -233,39 +201,3 @@ class Submission:
             jobs += [(job.id, job.custom_id) for job in page]
             if len(page) < MEMBERS_PER_READ:
                 return AcceptedMany(group_id, jobs, replayed=True)
-
-
-def as_written(new: NewJob, tenant: str, now: int, group_id: str | None = None) -> Job:
-    """The row that ``tx.jobs.submit`` wrote, without reading it back."""
-    return Job(
-        id=new.id,
-        tenant=tenant,
-        kind=new.kind,
-        state=JobState.QUEUED,
-        model_name=new.model_name,
-        version=new.version,
-        version_id=new.version_id,
-        pool=new.pool,
-        priority=new.priority,
-        group_id=group_id,
-        custom_id=new.custom_id,
-        metadata=new.metadata,
-        seq=0,
-        epoch=0,
-        attempts=0,
-        max_attempts=new.max_attempts,
-        losses=0,
-        session_id=None,
-        created_at=now,
-        expires_at=now + new.expires_in_ms,
-        not_before=now,
-        published_at=None,
-        started_at=None,
-        run_deadline_at=None,
-        run_timeout_ms=new.run_timeout_ms,
-        cancel_requested_at=None,
-        finished_at=None,
-        error=None,
-        result=None,
-        retry_of=new.retry_of,
-    )

@@ -28,6 +28,8 @@ def run_api(host: str, port: int, environ: Mapping[str, str], *, as_json: bool) 
         port,
         poke=relay.poke,
         trouble=lambda: relay.trouble,
+        express=relay,
+        news=database.listen,
     )
     stop = threading.Event()
     relaying = threading.Thread(target=relay.run, args=(stop,), name="forebay-relay")

@@ -2,7 +2,8 @@
 
 Together or not at all: when the worker is killed or cannot start, the service ends. The one
 exception keeps a poison item from taking everything down with it: a worker that dies *while jobs
-are on the device* is replaced, and those jobs are blamed, as the supervisor of the full mode does.
+are on the device*, or while it loads a model, is replaced, and those jobs or that model are blamed,
+as the supervisor of the full mode does.
 SIGKILL is somebody's decision (or the kernel's, for want of memory) and ends both.
 """
 
@@ -22,12 +23,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from forebay.news_pipe import NewsPipe
 from storage.database import Database
 from workers.devices import DeviceChoice
 from workers.inference.ledger import read
 from workers.keeper.recovery import recover_alone
 from workers.settings import PREFIX
-from workers.supervisor import settle_death
+from workers.supervisor import LoadingDeaths, settle_death
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +61,7 @@ class Child:
         self._parts = parts
         self._poke_read, self._poke_write = os.pipe()
         os.set_blocking(self._poke_write, False)
+        self.news = NewsPipe()  # what the workers commit, one after the other
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = threading.Event()
         self.ready = threading.Event()
@@ -75,14 +78,15 @@ class Child:
     def run(self) -> None:
         """Start, watch and, after a crash on the device, start again."""
         pause_s = FIRST_PAUSE_S
+        deaths = LoadingDeaths()
         while not self._stopping.is_set():
             began = time.monotonic()
             code = self._live()
             if self._stopping.is_set():
                 return
             on_device = read(self._parts.ledger)
-            busy = on_device is not None and bool(on_device.job_ids)
-            while not settle_death(self._parts.database, self._parts.ledger):
+            busy = on_device is not None and on_device.at_work
+            while not settle_death(self._parts.database, self._parts.ledger, deaths):
                 self._stopping.wait(LAST_PAUSE_S)
             if code == -signal.SIGKILL or not (busy or code == WATCHDOG_EXIT):
                 self._parts.on_death(_how(code))
@@ -99,6 +103,7 @@ class Child:
         parts = self._parts
         command = [*parts.argv, "--parent-pid", str(os.getpid()), "--ledger", str(parts.ledger)]
         command += ["--poke-fd", str(self._poke_read), "--ready-fd", str(ready_write)]
+        command += ["--news-fd", str(self.news.write_fd)]
         environ = {
             **parts.environ,
             "CUDA_VISIBLE_DEVICES": parts.device.cuda_visible_devices,
@@ -110,7 +115,7 @@ class Child:
                 env=environ,
                 stdin=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
-                pass_fds=(self._poke_read, ready_write, parts.lock_fd),
+                pass_fds=(self._poke_read, ready_write, self.news.write_fd, parts.lock_fd),
                 start_new_session=True,  # a terminal's Ctrl-C is for the parent, which passes it on
             )
         finally:
@@ -143,9 +148,10 @@ class Child:
             return process.wait()
 
     def close(self) -> None:
-        """Let go of the pipe, once ``run`` has returned."""
+        """Let go of the pipes, once ``run`` has returned."""
         for fd in (self._poke_read, self._poke_write):
             os.close(fd)
+        self.news.let_go()
 
 
 def _pass_on(stream: IO[bytes] | None) -> None:

@@ -1,13 +1,15 @@
 """The worker process of ``forebay up``: device, in-process broker, relay and keeper in one.
 
 It ends with its parent whatever happens: the kernel signals it, and a pipe that only the parent
-writes to ends. The same pipe carries pokes: one byte says that there is new work.
+writes to ends. The same pipe carries pokes: one byte says that there is new work. Another one
+carries news back: which jobs a commit settled.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import logging
 import os
 import sys
@@ -17,6 +19,7 @@ from pathlib import Path
 
 from forebay.composition import duties, open_database, start_logging, worker_settings
 from forebay.device import worker_parts
+from forebay.news_pipe import tell
 from forebay.relaying import make_relay
 from storage.objects import open_objects
 from storage.settings import Settings
@@ -58,7 +61,10 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
         relay.poke()  # else it sleeps on for seconds, and everybody waits for it
 
     others = (relay.run, keeper.run, wake_relay_at_the_end)
-    parts = worker_parts(settings, tuned, database, objects, others)
+    parts = dataclasses.replace(
+        worker_parts(settings, tuned, database, objects, others),
+        announce=functools.partial(tell, wanted.news_fd),
+    )
     # Not one of the parts: it blocks in a read, which only the parent's end ends.
     end = threading.Event()
     threading.Thread(target=listen, args=(end,), name="forebay-parent", daemon=True).start()
@@ -78,6 +84,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--parent-pid", type=int, required=True)
     parser.add_argument("--poke-fd", type=int, required=True)
     parser.add_argument("--ready-fd", type=int, required=True)
+    parser.add_argument("--news-fd", type=int, required=True)
     parser.add_argument("--ledger", type=Path, required=True)
     return parser.parse_args(argv)
 

@@ -13,6 +13,8 @@ from storage.settings import Settings
 
 if TYPE_CHECKING:
     from producers.api.app import ApiServer
+    from producers.api.news import OpenNews
+    from producers.express import Express
     from storage.database import Database
 
 
@@ -25,8 +27,10 @@ def make_server(
     *,
     poke: Callable[[], None],
     trouble: Callable[[], str | None],
+    news: OpenNews,
+    express: Express | None = None,
 ) -> ApiServer:
-    """The API over these parts, not yet listening."""
+    """The API over these parts, not yet listening. ``express`` needs the broker in reach."""
     from producers.api.app import ApiServer, create_app
     from producers.api.parts import ApiParts
     from producers.settings import ApiSettings, from_environment
@@ -38,6 +42,8 @@ def make_server(
         objects=open_objects(settings.objects_url),
         poke=poke,
         broker_trouble=trouble,
+        express=express,
+        news=news,
         settings=from_environment(ApiSettings, environ),
     )
     return ApiServer(create_app(parts), host, port)

@@ -84,6 +84,7 @@ class _Embedded:
             port,
             poke=self._child.poke,
             trouble=self._child.trouble,
+            news=lambda: self._child.news,
         )
         self._database.migrate()
         # A ledger of the run before blames nobody: everything of it was killed together.

@@ -14,13 +14,15 @@ from contextlib import asynccontextmanager, contextmanager
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from producers import collection
 from producers.api import docs, events, files, groups, health, jobs, models, openapi, problems
 from producers.api.auth import is_loopback
+from producers.api.front import Front
 from producers.api.metrics import Measured
 from producers.api.parts import ApiParts
-from producers.api.protocol import BoundedH11
+from producers.api.protocol import http_protocol
 from producers.api.service import Service
 
 KEEP_ALIVE_S = 75
@@ -33,6 +35,7 @@ def create_app(parts: ApiParts) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        service.start()
         yield
         service.watcher.close()
         await asyncio.to_thread(service.close)
@@ -50,10 +53,16 @@ def create_app(parts: ApiParts) -> FastAPI:
         app.router.routes.extend(noun.router.routes)
     problems.install(app)
     openapi.install(app)
-    # The last added is the outermost: even what the measuring raises gets an answer.
-    app.add_middleware(Measured, metrics=service.metrics, now_s=parts.clock.monotonic_s)
-    app.add_middleware(problems.LastResort)
     return app
+
+
+def asgi(app: FastAPI) -> ASGIApp:
+    """What is served: the routes of ``app`` on their short way, measured, every error answered."""
+    service: Service = app.state.service
+    # The outermost comes first: even what the measuring raises gets an answer.
+    return problems.LastResort(
+        Measured(Front(app), metrics=service.metrics, now_s=service.parts.clock.monotonic_s)
+    )
 
 
 class _Server(uvicorn.Server):
@@ -99,7 +108,7 @@ class ApiServer:
         service: Service = app.state.service
         service.keyless = is_loopback(host)
         config = uvicorn.Config(
-            app,
+            asgi(app),
             host=host,
             port=port,
             access_log=False,
@@ -109,7 +118,7 @@ class ApiServer:
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=max(1, round(service.settings.shutdown_grace_s)),
             backlog=BACKLOG_CONNECTIONS,
-            http=BoundedH11,
+            http=http_protocol(),
             lifespan="on",
             ws="none",
         )

@@ -35,6 +35,7 @@ CODES: dict[str, str] = {
     "wrong_shape": "a tensor has another shape",
     "wrong_dtype": "a tensor's dtype is not taken",
     "wrong_size": "a binary tensor's length does not fit its shape",
+    "too_long": "longer than the sizes this model is served with",
     "bad_text": "text holds what the model cannot take",
     "unknown_input": "the model has no input of this name",
     "missing_input": "an input of the model is not given",

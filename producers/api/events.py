@@ -56,22 +56,24 @@ async def job_events(request: Request) -> Response:
 async def _events(
     request: Request, service: Service, tenant: str, job: Job, seen: int
 ) -> AsyncIterator[bytes]:
-    while True:
-        if job.seq != seen:
-            seen = job.seq
-            yield b"event: state\nid: %d\ndata: %s\n\n" % (seen, orjson.dumps(job_document(job)))
-        else:
-            yield b": still here\n\n"
-        if job.state in TERMINAL or service.watcher.closed:
-            return
-        at = seen
+    with service.watcher.watch("job", job.id) as watch:
+        while True:
+            if job.seq != seen:
+                seen = job.seq
+                document = orjson.dumps(job_document(job))
+                yield b"event: state\nid: %d\ndata: %s\n\n" % (seen, document)
+            else:
+                yield b": still here\n\n"
+            if job.state in TERMINAL or service.watcher.closed:
+                return
+            at = seen
 
-        def changed(now: Seen | None, at: int = at) -> bool:
-            return now is None or now[0] != at
+            def changed(now: Seen | None, at: int = at) -> bool:
+                return now is None or now[0] != at
 
-        if not await service.watcher.until("job", job.id, changed, HEARTBEAT_S):
-            await asyncio.sleep(REFUSED_PAUSE_S)  # too many wait already: look now and then
-        try:
-            job = await find_job(request, tenant, job.id)
-        except (Unavailable, Overloaded):
-            continue  # it passes; the heartbeat keeps the caller
+            if not await watch.change(changed, HEARTBEAT_S):
+                await asyncio.sleep(REFUSED_PAUSE_S)  # too many wait already: look now and then
+            try:
+                job = await find_job(request, tenant, job.id)
+            except (Unavailable, Overloaded):
+                continue  # it passes; the heartbeat keeps the caller

@@ -13,7 +13,7 @@ from producers.api.jobs import WAIT
 from producers.api.results import results_of
 from producers.api.routes import answer, named, route
 from producers.api.schemas import error_document, group_document
-from producers.api.service import Service, is_over, service_of
+from producers.api.service import Service, service_of
 from producers.shapes import Schema
 from storage.records.errors import NotFound
 from storage.records.ids import is_id
@@ -42,11 +42,16 @@ async def get_group(request: Request) -> Response:
     service = service_of(request)
     tenant = await service.tenant(request)
     wait_s = float(str(bodies.query(request, WAIT).get("wait", 0)))
-    counts = await _find(service, request, tenant)
-    if wait_s > 0 and not counts.done:
-        limit_s = min(wait_s, service.settings.max_wait_s)
-        await service.wait(request, "group", counts.group_id, is_over, limit_s)
-        counts = await _find(service, request, tenant)
+    if wait_s <= 0:
+        return answer(group_document(await _find(service, request, tenant)))
+    counts = await service.wait(
+        request,
+        "group",
+        _id_of(request),
+        lambda: _find(service, request, tenant),
+        lambda counts: counts.done,
+        min(wait_s, service.settings.max_wait_s),
+    )
     return answer(group_document(counts))
 
 
@@ -87,6 +92,7 @@ async def cancel_group(request: Request) -> Response:
     counts = await service.write(lambda tx: tx.jobs.cancel_group(tenant, group_id))
     if counts is None:
         raise _no_group(group_id)
+    service.watcher.tell([group_id])
     return answer(group_document(counts))
 
 

@@ -9,8 +9,8 @@ from starlette.responses import Response
 from producers.api import bodies
 from producers.api.results import result_bytes
 from producers.api.routes import ID, answer, named, page_of, route
-from producers.api.schemas import error_document, job_document
-from producers.api.service import is_over, service_of
+from producers.api.schemas import error_document, job_document, rfc3339
+from producers.api.service import service_of
 from producers.requests import JOB, METADATA_KEY, METADATA_VALUE, NAME, many_schema
 from producers.settings import ApiSettings
 from producers.shapes import Number, Shape, Text, whole
@@ -54,8 +54,7 @@ async def submit_job(request: Request) -> Response:
     bodies.query(request, {})
     key = bodies.idempotency_key(request)
     body = await bodies.json_body(request, limit_bytes=service.settings.max_body_bytes)
-    accepted = await service.submits.run(lambda: service.submission.one(tenant, body, key))
-    return _accepted(request, accepted)
+    return _accepted(request, await service.submit(tenant, body, key))
 
 
 @route(
@@ -82,6 +81,7 @@ async def submit_jobs(request: Request) -> Response:
     document = {
         "group": accepted.group_id,
         "jobs": [{"id": id_, "custom_id": custom_id} for id_, custom_id in accepted.jobs],
+        "estimated_start_at": rfc3339(accepted.estimated_start_at),
     }
     headers = {"location": f"/v1/groups/{accepted.group_id}"}
     return answer(document, 202, headers | _replay_header(accepted.replayed))
@@ -102,12 +102,16 @@ async def get_job(request: Request) -> Response:
     tenant = await service.tenant(request)
     wait_s = float(str(bodies.query(request, WAIT).get("wait", 0)))
     job_id = job_id_of(request)
-    job = await find_job(request, tenant, job_id)
-    if wait_s > 0 and job.state not in TERMINAL:
-        await service.wait(
-            request, "job", job_id, is_over, min(wait_s, service.settings.max_wait_s)
-        )
-        job = await find_job(request, tenant, job_id)
+    if wait_s <= 0:
+        return answer(job_document(await find_job(request, tenant, job_id)))
+    job = await service.wait(
+        request,
+        "job",
+        job_id,
+        lambda: find_job(request, tenant, job_id),
+        lambda job: job.state in TERMINAL,
+        min(wait_s, service.settings.max_wait_s),
+    )
     return answer(job_document(job))
 
 
@@ -185,6 +189,7 @@ async def cancel_job(request: Request) -> Response:
     job = await service.write(lambda tx: tx.jobs.request_cancel(tenant, job_id))
     if job is None:
         raise _no_job(job_id)
+    service.watcher.tell([job_id])
     return answer(job_document(job))
 
 
@@ -216,7 +221,8 @@ def _accepted(request: Request, accepted: Accepted) -> Response:
     if not accepted.replayed:
         service_of(request).metrics.submitted.inc()
     headers = {"location": f"/v1/jobs/{accepted.job.id}"} | _replay_header(accepted.replayed)
-    return answer(job_document(accepted.job), 202, headers)
+    document = job_document(accepted.job, estimated_start_at=accepted.estimated_start_at)
+    return answer(document, 202, headers)
 
 
 def _replay_header(replayed: bool) -> dict[str, str]:
@@ -225,7 +231,7 @@ def _replay_header(replayed: bool) -> dict[str, str]:
 
 async def find_job(request: Request, tenant: str, job_id: str) -> Job:
     """The tenant's job, or 404."""
-    job = await service_of(request).read(lambda tx: tx.jobs.get(tenant, job_id))
+    job = await service_of(request).find_job(tenant, job_id)
     if job is None:
         raise _no_job(job_id)
     return job

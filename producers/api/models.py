@@ -14,7 +14,7 @@ from producers.api.schemas import (
     model_document,
     version_document,
 )
-from producers.api.service import Service, is_over, service_of
+from producers.api.service import Service, service_of
 from producers.registry import push_version
 from producers.shapes import Fields, Number, Schema, Shape, whole
 from storage import strict_json
@@ -137,9 +137,14 @@ async def get_model_version(request: Request) -> Response:
     wait_s = float(str(bodies.query(request, WAIT).get("wait", 0)))
     version = await _find(service, request, tenant)
     if wait_s > 0 and version.state is VersionState.PENDING:
-        limit_s = min(wait_s, service.settings.max_wait_s)
-        await service.wait(request, "version", version.id, is_over, limit_s)
-        version = await _find(service, request, tenant)
+        version = await service.wait(
+            request,
+            "version",
+            version.id,
+            lambda: _find(service, request, tenant),
+            lambda version: version.state is not VersionState.PENDING,
+            min(wait_s, service.settings.max_wait_s),
+        )
     latency, costs = await service.read(
         lambda tx: (tx.latency.of_version(version.id), tx.latency.costs([version.id]))
     )

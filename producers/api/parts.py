@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from producers.api.news import OpenNews
+from producers.express import Express
 from producers.settings import ApiSettings
 from storage.clock import Clock, SystemClock, random_bits
 from storage.database import Database
@@ -23,6 +25,8 @@ def _no_trouble() -> str | None:
 class ApiParts:
     """``poke`` wakes the relay after a commit; ``broker_trouble`` says what ails it, if anything.
 
+    ``express`` is a relay in this very process, which takes jobs on their way; without one they
+    wait for a relay to find them. ``news`` opens the source of what workers committed.
     ``keyless`` must be true only when the service listens on loopback (``serve`` decides it).
     """
 
@@ -30,6 +34,8 @@ class ApiParts:
     objects: Objects
     poke: Callable[[], None] = _nothing
     broker_trouble: Callable[[], str | None] = _no_trouble
+    express: Express | None = None
+    news: OpenNews | None = None
     settings: ApiSettings = field(default_factory=ApiSettings)
     clock: Clock = field(default_factory=SystemClock)
     chance: Callable[[int], int] = random_bits

@@ -85,14 +85,15 @@ def _incident(error: BaseException) -> Response:
     return problem(500, "internal", detail, more={"incident": incident})
 
 
-async def _on_own(request: Request, error: Exception) -> Response:
+async def on_own(request: Request, error: Exception) -> Response:
+    """An error of our own tree; trouble with a part is logged now and then."""
     assert isinstance(error, ForebayError)
     if isinstance(error, Unavailable) and request.app.state.service.is_news(error.stable_code):
         _LOG.warning("%s: %s", error.stable_code, error.message)
     return problem_of(error)
 
 
-async def _on_http(request: Request, error: Exception) -> Response:
+async def on_http(request: Request, error: Exception) -> Response:
     """404 and 405 of the router, and what Starlette refuses by itself."""
     assert isinstance(error, HTTPException)
     path = request.url.path[:200]
@@ -123,8 +124,8 @@ async def _on_framework(_: Request, error: Exception) -> Response:
 
 def install(app: FastAPI) -> None:
     """Have every error answered here."""
-    app.add_exception_handler(ForebayError, _on_own)
-    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(ForebayError, on_own)
+    app.add_exception_handler(HTTPException, on_http)
     app.add_exception_handler(RequestValidationError, _on_framework)
 
 

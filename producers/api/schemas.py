@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from producers.shapes import Schema
 from storage.records.errors import InvalidInput
@@ -23,8 +24,12 @@ def rfc3339(at: Millis | None) -> str | None:
     """UTC with milliseconds, or null."""
     if at is None:
         return None
-    moment = datetime.fromtimestamp(at // 1000, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{at % 1000:03d}Z"
+    return f"{_second(at // 1000)}.{at % 1000:03d}Z"
+
+
+@lru_cache(maxsize=1024)
+def _second(at_s: int) -> str:
+    return f"{datetime.fromtimestamp(at_s, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def error_document(error: JobError | None) -> dict[str, object] | None:
@@ -34,8 +39,8 @@ def error_document(error: JobError | None) -> dict[str, object] | None:
     return {"code": error.code, "message": error.message, "attempt": error.attempt}
 
 
-def job_document(job: Job) -> dict[str, object]:
-    """A job as callers see it."""
+def job_document(job: Job, *, estimated_start_at: Millis | None = None) -> dict[str, object]:
+    """A job as callers see it. When it may start is only estimated as it is submitted."""
     here = f"/v1/jobs/{job.id}"
     result = None
     if job.result is not None:
@@ -54,6 +59,7 @@ def job_document(job: Job) -> dict[str, object]:
         "progress": {"done": int(job.state is JobState.SUCCEEDED), "total": 1},
         "created_at": rfc3339(job.created_at),
         "expires_at": rfc3339(job.expires_at),
+        "estimated_start_at": rfc3339(estimated_start_at),
         "started_at": rfc3339(job.started_at),
         "finished_at": rfc3339(job.finished_at),
         "cancel_requested_at": rfc3339(job.cancel_requested_at),
@@ -165,6 +171,14 @@ _ID: Schema = {"type": "string", "format": "uuid"}
 _TEXT: Schema = {"type": "string"}
 _COUNT: Schema = {"type": "integer", "minimum": 0}
 _TIME: Schema = {"type": "string", "format": "date-time"}
+_ESTIMATE: Schema = {
+    **_TIME,
+    "description": (
+        "When the job (of a group: its first) will start, as things stand when it is accepted: by"
+        " what waits before it, what versions cost and who is alive to work. Null while no worker"
+        " is, and in later answers."
+    ),
+}
 _STATE: Schema = {"type": "string", "enum": [state.value for state in JobState]}
 _STRINGS: Schema = {"type": "object", "additionalProperties": {"type": "string"}}
 
@@ -254,6 +268,7 @@ SCHEMAS: Mapping[str, Schema] = {
             "error": _or_null(_JOB_ERROR),
             "result": _or_null(_object({"href": _TEXT, "size_bytes": _COUNT})),
             "retry_of": _or_null(_ID),
+            "estimated_start_at": _or_null(_ESTIMATE),
             "links": _STRINGS,
         }
     ),
@@ -264,6 +279,7 @@ SCHEMAS: Mapping[str, Schema] = {
                 "type": "array",
                 "items": _object({"id": _ID, "custom_id": _or_null(_TEXT)}),
             },
+            "estimated_start_at": _or_null(_ESTIMATE),
         }
     ),
     "Group": _object(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import TypeVar, cast
 
 from fastapi import Request
@@ -16,14 +16,16 @@ from starlette.requests import ClientDisconnect
 from producers.api.auth import KeyCache, key_hash_of, keyless_tenant
 from producers.api.lanes import Lane
 from producers.api.metrics import Metrics
+from producers.api.news import Listener
 from producers.api.parts import ApiParts
 from producers.api.scraping import Scraper
+from producers.api.together import Together
 from producers.api.watcher import Seen, Watcher
 from producers.estimates import Estimates
-from producers.submission import Submission
+from producers.submission import Accepted, Submission
 from storage.database import Transaction
 from storage.records.errors import Unauthenticated
-from storage.records.jobs import TERMINAL
+from storage.records.jobs import TERMINAL, GroupCounts, Job
 from storage.records.models import VersionState
 
 T = TypeVar("T")
@@ -55,8 +57,18 @@ class Service:
             parts.database, self.estimates, parts.clock, self.health, settings.pool
         )
         self.submission = Submission(
-            parts.database, parts.objects, settings, parts.clock, parts.poke, chance=parts.chance
+            parts.database,
+            parts.objects,
+            settings,
+            parts.clock,
+            parts.poke,
+            express=parts.express,
+            estimate=self.estimates.start_at,
+            chance=parts.chance,
         )
+        self._singles = Together(self.submits, self.submission.together)
+        self._found = Together(self.reads, self._find_jobs, at_once=settings.read_threads)
+        self._listener = Listener(parts.news, self.watcher) if parts.news is not None else None
         self.verdicts: dict[str, tuple[float, dict[str, object]]] = {}  # readiness, for a moment
         self.schema_checked = False
         self._noted: dict[str, float] = {}
@@ -93,28 +105,52 @@ class Service:
 
         return await self.submits.run(call)
 
+    async def submit(self, tenant: str, body: bytes, key: str | None) -> Accepted:
+        """One job. What arrives together is written together, but for what is large."""
+        if len(body) > self.settings.inline_input_bytes:
+            return await self.submits.run(lambda: self.submission.one(tenant, body, key))
+        # So little is parsed sooner than it is handed to a thread.
+        return await self._singles.ask(self.submission.read(tenant, body, key))
+
+    async def find_job(self, tenant: str, job_id: str) -> Job | None:
+        """The tenant's job. Who asks at the same time is answered by one query."""
+        return await self._found.ask((tenant, job_id))
+
     async def wait(
         self,
         request: Request,
         kind: str,
         id_: str,
-        satisfied: Callable[[Seen | None], bool],
+        find: Callable[[], Awaitable[T]],
+        is_over: Callable[[T], bool],
         timeout_s: float,
-    ) -> None:
-        """Wait on the watcher; a caller who hangs up is forgotten at once."""
-        await request.body()  # so that the next message can only be the disconnect
-        waiting = asyncio.ensure_future(self.watcher.until(kind, id_, satisfied, timeout_s))
-        leaving = asyncio.ensure_future(request.receive())
-        try:
-            await asyncio.wait({waiting, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if not waiting.done():
-                raise ClientDisconnect
-            waiting.result()
-        finally:
-            for task in (waiting, leaving):
-                task.cancel()
+    ) -> T:
+        """What ``find`` gives once that is over, at the latest after this time.
+
+        A caller who hangs up is forgotten at once.
+        """
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + timeout_s
+        with self.watcher.watch(kind, id_) as watch:
+            found = await find()
+            if is_over(found):
+                return found
+            await request.body()  # so that the next message can only be the disconnect
+            leaving = asyncio.ensure_future(request.receive())
+            leaving.add_done_callback(lambda _: watch.wake())
+            try:
+                while not is_over(found) and not self.watcher.closed:
+                    left_s = end_s - loop.time()
+                    if left_s <= 0 or not await watch.change(ended, left_s):
+                        break
+                    if leaving.done():
+                        raise ClientDisconnect
+                    found = await find()
+            finally:
+                leaving.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
-                    await task
+                    await leaving
+        return found
 
     def is_news(self, trouble: str) -> bool:
         """Whether this trouble was not logged lately: an outage is a line now and then."""
@@ -124,11 +160,30 @@ class Service:
         self._noted[trouble] = now_s + NOTE_EVERY_S
         return True
 
+    def start(self) -> None:
+        """Begin to listen for news; everything else begins with its first use."""
+        if self._listener is not None:
+            self._listener.start()
+
     def close(self) -> None:
         """Let the lanes' calls end. Blocks; the watcher was closed before."""
+        if self._listener is not None:
+            self._listener.close()
         for lane in (self.submits, self.reads, self.uploads, self.health, self._looks):
             lane.close()
         self.estimates.close()
+
+    def _find_jobs(self, wanted: Sequence[tuple[str, str]]) -> list[Job | Exception | None]:
+        ids: dict[str, list[str]] = {}
+        for tenant, job_id in wanted:
+            ids.setdefault(tenant, []).append(job_id)
+        with self.parts.database.read() as tx:
+            found = {
+                (tenant, job.id): job
+                for tenant, theirs in ids.items()
+                for job in tx.jobs.get_many(tenant, theirs)
+            }
+        return [found.get(one) for one in wanted]
 
     def _look_at_jobs(self, ids: Collection[str]) -> Mapping[str, Seen]:
         with self.parts.database.read() as tx:
@@ -136,7 +191,7 @@ class Service:
 
     def _look_at_groups(self, ids: Collection[str]) -> Mapping[str, Seen]:
         with self.parts.database.read() as tx:
-            return {g.group_id: (0, g.done) for g in tx.groups.counts_many(list(ids))}
+            return {g.group_id: (_missing(g), g.done) for g in tx.groups.counts_many(list(ids))}
 
     def _versions(self, ids: Collection[str]) -> Mapping[str, Seen]:
         with self.parts.database.read() as tx:
@@ -144,9 +199,14 @@ class Service:
         return {v.id: (0, v.state is not VersionState.PENDING) for v in found if v is not None}
 
 
-def is_over(seen: Seen | None) -> bool:
-    """It ended, or is not there any more."""
+def ended(seen: Seen | None) -> bool:
+    """It is over, or is not there any more."""
     return seen is None or seen[1]
+
+
+def _missing(group: GroupCounts) -> int:
+    """How many of its jobs are not over."""
+    return group.total - sum(group.by_state.get(state, 0) for state in TERMINAL)
 
 
 def service_of(request: Request) -> Service:

@@ -1,9 +1,14 @@
 """The one watcher of a process: it looks for everybody who waits, in one query at a time.
 
 A waiting request or event stream is a small entry in a heap and a future; it holds no thread and
-no connection. The watcher looks at a fresh wait every 4 ms and ever more rarely as it ages
-(a tenth of its age, at most half a second). Due times are rounded up to a common grid, so five
-hundred old waits are a few bulk queries a second, not five hundred.
+no connection. Somebody who hears the workers' commits (``news``) tells their job ids: whoever
+waits for one of them is woken at once, without a look. News may be lost or never come, so the
+watcher looks as well: at a fresh wait every few milliseconds and ever more rarely as it ages. Due
+times are rounded up to a common grid, so five hundred old waits are a few bulk queries a second,
+not five hundred.
+
+What is over only when many jobs are (a group) is looked at when it may be: a look says how many
+are missing, and so much news must have come before another look can find the end.
 """
 
 from __future__ import annotations
@@ -12,7 +17,9 @@ import asyncio
 import heapq
 import itertools
 import logging
-from collections.abc import Callable, Collection, Mapping
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
@@ -22,35 +29,113 @@ from storage.records.errors import ForebayError
 
 _LOG = logging.getLogger("forebay.api.watcher")
 
-LEAST_S, SHARE, MOST_S = 0.004, 0.1, 0.5
 AFTER_TROUBLE_S = 0.5
 MAX_IDS_PER_LOOK = 1_000
+GATHERED_SHARE = 0.2  # of the time may go into looks at what news make worth looking at
 
 Seen: TypeAlias = tuple[int, bool]  # a number that changes with the thing; whether it is over
 Look: TypeAlias = Callable[[Collection[str]], Mapping[str, Seen]]
 
 
-@dataclass(slots=True, eq=False)
-class _Wait:
-    kind: str
-    id: str
-    satisfied: Callable[[Seen | None], bool]
-    woken: asyncio.Future[None]
-    since_s: float
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often to look: every ``share`` of a wait's age, within bounds."""
+
+    least_s: float
+    share: float
+    most_s: float = 0.5
+
+    def after(self, now_s: float, age_s: float, *, at_least_s: float = 0.0) -> float:
+        """When to look again at a wait of this age: on the grid of its own pace."""
+        pace_s = max(self.least_s, at_least_s, min(self.most_s, age_s * self.share))
+        grid_s = self.least_s
+        while grid_s * 4 <= pace_s:
+            grid_s *= 2
+        return -(-(now_s + pace_s) // grid_s) * grid_s
+
+
+ALONE = Pace(0.004, 0.1)  # only looking tells
+HEARING = Pace(0.008, 0.5)  # looking is for news that got lost
+
+
+class Watch:
+    """One caller's attention to one thing. News count from its making, not from the waiting:
+    what happens while the caller looks for itself is not missed."""
+
+    def __init__(self, watcher: Watcher, kind: str, id_: str, *, is_refused: bool) -> None:
+        self._watcher = watcher
+        self._woken: asyncio.Future[None] | None = None
+        self.kind, self.id = kind, id_
+        self.is_refused = is_refused  # too many wait already
+        self.satisfied: Callable[[Seen | None], bool] = _never
+        self.since_s = self.due_s = 0.0
+        self.turn = -1  # its one valid entry in the heap
+        self.heard = False
+        self.missing = 0  # of the jobs it is gathered from, when last looked at
+        self.news = 0  # jobs told of since that look began
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether somebody is to be woken."""
+        return self._woken is not None and not self._woken.done()
+
+    async def change(self, satisfied: Callable[[Seen | None], bool], timeout_s: float) -> bool:
+        """Return when there was news or a look satisfies, after ``timeout_s``, or at the stop.
+
+        The caller looks for itself afterwards: this only says when that is worth it. False: too
+        many wait already, and there was no waiting.
+        """
+        if self.is_refused:
+            return False
+        if not self.heard and timeout_s > 0 and not self._watcher.closed:
+            loop = asyncio.get_running_loop()
+            self._woken, self.satisfied = loop.create_future(), satisfied
+            self._watcher.plan_first(self, loop)
+            timer = loop.call_later(timeout_s, self.wake)
+            try:
+                await self._woken
+            finally:
+                timer.cancel()
+        self.heard = False
+        return True
+
+    def wake(self) -> None:
+        """Let the caller look."""
+        self.heard = True
+        if self._woken is not None and not self._woken.done():
+            self._woken.set_result(None)
 
 
 class Watcher:
-    """Lives on one event loop. ``looks`` maps a kind of thing to its bulk look (blocking)."""
+    """Lives on one event loop. ``looks`` maps a kind of thing to its bulk look (blocking).
 
-    def __init__(self, looks: Mapping[str, Look], lane: Lane, *, max_waits: int) -> None:
+    ``told`` is the kind whose ids the news are; ``gathered`` one that is over when a number of
+    those are, and whose look gives that number.
+    """
+
+    def __init__(
+        self,
+        looks: Mapping[str, Look],
+        lane: Lane,
+        *,
+        max_waits: int,
+        told: str = "job",
+        gathered: str = "group",
+    ) -> None:
         self._looks = looks
         self._lane = lane
         self._max_waits = max_waits
-        self._heap: list[tuple[float, int, _Wait]] = []
-        self._order = itertools.count()
-        self._waits: set[_Wait] = set()
-        self._news = asyncio.Event()
+        self._told, self._gathered = told, gathered
+        self._heap: list[tuple[float, int, Watch]] = []
+        self._turns = itertools.count()
+        self._waits: set[Watch] = set()
+        self._listeners: dict[str, set[Watch]] = {}  # by the id that the news name
+        self._gathering: set[Watch] = set()
+        self._rest_until_s = 0.0  # before that, no look for the news' sake
+        self._hearing = False
+        self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
     @property
@@ -63,52 +148,117 @@ class Watcher:
         """Whether the service stops."""
         return self._closed
 
+    @contextmanager
+    def watch(self, kind: str, id_: str) -> Iterator[Watch]:
+        """Attention to a thing, from here to the end of the block."""
+        refused = not self._closed and len(self._waits) >= self._max_waits
+        wait = Watch(self, kind, id_, is_refused=refused)
+        if refused:
+            yield wait
+            return
+        self._add(wait)
+        try:
+            yield wait
+        finally:
+            self._remove(wait)
+
     async def until(
         self, kind: str, id_: str, satisfied: Callable[[Seen | None], bool], timeout_s: float
     ) -> bool:
-        """Return when a look satisfies, after ``timeout_s``, or when the service stops.
+        """One wait by itself; see ``Watch.change``."""
+        with self.watch(kind, id_) as watch:
+            return await watch.change(satisfied, timeout_s)
 
-        The caller looks for itself afterwards: this only says when that is worth it. False: too
-        many wait already, and there was no waiting.
-        """
-        if self._closed or timeout_s <= 0:
-            return True
-        if len(self._waits) >= self._max_waits:
-            return False
-        loop = asyncio.get_running_loop()
+    def plan_first(self, wait: Watch, loop: asyncio.AbstractEventLoop) -> None:
+        """Its caller waits from now on."""
+        self._loop = loop
         if self._task is None:
             self._task = loop.create_task(self._run(), name="forebay-watcher")
-        wait = _Wait(kind, id_, satisfied, loop.create_future(), loop.time())
-        self._waits.add(wait)
-        heapq.heappush(self._heap, (wait.since_s, next(self._order), wait))
-        self._news.set()
-        try:
-            async with asyncio.timeout(timeout_s):
-                await wait.woken
-        except TimeoutError:
-            pass
-        finally:
-            self._waits.discard(wait)  # its heap entry is dropped when it comes up
-        return True
+        wait.since_s = loop.time()
+        self._plan(wait, self._pace(wait).after(wait.since_s, 0.0))
+
+    def tell(self, ids: Collection[str]) -> None:
+        """These changed, and everybody may see it. From any thread; free while nobody waits."""
+        if ids and self._waits and self._loop is not None:
+            self._from_elsewhere(self._hear, ids)
+
+    def hears(self, hearing: bool) -> None:
+        """Whether news come from now on; what happened before, nobody told. From any thread."""
+        self._hearing = hearing
+        if self._loop is not None and self._waits:
+            self._from_elsewhere(self._look_at_all)
 
     def close(self) -> None:
         """Wake everybody, for good."""
         self._closed = True
         for wait in list(self._waits):
-            if not wait.woken.done():
-                wait.woken.set_result(None)
+            wait.wake()
         if self._task is not None:
             self._task.cancel()
+
+    def _add(self, wait: Watch) -> None:
+        self._waits.add(wait)
+        self._listeners.setdefault(wait.id, set()).add(wait)
+        if wait.kind == self._gathered:
+            self._gathering.add(wait)
+
+    def _remove(self, wait: Watch) -> None:
+        self._waits.discard(wait)  # its heap entry is dropped when it comes up
+        self._gathering.discard(wait)
+        listeners = self._listeners.get(wait.id)
+        if listeners is not None:
+            listeners.discard(wait)
+            if not listeners:
+                del self._listeners[wait.id]
+
+    def _from_elsewhere(self, call: Callable[..., None], *arguments: object) -> None:
+        assert self._loop is not None
+        try:
+            self._loop.call_soon_threadsafe(call, *arguments)
+        except RuntimeError:  # the loop is closed: nobody waits any more
+            _LOG.debug("news after the end")
+
+    def _hear(self, ids: Collection[str]) -> None:
+        for id_ in ids:
+            for wait in self._listeners.get(id_, ()):
+                wait.wake()
+        if self._gathering:
+            now_s = asyncio.get_running_loop().time()
+            for wait in self._gathering:
+                wait.news += len(ids)
+                if wait.news >= wait.missing and wait.is_waiting:
+                    self._plan_sooner(wait, max(now_s, self._rest_until_s))
+
+    def _look_at_all(self) -> None:
+        now_s = asyncio.get_running_loop().time()
+        for wait in self._waits:
+            if wait.is_waiting:
+                self._plan_sooner(wait, now_s)
+
+    def _plan(self, wait: Watch, due_s: float) -> None:
+        """Look at it then, and not when it was planned before."""
+        wait.turn, wait.due_s = next(self._turns), due_s
+        heapq.heappush(self._heap, (due_s, wait.turn, wait))
+        if self._heap[0][1] == wait.turn:
+            self._changed.set()
+
+    def _plan_sooner(self, wait: Watch, due_s: float) -> None:
+        if due_s < wait.due_s:
+            self._plan(wait, due_s)
+
+    def _pace(self, wait: Watch) -> Pace:
+        told = self._hearing and wait.kind in (self._told, self._gathered)
+        return HEARING if told else ALONE
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            self._news.clear()
+            self._changed.clear()
             pause_s = self._heap[0][0] - loop.time() if self._heap else None
             if pause_s is None or pause_s > 0:
                 try:
                     async with asyncio.timeout(pause_s):
-                        await self._news.wait()
+                        await self._changed.wait()
                 except TimeoutError:
                     pass
                 continue
@@ -122,49 +272,51 @@ class Watcher:
                 _LOG.exception("the watcher's look failed; it goes on")
                 self._put_back(due, after_s=AFTER_TROUBLE_S)
 
-    def _take_due(self, now_s: float) -> list[_Wait]:
+    def _take_due(self, now_s: float) -> list[Watch]:
         due = []
         while self._heap and self._heap[0][0] <= now_s:
-            wait = heapq.heappop(self._heap)[2]
-            if wait in self._waits:
+            _, turn, wait = heapq.heappop(self._heap)
+            if wait in self._waits and turn == wait.turn and wait.is_waiting:
+                wait.news, wait.due_s = 0, math.inf  # what is told from here on, this look may miss
                 due.append(wait)
         return due
 
-    async def _look(self, due: list[_Wait]) -> None:
-        by_kind: dict[str, dict[str, list[_Wait]]] = {}
+    async def _look(self, due: list[Watch]) -> None:
+        by_kind: dict[str, dict[str, list[Watch]]] = {}
         for wait in due:
             by_kind.setdefault(wait.kind, {}).setdefault(wait.id, []).append(wait)
         for kind, waits in by_kind.items():
+            began_s = asyncio.get_running_loop().time()
             ids = list(waits)
             for start in range(0, len(ids), MAX_IDS_PER_LOOK):
                 part = ids[start : start + MAX_IDS_PER_LOOK]
                 seen = await self._lane.run(partial(self._looks[kind], part))
                 for id_ in part:
                     self._settle(waits[id_], seen.get(id_))
+            if kind == self._gathered:
+                now_s = asyncio.get_running_loop().time()
+                self._rest_until_s = now_s + (now_s - began_s) * (1 / GATHERED_SHARE - 1)
 
-    def _settle(self, waits: list[_Wait], seen: Seen | None) -> None:
+    def _settle(self, waits: list[Watch], seen: Seen | None) -> None:
         still = []
         for wait in waits:
-            if wait.woken.done():
-                continue
             if wait.satisfied(seen):
-                wait.woken.set_result(None)
+                wait.wake()
             else:
+                wait.missing = seen[0] if seen else 0
                 still.append(wait)
         self._put_back(still)
 
-    def _put_back(self, waits: list[_Wait], *, after_s: float = 0.0) -> None:
+    def _put_back(self, waits: list[Watch], *, after_s: float = 0.0) -> None:
         now_s = asyncio.get_running_loop().time()
         for wait in waits:
-            if wait in self._waits:
-                due_s = next_look_s(now_s, now_s - wait.since_s, at_least_s=after_s)
-                heapq.heappush(self._heap, (due_s, next(self._order), wait))
+            if wait not in self._waits or not wait.is_waiting:
+                continue
+            due_s = self._pace(wait).after(now_s, now_s - wait.since_s, at_least_s=after_s)
+            if wait.kind == self._gathered and wait.news >= max(1, wait.missing) and not after_s:
+                due_s = min(due_s, max(now_s, self._rest_until_s))
+            self._plan(wait, due_s)
 
 
-def next_look_s(now_s: float, age_s: float, *, at_least_s: float = 0.0) -> float:
-    """When to look again at a wait of this age: on the grid of its own pace."""
-    pace_s = max(LEAST_S, at_least_s, min(MOST_S, age_s * SHARE))
-    grid_s = LEAST_S
-    while grid_s * 4 <= pace_s:
-        grid_s *= 2
-    return -(-(now_s + pace_s) // grid_s) * grid_s
+def _never(_: Seen | None) -> bool:
+    return False

@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Mapping
+
 from storage.database.statements import Statement
 from storage.database.store import Store
 from storage.database.texts import refuse_nul
+from storage.records.jobs import Millis
 from storage.records.tenants import Remembered
 
+_KEYS = {"tenant": "text", "key": "text"}
+
 REMEMBER = Statement(
-    "A key is new, or its time has passed; a concurrent twin waits here for the first to commit.",
+    "Keys that are new, or whose time has passed; a concurrent twin of one waits here for the"
+    " first to commit. In the keys' order, so that two statements never wait in a circle.",
     """
     INSERT INTO idempotency (tenant, key, fingerprint, ref, expires_at)
-    VALUES (:tenant, :key, :fingerprint, :ref, :expires_at)
+    SELECT r.tenant, r.key, r.fingerprint, r.ref, CAST(:expires_at AS bigint)
+    FROM {rows} AS r WHERE true ORDER BY r.tenant, r.key
     ON CONFLICT (tenant, key) DO UPDATE SET fingerprint = excluded.fingerprint,
         ref = excluded.ref, expires_at = excluded.expires_at
     WHERE idempotency.expires_at <= :now
-    RETURNING ref
+    RETURNING tenant, key
     """,
+    {**_KEYS, "fingerprint": "text", "ref": "text"},
 )
 
 RECALL = Statement(
-    "What a key stands for.",
-    "SELECT fingerprint, ref FROM idempotency WHERE tenant = :tenant AND key = :key",
-)
-
-RECALL_NOW = Statement(
-    "What a key stands for, if its time has not passed.",
+    "What keys stand for, unless their time had passed at a moment.",
     """
-    SELECT fingerprint, ref FROM idempotency
-    WHERE tenant = :tenant AND key = :key AND expires_at > :now
+    SELECT i.tenant, i.key, i.fingerprint, i.ref
+    FROM {rows} AS r JOIN idempotency AS i ON i.tenant = r.tenant AND i.key = r.key
+    WHERE i.expires_at > :now
     """,
+    _KEYS,
 )
 
 FORGET = Statement(
@@ -54,30 +59,49 @@ class Idempotency(Store):
         Called first in the transaction that does the work: a twin of the request waits until
         that one is committed, and then sees its outcome; if it is rolled back, the twin is new.
         """
-        work = self._work
-        refuse_nul(key, field="Idempotency-Key")
-        now = work.now()
-        stored = work.change(
-            REMEMBER,
-            tenant=tenant,
-            key=key,
-            fingerprint=fingerprint,
-            ref=ref,
-            now=now,
-            expires_at=now + ttl_ms,
+        return self.remember_each({(tenant, key): Remembered(fingerprint, ref)}, ttl_ms).get(
+            (tenant, key)
         )
-        if stored:
-            return None
-        row = work.row(RECALL, tenant=tenant, key=key)
-        assert row is not None
-        return Remembered(row.fingerprint, row.ref)
+
+    def remember_each(
+        self, given: Mapping[tuple[str, str], Remembered], ttl_ms: int
+    ) -> dict[tuple[str, str], Remembered]:
+        """The same for many (tenant, key) at once: those that were not new, and what they mean."""
+        work = self._work
+        now = work.now()
+        rows = [
+            {**row, "fingerprint": one.fingerprint, "ref": one.ref}
+            for row, one in zip(_rows_of(given), given.values(), strict=True)
+        ]
+        if not rows:
+            return {}
+        stored = work.change(REMEMBER, rows=work.table(rows), now=now, expires_at=now + ttl_ms)
+        taken = {(row.tenant, row.key) for row in stored}
+        # Whatever was in the way counts, though its time may have passed by now.
+        return self._recall([pair for pair in given if pair not in taken], since=0)
 
     def recall(self, tenant: str, key: str) -> Remembered | None:
         """What the key stands for now, without waiting for a twin that is still being written."""
-        refuse_nul(key, field="Idempotency-Key")
-        row = self._work.row(RECALL_NOW, tenant=tenant, key=key, now=self._work.now())
-        return None if row is None else Remembered(row.fingerprint, row.ref)
+        return self.recall_each([(tenant, key)]).get((tenant, key))
+
+    def recall_each(self, pairs: Collection[tuple[str, str]]) -> dict[tuple[str, str], Remembered]:
+        """The same for many (tenant, key) at once; unknown ones are left out."""
+        return self._recall(pairs, since=self._work.now()) if pairs else {}
+
+    def _recall(
+        self, pairs: Collection[tuple[str, str]], *, since: Millis
+    ) -> dict[tuple[str, str], Remembered]:
+        if not pairs:
+            return {}
+        found = self._work.rows(RECALL, rows=self._work.table(_rows_of(pairs)), now=since)
+        return {(row.tenant, row.key): Remembered(row.fingerprint, row.ref) for row in found}
 
     def forget_expired(self, limit: int = 1000) -> int:
         """Delete keys whose time has passed."""
         return self._work.count(FORGET, now=self._work.now(), limit=limit)
+
+
+def _rows_of(pairs: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
+    for _, key in pairs:
+        refuse_nul(key, field="Idempotency-Key")
+    return [{"tenant": tenant, "key": key} for tenant, key in pairs]

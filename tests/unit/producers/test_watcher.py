@@ -6,7 +6,7 @@ import asyncio
 import threading
 
 from producers.api.lanes import Lane
-from producers.api.watcher import LEAST_S, MOST_S, Watcher, next_look_s
+from producers.api.watcher import ALONE, HEARING, Watcher
 from storage.records.errors import DatabaseUnavailable, Overloaded
 
 
@@ -123,13 +123,14 @@ def test_more_than_the_limit_are_refused():
 
 
 def test_old_waits_are_looked_at_rarely_and_together():
-    fresh = next_look_s(100.0, 0.0) - 100.0
-    assert 0.99 * LEAST_S <= fresh <= 2.01 * LEAST_S
-    old = {next_look_s(100.0 + n / 1000, 60.0) for n in range(500)}
-    assert all(due - 100.0 >= 0.99 * MOST_S for due in old)
-    assert len(old) <= 10  # five hundred waits, a few looks
-    middle = next_look_s(100.0, 1.0) - 100.0
-    assert 0.1 <= middle <= 0.15
+    for pace in (ALONE, HEARING):
+        fresh = pace.after(100.0, 0.0) - 100.0
+        assert 0.99 * pace.least_s <= fresh <= 2.01 * pace.least_s
+        old = {pace.after(100.0 + n / 1000, 60.0) for n in range(500)}
+        assert all(due - 100.0 >= 0.99 * pace.most_s for due in old)
+        assert len(old) <= 10  # five hundred waits, a few looks
+        middle = pace.after(100.0, 1.0) - 100.0
+        assert min(pace.share, pace.most_s) <= middle <= 1.5 * min(pace.share, pace.most_s)
 
 
 def test_a_lane_refuses_what_it_cannot_hold():

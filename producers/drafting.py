@@ -1,0 +1,128 @@
+"""From a request to a row: what a submit looks up, and the job that comes of it.
+
+Everything that can be found wrong is found here, before anything is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import orjson
+
+from producers.references import Resolver
+from producers.requests import JobRequest
+from producers.settings import ApiSettings
+from storage.clock import random_bits
+from storage.database import Transaction
+from storage.records.errors import ForebayError
+from storage.records.ids import uuid7_series
+from storage.records.jobs import Job, JobState, Millis, NewJob
+from storage.records.models import ModelVersion
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the database says about one tenant's requests."""
+
+    versions: dict[str, ModelVersion | ForebayError]
+    files: set[str]
+    now: Millis
+
+
+class Drafting:
+    """Shared by the submit threads."""
+
+    def __init__(
+        self, settings: ApiSettings, *, chance: Callable[[int], int] = random_bits
+    ) -> None:
+        self._pool = settings.pool
+        self._resolver = Resolver(settings.ref_prefixes)
+        self._chance = chance
+
+    def look(self, tx: Transaction, tenant: str, requests: Sequence[JobRequest]) -> Facts:
+        """All that these requests want to know, each thing asked once."""
+        versions = self._resolver.versions(tx, tenant, {request.model for request in requests})
+        files = self._resolver.known_files(tx, tenant, requests)
+        return Facts(versions, files, tx.now())
+
+    def one(self, request: JobRequest, facts: Facts, job_id: str) -> NewJob:
+        """The job, or the error with its field."""
+        (version,) = self._resolver.check_inputs(
+            [request], facts.versions, facts.files, single=True
+        )
+        return self._job(request, version, job_id)
+
+    def many(self, requests: Sequence[JobRequest], facts: Facts) -> list[NewJob]:
+        """The jobs, or one error that names every wrong index."""
+        resolved = self._resolver.check_inputs(requests, facts.versions, facts.files, single=False)
+        ids = self.ids(len(requests), facts.now)
+        return [
+            self._job(request, version, job_id)
+            for request, version, job_id in zip(requests, resolved, ids, strict=True)
+        ]
+
+    def ids(self, count: int, now: Millis) -> list[str]:
+        """New ids in ascending order."""
+        return uuid7_series(count, now, self._chance(80))
+
+    def _job(self, request: JobRequest, version: ModelVersion, job_id: str) -> NewJob:
+        return NewJob(
+            id=job_id,
+            kind=request.kind,
+            model_name=version.name,
+            version_id=version.id,
+            version=version.version,
+            pool=self._pool,
+            payload=orjson.dumps(request.input),
+            priority=request.priority,
+            custom_id=request.custom_id,
+            metadata=request.metadata,
+            expires_in_ms=request.expires_in_ms,
+            run_timeout_ms=request.run_timeout_ms,
+            max_attempts=request.max_attempts,
+        )
+
+
+def of_tenants(requests: Iterable[tuple[str, JobRequest]]) -> dict[str, list[JobRequest]]:
+    """Requests by whose they are."""
+    sorted_out: dict[str, list[JobRequest]] = {}
+    for tenant, request in requests:
+        sorted_out.setdefault(tenant, []).append(request)
+    return sorted_out
+
+
+def as_written(new: NewJob, tenant: str, now: Millis, *, published: bool = False) -> Job:
+    """The row that was written for ``new``, outside any group, without reading it back."""
+    return Job(
+        id=new.id,
+        tenant=tenant,
+        kind=new.kind,
+        state=JobState.QUEUED,
+        model_name=new.model_name,
+        version=new.version,
+        version_id=new.version_id,
+        pool=new.pool,
+        priority=new.priority,
+        group_id=None,
+        custom_id=new.custom_id,
+        metadata=new.metadata,
+        seq=1,
+        epoch=0,
+        attempts=0,
+        max_attempts=new.max_attempts,
+        losses=0,
+        session_id=None,
+        created_at=now,
+        expires_at=now + new.expires_in_ms,
+        not_before=now,
+        published_at=now if published else None,
+        started_at=None,
+        run_deadline_at=None,
+        run_timeout_ms=new.run_timeout_ms,
+        cancel_requested_at=None,
+        finished_at=None,
+        error=None,
+        result=None,
+        retry_of=new.retry_of,
+    )
