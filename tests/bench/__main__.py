@@ -8,26 +8,36 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from tests.bench import flood, latency, long_polls, report, startup, throughput
+from tests.bench import (
+    flood,
+    latency,
+    long_polls,
+    memory,
+    report,
+    startup,
+    throughput,
+)
 from tests.bench.report import Figure
 from tests.bench.rig import Rig, rig
 from tests.support.stack import FullStack
 
 ROOT = Path(__file__).resolve().parents[2]
-# In this order: what is measured idle comes before what leaves a database with work to do.
-ON_THE_FIRST_STACK = {"latency": latency, "long-polls": long_polls}
-ON_THE_LAST_STACK = {"flood": flood}
-NAMES = ("help", *ON_THE_FIRST_STACK, "throughput", *ON_THE_LAST_STACK)
 
 
-class Measured(Protocol):
+class OnAStack(Protocol):
     """A module that measures on a running stack."""
 
     def measure(self, rig: Rig, stack: FullStack) -> list[Figure]: ...
+
+
+# In this order: what is measured idle comes before what leaves a database with work to do.
+ON_THE_FIRST_STACK: Mapping[str, OnAStack] = {"latency": latency, "long-polls": long_polls}
+ON_THE_LAST_STACK: Mapping[str, OnAStack] = {"flood": flood, "memory": memory}
+NAMES = ("help", *ON_THE_FIRST_STACK, *throughput.NAMES, *ON_THE_LAST_STACK)
 
 
 def main() -> int:
@@ -53,14 +63,16 @@ def main() -> int:
     return int(wanted.strict and not all(figure.met for figure in figures))
 
 
-def _on_the_rig(made: Rig, chosen: list[str]) -> list[Figure]:
+def _on_the_rig(made: Rig, chosen: Collection[str]) -> list[Figure]:
     figures = _on_one_stack(made, chosen, ON_THE_FIRST_STACK)
-    if "throughput" in chosen:
-        figures += throughput.measure(made)
+    if set(throughput.NAMES) & set(chosen):
+        figures += throughput.measure(made, chosen)
     return figures + _on_one_stack(made, chosen, ON_THE_LAST_STACK)
 
 
-def _on_one_stack(made: Rig, chosen: list[str], modules: Mapping[str, Measured]) -> list[Figure]:
+def _on_one_stack(
+    made: Rig, chosen: Collection[str], modules: Mapping[str, OnAStack]
+) -> list[Figure]:
     figures: list[Figure] = []
     if set(chosen) & set(modules):
         with made.stack() as stack:

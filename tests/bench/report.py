@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import statistics
@@ -81,7 +82,7 @@ def upper_slope(points: Sequence[tuple[float, float]], confidence: float = 0.95)
     squares = sum(r * r for r in residuals)
     if squares == 0:
         return line.slope
-    alike = sum(a * b for a, b in zip(residuals, residuals[1:], strict=False)) / squares
+    alike = sum(a * b for a, b in itertools.pairwise(residuals)) / squares
     alike = min(max(alike, 0.0), 0.9)
     error = math.sqrt(squares / free / spread * (1 + alike) / (1 - alike))
     return line.slope + _student(confidence, free * (1 - alike) / (1 + alike)) * error

@@ -9,7 +9,17 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.bench.baselines.run import VARIANTS, NotDone, Rate, Services, check, measure, open_client
+from tests.bench.baselines.run import (
+    COALESCED,
+    PLAIN,
+    NotDone,
+    Rate,
+    Services,
+    check,
+    measure,
+    measure_with_submits,
+    open_client,
+)
 from tests.bench.digits import Digits, make
 from tests.support.s3 import Buckets
 
@@ -41,6 +51,21 @@ def test_it_writes_every_row_and_every_object_and_answers_right(
         assert {key for _, key in rows} <= {entry["Key"] for entry in found}
 
 
+def test_the_coalesced_one_writes_every_row_and_answers_right_in_few_objects(
+    services: Services, digits: Digits, tmp_path: Path
+) -> None:
+    items = 300  # two full batches and one that lingers
+    log = tmp_path / "coalesced.log"
+    measure_with_submits(services, digits, COALESCED[0], items=items, warm_up=WARM_UP, log=log)
+    with psycopg.connect(services.database_url) as database:
+        count, keys, states = database.execute(
+            "SELECT count(*), count(DISTINCT result_key), array_agg(DISTINCT state)"
+            " FROM baseline_jobs"
+        ).fetchone()
+    assert (count, states) == (items + WARM_UP, ["done"])
+    assert keys < items / 10
+
+
 def test_a_baseline_that_skips_work_is_found_out(
     services: Services, digits: Digits, tmp_path: Path
 ) -> None:
@@ -61,7 +86,7 @@ def test_a_baseline_that_skips_work_is_found_out(
 
 
 def _run(services: Services, digits: Digits, name: str, folder: Path) -> Rate:
-    variant = next(variant for variant in VARIANTS if variant.name == name)
+    variant = next(variant for variant in (*PLAIN, *COALESCED) if variant.name == name)
     return measure(
         services, digits, variant, items=ITEMS, warm_up=WARM_UP, log=folder / f"{name}.log"
     )

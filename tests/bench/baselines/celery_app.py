@@ -1,4 +1,4 @@
-"""The baseline's Celery application and its one task."""
+"""The plain baseline's Celery application and its one task, and what the coalesced one shares."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import io
 import json
 import os
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from celery import Celery
@@ -49,25 +50,29 @@ def make_app(broker_url: str, queue: str, prefetch: int) -> Celery:
 
 def infer(job_id: str, image: str) -> None:
     """One item, durably: running, scored, stored, done."""
-    database = _database()
-    database.execute(
+    connection = database()
+    connection.execute(
         "UPDATE baseline_jobs SET state = 'running', started_at = clock_timestamp()"
         " WHERE id = %s AND state = 'queued'",
         (job_id,),
     )
-    scores = _score(image)
-    best = max(range(len(scores)), key=scores.__getitem__)
-    answer = json.dumps({"outputs": {"scores": scores}, "label": str(best)}).encode()
     key = f"{os.environ['BASELINE_PREFIX']}/{job_id}.json"
-    _objects().put_object(Bucket=os.environ["BASELINE_BUCKET"], Key=key, Body=answer)
-    database.execute(
+    body = json.dumps(answer(_score(image))).encode()
+    objects().put_object(Bucket=os.environ["BASELINE_BUCKET"], Key=key, Body=body)
+    connection.execute(
         "UPDATE baseline_jobs SET state = 'done', result_key = %s,"
         " finished_at = clock_timestamp() WHERE id = %s AND state = 'running'",
         (key, job_id),
     )
 
 
-def _database() -> Any:
+def answer(scores: list[float]) -> dict[str, Any]:
+    """What is stored for one item."""
+    best = max(range(len(scores)), key=scores.__getitem__)
+    return {"outputs": {"scores": scores}, "label": str(best)}
+
+
+def database() -> Any:
     """This executor's connection; autocommit makes each update a transaction of its own."""
     if not hasattr(_here, "database"):
         import psycopg
@@ -76,7 +81,7 @@ def _database() -> Any:
     return _here.database
 
 
-def _objects() -> Any:
+def objects() -> Any:
     """This executor's S3 client: kept alive, without the checks that cost time for nothing."""
     if not hasattr(_here, "objects"):
         import boto3
@@ -97,19 +102,24 @@ def _objects() -> Any:
     return _here.objects
 
 
-def _score(image: str) -> list[float]:
-    """Decode as Forebay's image input does, and score by the function traced at start."""
+def pixels_of(image: str) -> Any:
+    """Decoded as Forebay's image input is: 28 × 28 × 1, from 0 to 1."""
     import numpy as np
     from PIL import Image
 
-    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(image))), dtype=np.float32)
-    row = (pixels / np.float32(255))[None, :, :, None]
-    scores: list[float] = _model["forward"](_model["constant"](row))[0].numpy().tolist()
+    picture = Image.open(io.BytesIO(base64.b64decode(image)), formats=("PNG",))
+    return (np.asarray(picture, dtype=np.float32) / np.float32(255))[:, :, None]
+
+
+def _score(image: str) -> list[float]:
+    """Decode and score by the function traced at start."""
+    row = _model["constant"](pixels_of(image)[None])
+    scores: list[float] = _model["forward"](row)[0].numpy().tolist()
     return scores
 
 
-def load_model(**_: Any) -> None:
-    """Load and trace once per process, before the first task."""
+def traced(rows: int) -> tuple[Any, Callable[[Any], Any]]:
+    """The model loaded and traced for batches of ``rows``, and warm: (to a tensor, forward)."""
     import keras
     import tensorflow as tf
 
@@ -117,13 +127,28 @@ def load_model(**_: Any) -> None:
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
     model = keras.saving.load_model(os.environ["BASELINE_MODEL"], compile=False)
-    shape = (1, *model.inputs[0].shape[1:])
+    shape = (rows, *model.inputs[0].shape[1:])
     forward = tf.function(lambda rows: model(rows, training=False)).get_concrete_function(
         tf.TensorSpec(shape, tf.float32)
     )
-    _model.update(model=model, forward=forward, constant=tf.constant)
     for _ in range(20):
         forward(tf.zeros(shape))
+    _model["keeps"] = model
+    return tf.constant, forward
+
+
+def load_model(**_: Any) -> None:
+    """Once per process, before the first task."""
+    _model["constant"], _model["forward"] = traced(1)
+
+
+def from_environment() -> Celery:
+    """The application of the worker that ``run`` starts."""
+    return make_app(
+        os.environ["BASELINE_BROKER_URL"],
+        os.environ["BASELINE_QUEUE"],
+        int(os.environ["BASELINE_PREFETCH"]),
+    )
 
 
 def _wire_worker() -> Celery:
@@ -132,12 +157,8 @@ def _wire_worker() -> Celery:
         worker_process_init.connect(load_model)
     else:
         worker_init.connect(load_model)
-    return make_app(
-        os.environ["BASELINE_BROKER_URL"],
-        os.environ["BASELINE_QUEUE"],
-        int(os.environ["BASELINE_PREFETCH"]),
-    )
+    return from_environment()
 
 
-if "BASELINE_BROKER_URL" in os.environ:
+if os.environ.get("BASELINE_APP") == __name__:
     app = _wire_worker()

@@ -1,7 +1,8 @@
 """Runs one variant of the baseline on given services and measures it at its best.
 
-Everything is queued before the worker starts, the first items are not counted, and the times are
-the database's own: submitting and starting cost the baseline nothing, though they cost Forebay.
+``measure`` queues everything before the workers start and does not count the first items, so that
+submitting and starting cost the baseline nothing, though they cost Forebay. With
+``measure_with_submits`` its submits count as Forebay's do. The times are the database's own.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from urllib.parse import urlsplit
 
 from tests.bench.baselines.celery_app import TASK, make_app
 from tests.bench.digits import Digits
+
+SUBMIT_AT_ONCE = 1_000
 
 
 @dataclass(frozen=True)
@@ -41,32 +44,41 @@ class Services:
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to run a Celery worker."""
+    """One way to run Celery workers."""
 
     name: str
     pool: str
     concurrency: int
     prefetch: int
     tf_threads: int
+    app: str = "tests.bench.baselines.celery_app"
+    workers: int = 1
 
-    def arguments(self) -> list[str]:
+    def arguments(self, worker: int = 0) -> list[str]:
         """The command line after ``python -m celery``."""
         return [
-            *("-A", "tests.bench.baselines.celery_app:app", "worker", "-P", self.pool),
-            *("-c", str(self.concurrency), "-l", "WARNING", "-n", f"baseline-{self.name}@%h"),
+            *("-A", f"{self.app}:app", "worker", "-P", self.pool),
+            *("-c", str(self.concurrency), "-l", "WARNING"),
+            *("-n", f"baseline-{self.name}-{worker}@%h"),
             *("--without-heartbeat", "--without-gossip", "--without-mingle"),
         ]
 
     @property
     def command(self) -> str:
         """What one would type."""
-        return "celery " + " ".join(self.arguments())
+        times = f" (in {self.workers} processes)" if self.workers > 1 else ""
+        return "celery " + " ".join(self.arguments()) + times
 
 
-VARIANTS = (
+PLAIN = (
     Variant("solo", "solo", 1, 64, 1),
     Variant("prefork", "prefork", 2, 32, 1),
     Variant("threads", "threads", 16, 8, 1),
+)
+_COALESCED = "tests.bench.baselines.celery_coalesced"
+COALESCED = (
+    Variant("coalesced", "solo", 1, 512, 0, _COALESCED),
+    Variant("coalesced-in-two", "solo", 1, 512, 0, _COALESCED, workers=2),
 )
 
 
@@ -75,7 +87,6 @@ class Rate:
     """What a run achieved, after everything it wrote was looked at."""
 
     variant: Variant
-    items: int
     counted: int
     seconds: float
 
@@ -99,26 +110,52 @@ def measure(
     log: Path,
     deadline_s: float = 300.0,
 ) -> Rate:
-    """Queue ``items``, drain them with a worker of this variant, check, and give the rate."""
-    run = uuid.uuid4().hex[:12]
-    ids = [str(uuid.uuid4()) for _ in range(items)]
-    with _connect(services) as database:
-        _write_rows(database, run, ids)
-        queue = f"baseline-{run}"
+    """Queue ``items``, drain them with workers of this variant, check, and give the rate."""
+    with _connect(services) as database, _queue(services) as queue:
+        ids = _write_rows(database, queue, items)
         _publish(services, queue, digits, ids)
-        try:
-            with _worker(services, digits, variant, run, queue, log) as worker:
-                _wait(database, run, items, worker, log, deadline_s)
-        finally:
-            _drop_queue(services, queue)
-        check(services, database, digits, run, ids)
+        with _workers(services, digits, variant, queue, log) as workers:
+            _wait(database, queue, items, workers, log, deadline_s)
+        check(services, database, digits, queue, ids)
+        counted, seconds = database.execute(
+            "WITH first AS (SELECT finished_at AS at FROM baseline_jobs WHERE run = %s"
+            " ORDER BY finished_at OFFSET %s LIMIT 1)"
+            " SELECT count(*), extract(epoch FROM max(finished_at) - max(first.at))"
+            " FROM baseline_jobs, first WHERE run = %s AND finished_at > first.at",
+            (queue, warm_up, queue),
+        ).fetchone()
+    return Rate(variant, counted, float(seconds))
+
+
+def measure_with_submits(
+    services: Services,
+    digits: Digits,
+    variant: Variant,
+    *,
+    items: int,
+    warm_up: int,
+    log: Path,
+    deadline_s: float = 300.0,
+) -> Rate:
+    """The same while the items are submitted, as Forebay's are: rows written 1,000 in a
+    transaction, then a ``send_task`` for each over one open connection. From the first of it to
+    the last item done."""
+    with (
+        _connect(services) as database,
+        _queue(services) as queue,
+        _workers(services, digits, variant, queue, log) as workers,
+    ):
+        ids = _send(services, database, queue, digits, range(warm_up))
+        _wait(database, queue, warm_up, workers, log, deadline_s)
+        began = database.execute("SELECT clock_timestamp()").fetchone()[0]
+        ids += _send(services, database, queue, digits, range(warm_up, warm_up + items))
+        _wait(database, queue, warm_up + items, workers, log, deadline_s)
+        check(services, database, digits, queue, ids)
         seconds = database.execute(
-            "SELECT extract(epoch FROM max(finished_at) - min(finished_at)) FROM ("
-            " SELECT finished_at FROM baseline_jobs WHERE run = %s"
-            " ORDER BY finished_at OFFSET %s) AS counted",
-            (run, warm_up),
+            "SELECT extract(epoch FROM max(finished_at) - %s) FROM baseline_jobs WHERE run = %s",
+            (began, queue),
         ).fetchone()[0]
-    return Rate(variant, items, items - warm_up - 1, float(seconds))
+    return Rate(variant, items, float(seconds))
 
 
 def check(services: Services, database: Any, digits: Digits, run: str, ids: list[str]) -> None:
@@ -133,13 +170,18 @@ def check(services: Services, database: Any, digits: Digits, run: str, ids: list
     if sorted(rows) != sorted(ids):
         raise NotDone(f"{len(rows)} of {len(ids)} rows are done")
     wrong = []
+    found: dict[str, Any] = {}  # coalesced answers share an object
     with closing(open_client(services)) as objects:
         for index, job_id in enumerate(ids):
+            key = rows[job_id]
             try:
-                body = objects.get_object(Bucket=services.bucket, Key=rows[job_id])["Body"].read()
+                if key not in found:
+                    body = objects.get_object(Bucket=services.bucket, Key=key)["Body"]
+                    found[key] = json.loads(body.read())
             except objects.exceptions.NoSuchKey as error:
                 raise NotDone(f"no object for item {index}") from error
-            if json.loads(body)["label"] != digits.question(index).label:
+            answer = found[key].get(job_id, found[key])
+            if answer.get("label") != digits.question(index).label:
                 wrong.append(index)
     if wrong:
         raise NotDone(f"{len(wrong)} wrong answers, the first at item {wrong[0]}")
@@ -168,37 +210,87 @@ def _plain(url: str) -> str:
     return url.replace("postgresql+psycopg://", "postgresql://", 1)
 
 
-def _write_rows(database: Any, run: str, ids: list[str]) -> None:
+def _write_rows(database: Any, run: str, count: int) -> list[str]:
+    ids = [str(uuid.uuid4()) for _ in range(count)]
     database.execute(
         "CREATE TABLE IF NOT EXISTS baseline_jobs (id uuid PRIMARY KEY, run text NOT NULL,"
         " state text NOT NULL, result_key text, created_at timestamptz NOT NULL DEFAULT now(),"
         " started_at timestamptz, finished_at timestamptz)"
     )
-    with database.cursor() as cursor:
+    with database.transaction(), database.cursor() as cursor:
         cursor.executemany(
             "INSERT INTO baseline_jobs (id, run, state) VALUES (%s, %s, 'queued')",
             [(job_id, run) for job_id in ids],
         )
+    return ids
+
+
+def _send(
+    services: Services, database: Any, queue: str, digits: Digits, questions: range
+) -> list[str]:
+    app = make_app(services.broker_url, queue, 1)
+    sent: list[str] = []
+    with app.connection_for_write() as connection, app.amqp.Producer(connection) as producer:
+        for start in questions[::SUBMIT_AT_ONCE]:
+            now = range(start, min(start + SUBMIT_AT_ONCE, questions.stop))
+            ids = _write_rows(database, queue, len(now))
+            for job_id, index in zip(ids, now, strict=True):
+                arguments = [job_id, digits.question(index).image]
+                app.send_task(TASK, args=arguments, producer=producer, queue=queue)
+            sent += ids
+    return sent
 
 
 def _publish(services: Services, queue: str, digits: Digits, ids: list[str]) -> None:
+    """What ``send_task`` would send, made once and not once per item: it is not what is timed."""
     app = make_app(services.broker_url, queue, 1)
     with app.connection_for_write() as connection, app.amqp.Producer(connection) as producer:
-        app.amqp.queues[queue](connection).declare()
+        message = app.amqp.as_task_v2("", TASK, args=["", ""])
         for index, job_id in enumerate(ids):
-            arguments = [job_id, digits.question(index).image]
-            app.send_task(TASK, args=arguments, producer=producer, queue=queue)
+            producer.publish(
+                ([job_id, digits.question(index).image], {}, message.body[2]),
+                headers={**message.headers, "id": job_id, "root_id": job_id, "argsrepr": None},
+                exchange=queue,
+                routing_key=queue,
+                serializer="json",
+                delivery_mode=2,
+                correlation_id=job_id,
+            )
 
 
-def _drop_queue(services: Services, queue: str) -> None:
+@contextmanager
+def _queue(services: Services) -> Iterator[str]:
+    """A queue of this run's own; its name is the run's."""
+    queue = f"baseline-{uuid.uuid4().hex[:12]}"
     app = make_app(services.broker_url, queue, 1)
     with app.connection_for_write() as connection:
-        app.amqp.queues[queue](connection).delete()
+        app.amqp.queues[queue](connection).declare()
+    try:
+        yield queue
+    finally:
+        with app.connection_for_write() as connection:
+            app.amqp.queues[queue](connection).delete()
+
+
+@contextmanager
+def _workers(
+    services: Services, digits: Digits, variant: Variant, queue: str, log: Path
+) -> Iterator[list[subprocess.Popen[bytes]]]:
+    with ExitStack() as running:
+        yield [
+            running.enter_context(_worker(services, digits, variant, queue, log, number))
+            for number in range(variant.workers)
+        ]
 
 
 @contextmanager
 def _worker(
-    services: Services, digits: Digits, variant: Variant, run: str, queue: str, log: Path
+    services: Services,
+    digits: Digits,
+    variant: Variant,
+    queue: str,
+    log: Path,
+    number: int,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A Celery worker in a session of its own, gone with its children at the end."""
     environment = {
@@ -207,8 +299,9 @@ def _worker(
         "BASELINE_DATABASE_URL": _plain(services.database_url),
         "BASELINE_BROKER_URL": services.broker_url,
         "BASELINE_BUCKET": services.bucket,
-        "BASELINE_PREFIX": f"baseline/{run}",
+        "BASELINE_PREFIX": f"baseline/{queue}",
         "BASELINE_QUEUE": queue,
+        "BASELINE_APP": variant.app,
         "BASELINE_POOL": variant.pool,
         "BASELINE_PREFETCH": str(variant.prefetch),
         "BASELINE_TF_THREADS": str(variant.tf_threads),
@@ -218,7 +311,7 @@ def _worker(
     }
     with log.open("ab") as out:
         worker = subprocess.Popen(
-            [sys.executable, "-m", "celery", *variant.arguments()],
+            [sys.executable, "-m", "celery", *variant.arguments(number)],
             env=environment,
             stdout=out,
             stderr=subprocess.STDOUT,
@@ -242,7 +335,7 @@ def _wait(
     database: Any,
     run: str,
     items: int,
-    worker: subprocess.Popen[bytes],
+    workers: Sequence[subprocess.Popen[bytes]],
     log: Path,
     deadline_s: float,
 ) -> None:
@@ -253,7 +346,8 @@ def _wait(
         ).fetchone()[0]
         if done == items:
             return
-        if worker.poll() is not None or time.monotonic() > give_up:
+        ended = [worker.returncode for worker in workers if worker.poll() is not None]
+        if ended or time.monotonic() > give_up:
             tail = log.read_text(errors="replace")[-3_000:]
-            raise NotDone(f"{done} of {items} items done, worker {worker.poll()}; log:\n{tail}")
+            raise NotDone(f"{done} of {items} items done, ended workers: {ended}; log:\n{tail}")
         time.sleep(0.25)  # the look is cheap and rare; the times that count are the database's
