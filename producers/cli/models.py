@@ -13,6 +13,7 @@ from producers.cli.connection import be_patient, connect
 from producers.cli.exits import Exit, Failure, usage
 from producers.cli.options import AsJson, TimeoutS
 from producers.cli.output import note, say, say_fields, say_json, say_table
+from producers.cli.version_page import show_version
 
 # What an operator's installation adds: push past the API, for formats it does not take.
 TrustedPush = Callable[[str, Path, Mapping[str, Any], str | None], Mapping[str, Any]]
@@ -148,13 +149,32 @@ def list_models(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def show(name: Name, as_json: AsJson = False) -> None:
-    """A model's versions and aliases."""
+def show(
+    ref: Annotated[str, typer.Argument(metavar="NAME[:V]", help="A model, or one version of it.")],
+    as_json: AsJson = False,
+) -> None:
+    """A model's versions, and what was measured of one: the newest, or NAME:V, or NAME@ALIAS."""
+    name, _, alias = ref.partition("@")
+    name, colon, number = name.partition(":")
+    if colon and not number.isdecimal():
+        raise usage(f"{ref!r} is not a version", "write NAME:NUMBER, as in digits:3")
     with connect() as client:
         model = client.models.show(name)
+        if alias and alias not in model["aliases"]:
+            raise usage(f"{name} has no alias {alias!r}", f"forebay models show {name}")
+        chosen = model["aliases"][alias] if alias else int(number or model["latest_version"])
+        version = client.models.version(name, chosen).document
+    one = bool(number or alias)
     if as_json:
-        say_json(model)
+        say_json(version if one else {**model, "newest": version})
         return
+    if not one:
+        _show_model(model)
+        say()
+    show_version(version)
+
+
+def _show_model(model: Mapping[str, Any]) -> None:
     say_fields({"model": model["name"], "aliases": _aliases(model.get("aliases"))})
     rows = [
         (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import subprocess
 import sys
@@ -12,29 +11,9 @@ import numpy as np
 import pytest
 
 import producers.client
-from producers.cli.app import build_app, run
 from producers.cli.exits import Exit
 from producers.cli.sources import split_json_flag
-from tests.unit.client.fake_service import FakeService, problem
-
-
-@pytest.fixture
-def service():
-    return FakeService()
-
-
-@pytest.fixture
-def forebay(monkeypatch, service, capsys):
-    """Run a command line; gives (exit code, standard output, standard error)."""
-    made = functools.partial(producers.client.Forebay, transport=service.transport)
-    monkeypatch.setattr(producers.client, "Forebay", made)
-
-    def command(*argv):
-        code = run(build_app(), [str(word) for word in argv])
-        out = capsys.readouterr()
-        return code, out.out, out.err
-
-    return command
+from tests.unit.client.fake_service import problem
 
 
 def test_one_input_is_a_job_and_its_id_alone_is_the_answer(forebay, service):

@@ -30,6 +30,7 @@ class FakeService:
         self.seen_keys: dict[str, httpx.Response] = {}
         self.looks_until_done = 1
         self.models: dict[str, dict[str, Any]] = {}
+        self.versions: dict[str, dict[str, Any]] = {}  # by number, of any model
 
     @property
     def transport(self) -> httpx.MockTransport:
@@ -77,6 +78,10 @@ class FakeService:
             case ("GET", ["v1", "models"]):
                 rows = list(self.models.values())
                 return httpx.Response(200, json={"data": rows, "has_more": False, "next": None})
+            case ("GET", ["v1", "models", name]) if name in self.models:
+                return httpx.Response(200, json={"versions": [], **self.models[name]})
+            case ("GET", ["v1", "models", name, "versions", number]) if number in self.versions:
+                return httpx.Response(200, json={"name": name, **self.versions[number]})
             case ("PUT", ["v1", "models", name, "aliases", alias]):
                 return httpx.Response(
                     200, json={"name": name, "alias": alias, **json.loads(request.content)}
