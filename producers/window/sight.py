@@ -54,6 +54,7 @@ class Rates:
     reported: float = 0.0  # jobs/s
     workers: int = 0
     cost: Cost = field(default_factory=lambda: fairness.costs_of({}))
+    asked: set[str] = field(default_factory=set)  # versions whose cost was looked up
     flow: float = 0.0  # jobs/s
     left_jobs: int = 0  # out of the window, since ``flow_since_s``
     flow_since_s: float = -math.inf
@@ -96,6 +97,7 @@ class Eyes:
         rates = self.rates(pool)
         stale = self._clock.monotonic_s() - rates.read_s > TTL_S
         if stale:
+            rates.asked.clear()
             sessions = tx.sessions.live(pool)
             rates.reported, rates.workers = sum(s.jobs_per_s for s in sessions), len(sessions)
         target, turn = rates.target(self._settings), self._turn(pool, wanting)
@@ -112,8 +114,12 @@ class Eyes:
             soon = self._urgent(tx, pool, online)
         versions = {version for _, version, _ in window}
         versions.update(job.version_id for jobs in heads.values() for job in jobs)
+        if stale or not versions <= rates.asked:
+            rates.cost = fairness.costs_of(
+                _measured(tx.latency.costs(sorted(versions | rates.asked)))
+            )
+            rates.asked |= versions
         if stale:
-            rates.cost = fairness.costs_of(_measured(tx.latency.costs(sorted(versions))))
             rates.read_s = self._clock.monotonic_s()
         self._remember(window, heads)
         return Sight(

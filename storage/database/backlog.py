@@ -48,16 +48,20 @@ TENANTS = Statement(
 
 
 def _heads(priorities: Iterable[int], limit: str) -> str:
-    """A tenant's next jobs of one class: a list for each priority, merged along one index.
+    """A tenant's next jobs of one class, from a list for each priority along one index.
 
     By priority, because by rank alone an aged bulk backlog would lie before every online job.
+    Every list has its limit, else a planner without statistics sorts the whole backlog.
     """
     each = " UNION ALL ".join(
         f"""
-        SELECT j.id, j.tenant, j.pool, j.version_id, j.priority, j.rank, j.expires_at
-        FROM jobs AS j
-        WHERE {_WAITING} AND j.pool = :pool AND j.tenant = :tenant AND j.priority = {priority}
-            AND j.not_before <= :now AND j.expires_at > :now
+        SELECT * FROM (
+            SELECT j.id, j.tenant, j.pool, j.version_id, j.priority, j.rank, j.expires_at
+            FROM jobs AS j
+            WHERE {_WAITING} AND j.pool = :pool AND j.tenant = :tenant AND j.priority = {priority}
+                AND j.not_before <= :now AND j.expires_at > :now
+            ORDER BY j.rank, j.id LIMIT {limit}
+        ) AS of_priority_{priority}
         """
         for priority in priorities
     )

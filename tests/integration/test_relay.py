@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 import time
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -13,15 +14,20 @@ from kombu import Connection
 
 from producers.relay import Relay
 from producers.settings import RelaySettings
+from producers.window.fairness import LEAD_JOBS
+from producers.window.pace import Look
 from storage.clock import SystemClock, random_bits
 from storage.database import Database
+from storage.queue.lanes import Lane, lane_of
 from storage.queue.messages import Message, PublishReport
 from storage.queue.publisher import open_publisher
 from storage.queue.topology import declare
 from storage.records.errors import BrokerUnavailable
 from storage.records.ids import uuid7, uuid7_series
 from storage.records.jobs import JobKind, NewJob
+from storage.records.latency import VersionCost
 from storage.records.models import ModelFormat, NewVersion
+from tests.support.backlog import backlog_of, take_out
 from tests.support.waiting import wait_until
 
 
@@ -288,34 +294,83 @@ def test_wake_ups_reach_a_real_broker(house, broker_url):
         publisher.close()
 
 
+class Worker:
+    """Takes what the recorder got, lane by lane, and counts what it took whose."""
+
+    def __init__(self, house: House, recorder: Recorder) -> None:
+        self.house, self.recorder = house, recorder
+        self.lanes: dict[Lane, deque[tuple[str, str]]] = {lane: deque() for lane in Lane}
+        self.took: Counter[str] = Counter()
+        self._seen = 0
+
+    def work(self, jobs: int) -> list[str]:
+        """The tenants whose jobs are done now, in their order."""
+        owner = {version: tenant for tenant, version in self.house.version.items()}
+        for message in self.recorder.sent[self._seen :]:
+            tenant = owner[message.wake_up.version_id]
+            self.lanes[lane_of(message.queue)].extend((tenant, i) for i in message.wake_up.job_ids)
+        self._seen = len(self.recorder.sent)
+        taken: list[tuple[str, str]] = []
+        for lane in self.lanes.values():
+            while lane and len(taken) < jobs:
+                taken.append(lane.popleft())
+        take_out(self.house.database, [job_id for _, job_id in taken])
+        self.took.update(tenant for tenant, _ in taken)
+        return [tenant for tenant, _ in taken]
+
+
+def cost(version_id: str, device_s: float) -> VersionCost:
+    return VersionCost(version_id, "cpu", device_s, device_s, 1.0, 1)
+
+
 @pytest.mark.slow
-def test_b_is_picked_at_once_though_a_has_a_hundred_thousand_queued(postgres_database_url, capsys):
+def test_one_job_passes_a_million_and_then_both_share_the_device(postgres_database_url, capsys):
+    """A has a million jobs of 1 ms queued; B's cost 20 ms.
+
+    The bound: B's job is in the window after the look that follows its submit, and at most the
+    jobs that workers had taken by then go before it. Later B floods as well: each gets half of
+    the device's time, but for a window's share of it and the lead of the high lane.
+    """
     database = Database.open(postgres_database_url)
     database.migrate()
     house = House(database)
     house.tenant("a")
     house.tenant("b")
-    house.submit("a", 100_000)
+    backlog_of(database, "a", 1_000_000, version_id=house.version["a"])
+    a_s, b_s = 0.001, 0.020
     with database.begin() as tx:
-        tx._work._connection.exec_driver_sql("ANALYZE jobs")
-    recorder = Recorder()
-    one = relay(house, recorder)
-    one.look()
-    took = []
-    (urgent,) = house.submit("b", 1)
-    began = time.perf_counter()
-    look = one.look()
-    took.append(time.perf_counter() - began)
-    assert look.marked == 1
-    (message,) = recorder.calls[-1]
-    assert (message.queue, message.wake_up.job_ids) == ("infer.default.hi", (urgent,))
-    for _ in range(20):
-        sent = [i for m in recorder.calls[-1] for i in m.wake_up.job_ids]
-        house.drain(sent)
+        tx.latency.save_costs([cost(house.version["a"], a_s), cost(house.version["b"], b_s)])
+    recorder, took = Recorder(), []
+    small = RelaySettings(max_window_jobs=256)  # the bound is a window's time
+    one, worker = relay(house, recorder, settings=small), Worker(house, recorder)
+
+    def look() -> Look:
         began = time.perf_counter()
-        one.look()
+        seen = one.look()
         took.append(time.perf_counter() - began)
+        return seen
+
+    for _ in range(5):
+        look()
+        assert set(worker.work(128)) == {"a"}
+    look()
+    (single,) = house.submit("b", 1)
+    look()
+    (message,) = recorder.calls[-1]
+    assert (message.queue, message.wake_up.job_ids) == ("infer.default.hi", (single,))
+    assert worker.work(128)[0] == "b"
+
+    house.submit("b", 2_000)
+    before = Counter(worker.took)
+    for _ in range(25):
+        assert look().waiting
+        worker.work(100)
+    a_got = (worker.took["a"] - before["a"]) * a_s
+    b_got = (worker.took["b"] - before["b"]) * b_s
+    window_s = 256 * a_s  # most of its places are A's
+    lead_s = LEAD_JOBS * 2 * (a_s + b_s) / 2
+    assert abs(a_got - b_got) <= window_s + lead_s, (a_got, b_got)
     with capsys.disabled():
-        print(f"\nlook over 100,000 queued: median {sorted(took)[10] * 1e3:.1f} ms", end=" ")
-    assert sorted(took)[10] < 0.25
+        print(f"\nlook over a million queued: median {sorted(took)[15] * 1e3:.1f} ms", end=" ")
+    assert sorted(took)[15] < 0.25, "a look that walks through the backlog takes most of a second"
     database.close()
