@@ -22,7 +22,8 @@ from tests.contracts.test_runtime import version_of
 from tests.support import models
 from workers.inference.decode import decode_input
 from workers.inference.encode import encode_rows
-from workers.inference.ports import LoadedModel, ModelBroken, stack_rows
+from workers.inference.ports import LoadedModel, ModelBroken
+from workers.inference.shapes import shape_of, stack, unpad
 from workers.runtime.keras_runtime import KerasRuntime
 
 pytestmark = [
@@ -42,8 +43,9 @@ def load(path: Path, max_batch: int = 8, **said: object) -> LoadedModel:
 def answers(model: LoadedModel, *values: object, batch_size: int = 4) -> list[dict]:
     """The whole way of some inputs: decode, batch, forward, encode."""
     rows = [decode_input(model.signature, orjson.dumps(value)).rows[0] for value in values]
-    outputs = model.forward(stack_rows(rows, batch_size))
-    cut = {name: array[: len(rows)] for name, array in outputs.items()}
+    shape = shape_of(model.signature, rows)
+    outputs = model.forward(stack(model.signature, rows, shape, batch_size))
+    cut = unpad(model, outputs, rows)
     return [orjson.loads(row) for row in encode_rows(model.signature, cut, len(rows))]
 
 

@@ -16,7 +16,9 @@ from storage.records.push_options import parse_push_options
 from storage.records.signatures import InputSpec, build_signature
 from tests.support import models
 from tests.support.fake_runtime import FakeRuntime, fake_inputs, save_fake
-from workers.inference.ports import ModelBroken, Runtime, stack_rows
+from tests.support.misbehaviour import FEWER, NAN, POISON, WIDER
+from workers.inference.ports import LoadedModel, ModelBroken, Row, Runtime
+from workers.inference.shapes import shape_of, stack, unpad
 from workers.runtime.keras_runtime import KerasRuntime
 
 # TensorFlow 2.21 under numpy 2: tensors do not know the keyword ``copy`` yet.
@@ -55,22 +57,34 @@ class Backend:
     """A runtime, and how the same models are saved for it."""
 
     make: Callable[[int], Runtime]
-    save: Callable[[Path, str], tuple[Path, tuple[InputSpec, ...]]]
+    save: Callable[[Path, str], tuple[Path, tuple[InputSpec, ...] | None]]
 
 
-def _save_keras(folder: Path, model: str) -> tuple[Path, tuple[InputSpec, ...]]:
+def _save_keras(folder: Path, model: str) -> tuple[Path, tuple[InputSpec, ...] | None]:
+    """What only a SavedModel can do says nothing of its inputs before it is loaded."""
     savers = {
         "echo": models.save_echo,
         "pair": models.save_two_inputs,
         "mixing": models.save_mixing,
         "flattening": models.save_flattening,
+        "masked": models.save_masked,
+        "careless": models.save_careless,
+        "tags": models.save_tags,
+        "map": models.save_map,
     }
-    path = savers[model](folder / f"{model}.keras")
-    with path.open("rb") as file:
-        return path, inspect_archive(file).inputs
+    if model in savers:
+        path = savers[model](folder / f"{model}.keras")
+        with path.open("rb") as file:
+            return path, inspect_archive(file).inputs
+    trusted = {
+        "menace": models.save_menace,
+        "fickle": models.save_fickle,
+        "crowded": models.save_crowded,
+    }
+    return trusted[model](folder / f"{model}.zip"), None
 
 
-def _save_fake(folder: Path, model: str) -> tuple[Path, tuple[InputSpec, ...]]:
+def _save_fake(folder: Path, model: str) -> tuple[Path, tuple[InputSpec, ...] | None]:
     return save_fake(folder / f"{model}.json", model), fake_inputs(model)
 
 
@@ -85,17 +99,51 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 
 @pytest.fixture
 def load(backend: Backend, tmp_path: Path):
+    loaded = []
+
     def load(model: str, max_batch: int = 8, **said: object):
         path, inputs = backend.save(tmp_path, model)
-        return backend.make(max_batch).load(version_of(inputs, **said), path)
+        if inputs is None:
+            said |= {"format": ModelFormat.SAVED_MODEL, "trusted": True}
+        loaded.append(backend.make(max_batch).load(version_of(inputs, **said), path))
+        return loaded[-1]
 
-    return load
+    yield load
+    for model in loaded:
+        model.close()
+
+
+def answers(model: LoadedModel, rows: list[Row], bucket: int = 4) -> dict[str, list[list]]:
+    """The whole way of some rows: bucket, padding, forward, cut."""
+    signature = model.signature
+    batch = stack(signature, rows, shape_of(signature, rows), bucket)
+    found = unpad(model, model.forward(batch), rows)
+    return {name: [array.tolist() for array in output] for name, output in found.items()}
 
 
 def test_batch_sizes_are_powers_of_two_up_to_the_most(load) -> None:
-    assert load("echo", max_batch=8).batch_sizes == (1, 2, 4, 8)
-    assert load("echo", max_batch=7).batch_sizes == (1, 2, 4)
-    assert load("echo", max_batch=1).batch_sizes == (1,)
+    assert load("echo", max_batch=8).plan.sizes == (1, 2, 4, 8)
+    assert load("echo", max_batch=7).plan.sizes == (1, 2, 4)
+    assert load("echo", max_batch=1).plan.sizes == (1,)
+
+
+def test_the_pusher_may_name_the_batch_sizes_within_the_workers_bound(load) -> None:
+    said = {"serving": {"batch_sizes": [2, 6, 100]}}
+    assert load("echo", max_batch=8, **said).plan.sizes == (2, 6)
+    assert load("echo", max_batch=1, **said).plan.sizes == (1,)
+    assert load("echo", max_batch=64, serving={"max_batch": 4}).plan.sizes == (1, 2, 4)
+
+
+def test_a_plan_tells_the_knobs_and_what_was_measured(load) -> None:
+    plan = load("echo", serving={"latency_objective_ms": 20, "instances": 2}).plan
+    assert (plan.serving.latency_objective_ms, plan.serving.instances) == (20, 2)
+    assert plan.load_s > 0 and plan.memory_bytes >= 0
+
+
+def test_a_runtime_tells_what_it_computes_on_and_how_much_it_may_hold(backend: Backend) -> None:
+    runtime = backend.make(4)
+    assert (runtime.device, runtime.device_kind) == ("cpu", "cpu")
+    assert runtime.memory_budget_bytes() > 1 << 20
 
 
 def test_loading_completes_the_signature(load) -> None:
@@ -108,7 +156,7 @@ def test_loading_completes_the_signature(load) -> None:
 
 def test_every_row_comes_out_where_it_went_in(load) -> None:
     model = load("echo")
-    for size in model.batch_sizes:
+    for size in model.plan.sizes:
         asked = np.arange(2 * size, dtype=np.float64).reshape(size, 2) + 2**50
         answers = model.forward({"id": asked})
         assert set(answers) == {"echo"}
@@ -118,30 +166,114 @@ def test_every_row_comes_out_where_it_went_in(load) -> None:
 def test_padding_changes_no_answer(load) -> None:
     model = load("echo")
     rows = [{"id": np.array([i, i + 0.5])} for i in range(5)]
-    answers = model.forward(stack_rows(rows, 8))["echo"]
-    assert answers.shape == (8, 2)
-    assert answers[:5].tolist() == [[i, i + 0.5] for i in range(5)]
+    assert answers(model, rows, 8)["echo"] == [[i, i + 0.5] for i in range(5)]
+
+
+PAD = {"tokens": {"sizes": [4, 16], "mask": "mask"}}
+
+
+def tokens(*values: int) -> Row:
+    return {"tokens": np.array(values, dtype=np.int32)}
+
+
+def test_items_of_different_lengths_share_a_pass_behind_a_mask(load) -> None:
+    model = load("masked", serving={"pad": PAD})
+    rows = [tokens(1, 2, 3), tokens(7), tokens(2, 4, 4, 2)]
+    assert shape_of(model.signature, rows) == "4"
+    assert answers(model, rows)["mean"] == [[2], [7], [3]]
+    assert answers(model, [tokens(*range(11))], 1)["mean"] == [[5]]
+
+
+def test_a_model_that_minds_padding_is_refused_if_its_pusher_declares_it(load) -> None:
+    with pytest.raises(ModelBroken) as caught:
+        load("careless", serving={"pad": {"tokens": {"sizes": [4, 16]}}})
+    assert caught.value.stable_code == "padding_changes_answers"
+    assert answers(load("careless"), [tokens(1, 2, 6)] * 2)["mean"] == [[3], [3]]
+
+
+def test_answers_for_each_token_are_cut_back_to_their_items(load) -> None:
+    model = load("tags", serving={"pad": {"tokens": {"sizes": [4]}}})
+    assert model.signature.outputs[0].shape == (None, 2)
+    found = answers(model, [tokens(5), tokens(1, 2, 3)])["tags"]
+    assert found == [[[5, 10]], [[1, 2], [2, 4], [3, 6]]]
+
+
+def test_pictures_of_different_sizes_share_a_pass_and_are_cut_back(load) -> None:
+    model = load("map", serving={"pad": {"pixels": {"sizes": [4, 8], "mask": "mask"}}})
+    chance = np.random.default_rng(3)
+    pictures = [chance.random((h, w, 1)).astype(np.float32) for h, w in ((2, 3), (4, 1), (3, 3))]
+    rows = [{"pixels": picture} for picture in pictures]
+    assert shape_of(model.signature, rows) == "4x4"
+    found = answers(model, rows)
+    for picture, twice, bright in zip(pictures, found["map"], found["bright"], strict=True):
+        assert np.allclose(twice, 2 * picture, atol=1e-6)
+        assert np.allclose(bright, picture.mean(), atol=1e-6)
+
+
+def test_a_size_for_which_memory_does_not_suffice_is_not_offered(load) -> None:
+    model = load("crowded", max_batch=16)
+    assert model.plan.sizes == (1, 2)
+    assert model.forward({"x": np.ones((2, 2), dtype=np.float32)})["y"].tolist() == [[1, 1]] * 2
+
+
+def test_a_size_that_gives_another_number_of_rows_breaks_the_model(load) -> None:
+    with pytest.raises(ModelBroken) as caught:
+        load("fickle", max_batch=16)
+    assert caught.value.stable_code == "wrong_batch_axis"
+    assert load("fickle", max_batch=4).plan.sizes == (1, 2, 4)
+
+
+def test_a_model_that_misbehaves_for_some_rows_answers_for_the_others(load) -> None:
+    model = load("menace")
+
+    def told(value: float) -> np.ndarray:
+        return model.forward({"x": np.array([[value, 1], [2, 3]], dtype=np.float32)})["y"]
+
+    assert told(0).tolist() == [[0, 1], [2, 3]]
+    assert np.isnan(told(NAN)[0, 0]) and told(NAN)[1].tolist() == [2, 3]
+    assert told(FEWER).shape == (1, 2)
+    assert told(WIDER).shape == (2, 4)
+    with pytest.raises(Exception, match="poison"):
+        told(POISON)
+    assert told(5).tolist() == [[5, 1], [2, 3]]
+
+
+def test_several_threads_may_compute_at_once(load) -> None:
+    model, wrong = load("echo"), []
+
+    def work(mine: int) -> None:
+        for turn in range(50):
+            asked = np.full((4, 2), 1000.0 * mine + turn)
+            if not np.array_equal(model.forward({"id": asked})["echo"], asked):
+                wrong.append((mine, turn))
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not wrong and not any(thread.is_alive() for thread in threads)
 
 
 def test_inputs_go_by_name_not_by_order(load) -> None:
-    answers = load("pair").forward(
+    found = load("pair").forward(
         {
             "right": np.array([[4, 5]] * 2, dtype=np.int32),
             "left": np.array([[1, 2, 3]] * 2, dtype=np.float32),
         }
     )
-    assert answers["both"].tolist() == [[1, 2, 3, 4, 5]] * 2
-    assert answers["total"].tolist() == [[15]] * 2
+    assert found["both"].tolist() == [[1, 2, 3, 4, 5]] * 2
+    assert found["total"].tolist() == [[15]] * 2
 
 
 def test_it_computes_on_another_thread_than_it_was_loaded_on(load) -> None:
-    model, answers = load("echo"), []
+    model, found = load("echo"), []
     thread = threading.Thread(
-        target=lambda: answers.append(model.forward({"id": np.array([[1.0, 2.0]])}))
+        target=lambda: found.append(model.forward({"id": np.array([[1.0, 2.0]])}))
     )
     thread.start()
     thread.join(30)
-    assert answers[0]["echo"].tolist() == [[1, 2]]
+    assert found[0]["echo"].tolist() == [[1, 2]]
 
 
 def test_a_closed_model_answers_nothing_and_closes_twice(load) -> None:

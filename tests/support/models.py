@@ -6,6 +6,8 @@ what an answer must be.
 
 from __future__ import annotations
 
+import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +89,156 @@ def save_tabular(path: Path) -> Path:
     model = keras.Sequential([keras.Input((3,), name="features"), scale, head])
     head.set_weights([np.array([[1, -1], [1, -1], [1, -1]], dtype=np.float32)])
     model.save(path)
+    return path
+
+
+def _over_words(tokens: Any, mask: Any, keras: Any) -> Any:
+    """The mean of the tokens that are there: a number each."""
+    ops = keras.ops
+    seen = ops.cast(tokens, "float32") * mask
+    return ops.sum(seen, axis=1, keepdims=True) / ops.sum(mask, axis=1, keepdims=True)
+
+
+def save_masked(path: Path) -> Path:
+    """Tokens of any length and their mask to the mean of those that are not masked."""
+    keras = _keras()
+    tokens = keras.Input((None,), dtype="int32", name="tokens")
+    mask = keras.Input((None,), name="mask")
+    mean = keras.layers.Identity(name="mean")(_over_words(tokens, mask, keras))
+    keras.Model([tokens, mask], mean).save(path)
+    return path
+
+
+def save_careless(path: Path) -> Path:
+    """The mean of tokens of any length, padding and all: it must not be padded."""
+    keras = _keras()
+    tokens = keras.Input((None,), dtype="int32", name="tokens")
+    floats = keras.ops.expand_dims(keras.ops.cast(tokens, "float32"), axis=-1)
+    keras.Model(tokens, keras.layers.GlobalAveragePooling1D(name="mean")(floats)).save(path)
+    return path
+
+
+def save_mask_zero(path: Path) -> Path:
+    """Tokens to the mean of their embeddings, which is the token itself; 0 is padding."""
+    keras = _keras()
+    layers = keras.layers
+    embedding = layers.Embedding(100, 1, mask_zero=True)
+    tokens = keras.Input((None,), dtype="int32", name="tokens")
+    mean = layers.GlobalAveragePooling1D(name="mean")(embedding(tokens))
+    model = keras.Model(tokens, mean)
+    embedding.set_weights([np.arange(100, dtype=np.float32).reshape(100, 1)])
+    model.save(path)
+    return path
+
+
+def save_tags(path: Path) -> Path:
+    """Tokens of any length to two numbers for each: the token and its double."""
+    keras = _keras()
+    tokens = keras.Input((None,), dtype="int32", name="tokens")
+    floats = keras.ops.expand_dims(keras.ops.cast(tokens, "float32"), axis=-1)
+    dense = keras.layers.Dense(2, use_bias=False, name="tags")
+    model = keras.Model(tokens, dense(floats))
+    dense.set_weights([np.array([[1, 2]], dtype=np.float32)])
+    model.save(path)
+    return path
+
+
+def save_map(path: Path) -> Path:
+    """Grey pictures of any size and their mask to a picture twice as bright, and the mean."""
+    keras = _keras()
+    ops, layers = keras.ops, keras.layers
+    pixels = keras.Input((None, None, 1), name="pixels")
+    mask = keras.Input((None, None, 1), name="mask")
+    conv = layers.Conv2D(1, 3, padding="same", use_bias=False, name="map")
+    seen = layers.Multiply()([pixels, mask])
+    bright = ops.sum(seen, axis=(1, 2)) / ops.sum(mask, axis=(1, 2))
+    model = keras.Model([pixels, mask], [conv(seen), layers.Identity(name="bright")(bright)])
+    kernel = np.zeros((3, 3, 1, 1), dtype=np.float32)
+    kernel[1, 1] = 2.0
+    conv.set_weights([kernel])
+    model.save(path)
+    return path
+
+
+def save_menace(path: Path) -> Path:
+    """``x`` to ``y``, the same two numbers, unless one is among ``misbehaviour``: a SavedModel.
+
+    What it does then no ``.keras`` file could: TensorFlow's own operations in its graph.
+    """
+    from tests.support import misbehaviour as bad
+
+    _keras()
+    import tensorflow as tf
+
+    def menace(x: Any) -> Any:
+        def asked(value: float) -> Any:
+            return tf.reduce_any(tf.equal(x, value))
+
+        def eat() -> Any:  # a size known only when it runs: else it is folded into the graph
+            rows = tf.cast(tf.reduce_sum(tf.ones_like(x[:1, 0])) * (1 << 20), tf.int32)
+            return tf.reduce_sum(tf.fill([rows, 1 << 18], x[0, 0]))
+
+        def dawdle() -> Any:
+            square = tf.ones((256, 256)) * x[0, 0]
+            turns = (tf.constant(0), square)
+            return tf.while_loop(
+                lambda turn, _: turn < 6_000,
+                lambda turn, a: (turn + 1, tf.linalg.matmul(a, a) * 0 + 1),
+                turns,
+            )[1][0, 0]
+
+        def die() -> Any:
+            with tf.control_dependencies([tf.raw_ops.Abort(error_msg="a test asked for it")]):
+                return tf.constant(0.0)
+
+        nothing = tf.zeros_like(x[0, 0])
+        for value, act in ((bad.GREEDY, eat), (bad.SLOW, dawdle), (bad.KILLER, die)):
+            nothing += 0 * tf.cond(asked(value), act, lambda: tf.constant(0.0))
+        y = tf.where(tf.equal(x, bad.NAN), np.nan, x + nothing)
+        sound = tf.debugging.Assert(tf.logical_not(asked(bad.POISON)), ["poison"])
+        with tf.control_dependencies([sound]):
+            y = tf.identity(y)
+        y = tf.cond(asked(bad.FEWER), lambda: y[1:], lambda: y)
+        return tf.cond(asked(bad.WIDER), lambda: tf.concat([y, y], axis=1), lambda: y)
+
+    return _save_module(path, menace)
+
+
+def save_fickle(path: Path) -> Path:
+    """``x`` to ``y``, but seven answers to eight rows: a SavedModel."""
+    _keras()
+    import tensorflow as tf
+
+    def fickle(x: Any) -> Any:
+        return tf.cond(tf.equal(tf.shape(x)[0], 8), lambda: x[1:], lambda: x)
+
+    return _save_module(path, fickle)
+
+
+def save_crowded(path: Path) -> Path:
+    """``x`` to ``y``; four rows and more need terabytes: a SavedModel."""
+    _keras()
+    import tensorflow as tf
+
+    def crowded(x: Any) -> Any:
+        rows = tf.shape(x)[0] // 4 * (1 << 20)
+        return x + 0 * tf.reduce_sum(tf.fill([rows, 1 << 18], x[0, 0]))
+
+    return _save_module(path, crowded)
+
+
+def _save_module(path: Path, compute: Any) -> Path:
+    """A function of two float32 a row, as a zipped SavedModel."""
+    import tensorflow as tf
+
+    module = tf.Module()
+    spec = tf.TensorSpec((None, 2), tf.float32, name="x")
+    module.serve = tf.function(lambda x: {"y": compute(x)}, input_signature=[spec])
+    with tempfile.TemporaryDirectory() as folder:
+        tf.saved_model.save(module, folder, signatures={"serving_default": module.serve})
+        with zipfile.ZipFile(path, "w") as archive:
+            for file in sorted(Path(folder).rglob("*")):
+                archive.write(file, file.relative_to(folder))
     return path
 
 

@@ -1,35 +1,32 @@
 """A runtime of plain numpy that keeps every promise of ``workers.inference.ports``.
 
 ``echo`` answers each row with itself, so a crossed answer shows. Some rows misbehave on demand:
-see ``Behaviour``. Used by tests that are about everything but TensorFlow.
+see ``misbehaviour`` and ``Behaviour``. Used by tests that are about everything but TensorFlow.
 """
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-import numpy as np
 
 from storage.records.models import ModelVersion
 from storage.records.push_options import InputForm
 from storage.records.serving import Serving
 from storage.records.signatures import InputSpec, OutputSpec, Signature
-from workers.inference.ports import Array, LoadedModel, ModelBroken, Plan
+from tests.support.fake_runtime import menace
+from workers.inference.ports import Array, DeviceOutOfMemory, LoadedModel, ModelBroken, Plan
 
-POISON, KILLER, NAN = -0.6666, -0.9999, -0.7777  # no test counts through these
 
-
-def echo_signature(width: int = 4) -> Signature:
+def echo_signature(width: int = 4, serving: Serving | None = None) -> Signature:
     """A tensor of ``width`` float64 numbers in, the same out."""
     return Signature(
         form=InputForm.TENSOR,
         inputs=(InputSpec("x", "float64", (width,)),),
         outputs=(OutputSpec("y", "float64", (width,)),),
+        serving=serving or Serving(),
     )
 
 
@@ -38,14 +35,16 @@ class Behaviour:
     """What the runtime does besides answering."""
 
     batch_sizes: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128)
-    serving: Serving = field(default_factory=Serving)
     seconds_fixed: float = 0.0
     seconds_per_row: float = 0.0
     gate: threading.Event = field(default_factory=threading.Event)  # forward waits for it
     entered: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     batches: list[int] = field(default_factory=list)  # rows that were not padding are unknown here
+    versions: list[str] = field(default_factory=list)  # whose batch each of them was
     loads: int = 0
+    rows_that_fit: int | None = None  # a larger pass is out of memory
     memory_budget_bytes: int = 1 << 30
+    memory_bytes: int = 0  # what each loaded version says that it holds
     load: Callable[[ModelVersion, Path], None] | None = None  # may raise
     before_forward: Callable[[Mapping[str, Array]], None] | None = None
 
@@ -54,13 +53,16 @@ class Behaviour:
 
 
 class EchoModel:
-    """``POISON`` in a row makes the pass raise, ``KILLER`` ends the process, ``NAN`` is NaN."""
+    """Its signature is the pushed one, so that a test may turn the serving knobs."""
 
     def __init__(self, version: ModelVersion, behaviour: Behaviour) -> None:
         self.version_id = version.id
-        self.signature = echo_signature()
-        self.plan = Plan(behaviour.batch_sizes, self.signature.serving)
-        self.plan = Plan(behaviour.batch_sizes, behaviour.serving)
+        pushed = Signature.from_json(version.signature)
+        self.signature = replace(pushed, outputs=echo_signature().outputs)
+        serving = self.signature.serving
+        allowed = serving.batch_sizes or behaviour.batch_sizes
+        sizes = tuple(s for s in allowed if s <= min(serving.max_batch, behaviour.batch_sizes[-1]))
+        self.plan = Plan(sizes, serving, memory_bytes=behaviour.memory_bytes)
         self._behaviour = behaviour
         self.closed = False
 
@@ -69,17 +71,16 @@ class EchoModel:
         behaviour, x = self._behaviour, inputs["x"]
         assert len(x) in self.plan.sizes, f"{len(x)} rows is no bucket"
         behaviour.batches.append(len(x))
+        behaviour.versions.append(self.version_id)
         behaviour.entered.release()
         assert behaviour.gate.wait(60)
         if behaviour.before_forward is not None:
             behaviour.before_forward(inputs)
-        if (x == KILLER).any():
-            os._exit(41)
-        if (x == POISON).any():
-            raise ValueError("poison")
+        if behaviour.rows_that_fit is not None and len(x) > behaviour.rows_that_fit:
+            raise DeviceOutOfMemory(f"{len(x)} rows do not fit")
         if behaviour.seconds_fixed or behaviour.seconds_per_row:
             time.sleep(behaviour.seconds_fixed + behaviour.seconds_per_row * len(x))
-        return {"y": np.where(x == NAN, np.nan, x)}
+        return menace(inputs)
 
     def close(self) -> None:
         self.closed = True

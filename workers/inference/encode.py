@@ -15,13 +15,13 @@ import orjson
 from storage.records.errors import ItemError
 from storage.records.push_options import ScoreKind
 from storage.records.signatures import Signature, label_output_of
-from workers.inference.ports import Array
+from workers.inference.ports import Array, Ragged
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 
 
 def encode_rows(
-    signature: Signature, outputs: Mapping[str, Array], rows: int
+    signature: Signature, outputs: Mapping[str, Ragged], rows: int
 ) -> list[bytes | ItemError]:
     """One answer per row: ``{"outputs": {...}}``, with ``label`` and ``top`` where there are any.
 
@@ -29,12 +29,16 @@ def encode_rows(
     """
     finite = np.ones(rows, dtype=np.bool_)
     ready: dict[str, Array | list[Any]] = {}
-    for name, array in outputs.items():
-        if array.shape[:1] != (rows,):
-            raise RuntimeError(f"output {name!r} has the shape {array.shape} for {rows} rows")
-        if array.dtype.kind == "f":
-            finite &= np.isfinite(array.reshape(rows, -1)).all(axis=1)
-        ready[name] = _plain(array)
+    for name, output in outputs.items():
+        if len(output) != rows:
+            raise RuntimeError(f"output {name!r} has {len(output)} answers for {rows} rows")
+        if isinstance(output, list):
+            finite &= [a.dtype.kind != "f" or bool(np.isfinite(a).all()) for a in output]
+            ready[name] = [_plain(array) for array in output]
+            continue
+        if output.dtype.kind == "f":
+            finite &= np.isfinite(output.reshape(rows, -1)).all(axis=1)
+        ready[name] = _plain(output)
     tails = _tails(signature, outputs, rows, finite)
     return [
         orjson.dumps({"outputs": {n: a[i] for n, a in ready.items()}, **tails[i]}, option=_OPTIONS)
@@ -75,12 +79,14 @@ def _text(value: object) -> str:
 
 
 def _tails(
-    signature: Signature, outputs: Mapping[str, Array], rows: int, finite: Array
+    signature: Signature, outputs: Mapping[str, Ragged], rows: int, finite: Array
 ) -> list[dict[str, object]]:
     """Per row what a person reads: the best label and the first ``top_k`` with their scores."""
     if not signature.labels:
         return [{}] * rows
-    raw = outputs[label_output_of(signature).name].reshape(rows, -1)
+    labelled = outputs[label_output_of(signature).name]
+    assert not isinstance(labelled, list), "a labelled output has one length"
+    raw = labelled.reshape(rows, -1)
     scores = label_scores(raw, signature.scores, len(signature.labels), finite)
     count = min(signature.top_k, len(signature.labels))
     # A stable sort of the negated scores: of equal ones the earlier label comes first.

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeAlias
 
-import numpy as np
 import numpy.typing as npt
 
 from storage.records.errors import ForebayError
@@ -64,7 +63,8 @@ class Plan:
 
     sizes: tuple[int, ...]  # ascending; ``forward`` takes batches of exactly these
     serving: Serving = field(default_factory=Serving)
-    memory_bytes: int = 0  # measured: what it holds while it is loaded, and its largest pass
+    memory_bytes: int = 0  # measured: what it holds while it is loaded
+    pass_bytes: int = 0  # measured: what its largest pass takes besides
     load_s: float = 0.0
     follows: Mapping[str, tuple[Follows | None, ...]] = field(default_factory=dict)
     """By output: what each of its axes follows. Only for models that are padded (``pad``)."""
@@ -83,11 +83,6 @@ class LoadedModel(Protocol):
 
     @property
     def plan(self) -> Plan: ...
-
-    @property
-    def batch_sizes(self) -> tuple[int, ...]:
-        """The plan's sizes."""
-        ...
 
     def forward(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The outputs by name; row ``i`` of each belongs to row ``i`` of the inputs.
@@ -122,14 +117,3 @@ class Runtime(Protocol):
     def load(self, version: ModelVersion, artifact: Path) -> LoadedModel:
         """Load and warm; the caller has checked the artifact's digest. Raises ``ModelBroken``."""
         ...
-
-
-def stack_rows(rows: list[Row], batch_size: int) -> dict[str, Array]:
-    """Rows of equal shapes as one batch, padded to ``batch_size`` by repeating the first row."""
-    padded = rows + [rows[0]] * (batch_size - len(rows))
-    return {name: np.stack([row[name] for row in padded]) for name in rows[0]}
-
-
-def shapes_of(row: Row) -> tuple[tuple[int, ...], ...]:
-    """What rows of one batch must share; differs only for models with axes of any length."""
-    return tuple(array.shape for array in row.values())

@@ -49,6 +49,14 @@ def _start(device: str, threads: int | None) -> Framework:
     return Framework(tf, keras)
 
 
+def device_kind(framework: Framework) -> str:
+    """What this process computes on: ``cpu``, or the GPU's name."""
+    config = framework.tf.config
+    for gpu in config.get_visible_devices("GPU"):
+        return str(config.experimental.get_device_details(gpu).get("device_name", "gpu"))
+    return "cpu"
+
+
 def is_models_fault(framework: Framework, error: Exception) -> bool:
     """Whether no other worker and no later time could make this load succeed."""
     if isinstance(error, MemoryError):
