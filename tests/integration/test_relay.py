@@ -65,7 +65,7 @@ class House:
             )
         self.version[name] = version.id
 
-    def submit(self, tenant: str, count: int, **fields) -> list[str]:
+    def submit(self, tenant: str, count: int, *, published: bool = False, **fields) -> list[str]:
         ids = uuid7_series(count, SystemClock().now_ms(), random_bits(80))
         jobs = [
             NewJob(
@@ -82,7 +82,7 @@ class House:
         ]
         with self.database.begin() as tx:
             for start in range(0, count, 10_000):
-                tx.jobs.submit(tenant, jobs[start : start + 10_000])
+                tx.jobs.submit(tenant, jobs[start : start + 10_000], published=published)
         return ids
 
     def window(self) -> dict[str, int]:
@@ -292,6 +292,134 @@ def test_wake_ups_reach_a_real_broker(house, broker_url):
         assert sum(house.window().values()) == 7
     finally:
         publisher.close()
+
+
+class TestExpress:
+    """Submits that enter an empty window by themselves."""
+
+    @staticmethod
+    def enter(house: House, one: Relay, tenant: str, count: int, **fields) -> list[str] | None:
+        """What a submit does; None when it has to go the slow way."""
+        priority = fields.get("priority", 5)
+        if not one.reserve("default", count, high=priority >= 8, bulk=priority <= 2):
+            return None
+        ids = house.submit(tenant, count, published=True, **fields)
+        one.send([("default", house.version[tenant], job_id, priority) for job_id in ids])
+        return ids
+
+    @pytest.fixture
+    def recorder(self):
+        return Recorder()
+
+    @pytest.fixture
+    def one(self, house, recorder):
+        one = relay(house, recorder)
+        assert not one.reserve("default", 1)  # from now on it looks at this pool
+        one.look()
+        return one
+
+    def test_an_idle_pool_is_entered_without_a_look(self, house, one, recorder):
+        ids = self.enter(house, one, "a", 3)
+        assert ids and recorder.sent == []
+        one._publish_sent()
+        (message,) = recorder.sent
+        assert (message.queue, message.wake_up.job_ids) == ("infer.default", tuple(ids))
+        assert one.look().marked == 0
+        assert house.window() == {"a": 3}
+
+    def test_messages_are_gathered_by_lane_and_version(self, house, one, recorder):
+        wanted = [("a", 5), ("b", 5), ("a", 9), ("a", 0), ("b", 5)]
+        ids = [self.enter(house, one, t, 1, priority=p)[0] for t, p in wanted]
+        one._publish_sent()
+        assert {(m.queue, m.wake_up.version_id, m.wake_up.job_ids) for m in recorder.sent} == {
+            ("infer.default", house.version["a"], (ids[0],)),
+            ("infer.default", house.version["b"], (ids[1], ids[4])),
+            ("infer.default.hi", house.version["a"], (ids[2],)),
+            ("bulk.default", house.version["a"], (ids[3],)),
+        }
+
+    def test_a_backlog_has_to_be_weighed(self, house, one):
+        house.submit("b", 300)  # another process's, say: nobody poked
+        one.look()
+        assert self.enter(house, one, "a", 1) is None
+
+    def test_a_bulk_backlog_does_not_keep_online_work_out(self, house, one):
+        house.submit("b", 1_000, priority=1)
+        one.look()
+        assert self.enter(house, one, "a", 1, priority=2) is None
+        assert self.enter(house, one, "a", 1)
+
+    def test_the_window_is_never_overbooked(self, house, one):
+        assert self.enter(house, one, "a", 200)
+        assert self.enter(house, one, "a", 100) is None
+        one.look()
+        assert self.enter(house, one, "a", 57) is None
+        assert self.enter(house, one, "b", 56)
+
+    def test_what_the_broker_does_not_take_goes_back_to_the_backlog(self, house, one, recorder):
+        recorder.fate = lambda _: "unknown"
+        ids = self.enter(house, one, "a", 3)
+        one._publish_sent()
+        assert house.window() == {} and one.trouble
+        assert self.enter(house, one, "a", 1) is None
+        recorder.fate = lambda _: "confirmed"
+        assert one.look().marked == 3 and one.trouble is None
+        assert set(recorder.sent[-1].wake_up.job_ids) == set(ids)
+
+    def test_it_costs_a_turn_like_any_other(self, house, one):
+        house.submit("a", 1)
+        house.submit("b", 1)
+        one.look()
+        before = one._books["default"].online.turns
+        ids = self.enter(house, one, "a", 50)
+        one._publish_sent()
+        house.drain(ids)
+        one.look()
+        books = one._books["default"].online
+        usual_s = before["b"]
+        assert books.turns["a"] - before["a"] == pytest.approx(50 * usual_s)
+
+    def test_a_relay_that_dies_before_it_sent_loses_nothing(self, house, one):
+        ids = self.enter(house, one, "a", 3)
+        with house.database.begin() as tx:
+            assert tx.jobs.sweep(-1) == 3  # what the keeper does once publish_ttl_s has passed
+        recorder = Recorder()
+        relay(house, recorder).look()
+        assert {i for m in recorder.sent for i in m.wake_up.job_ids} == set(ids)
+
+    def test_an_idle_service_grants_at_once_and_sends_at_once(self, house, recorder):
+        one, stop = relay(house, recorder), threading.Event()
+        thread = threading.Thread(target=one.run, args=(stop,))
+        thread.start()
+        try:
+            wait_until(lambda: one.reserve("default", 1), 5, what="the first look")
+            one.release("default", 1)
+            asked = [one.reserve("default", 1) for _ in watched(1.2)]
+            assert asked.count(False) <= len(asked) * 0.1, asked  # a loaded machine looks late
+            one.release("default", len(asked))
+            ids = house.submit("a", 2, published=True)
+            one.send([("default", house.version["a"], job_id, 5) for job_id in ids])
+            wait_until(lambda: recorder.sent, 5, what="the wake-up")
+            assert recorder.sent[0].wake_up.job_ids == tuple(ids)
+        finally:
+            stop.set()
+            one.poke()
+            thread.join(5)
+
+    def test_what_was_sent_before_the_stop_is_published(self, house, one, recorder):
+        self.enter(house, one, "a", 1)
+        stop = threading.Event()
+        stop.set()
+        one.run(stop)
+        assert len(recorder.sent) == 1
+
+
+def watched(seconds: float, every_s: float = 0.01) -> Iterator[None]:
+    """Again and again for so long."""
+    until_s = time.monotonic() + seconds
+    while time.monotonic() < until_s:
+        yield
+        time.sleep(every_s)
 
 
 class Worker:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from storage.database import Database
 from storage.queue.envelope import WakeUp
-from storage.queue.lanes import Lane, queue_name
+from storage.queue.lanes import Lane, class_of, queue_name
 from storage.queue.publisher import Message, Publisher
 from tests.support.household import POOL, new_id
 
@@ -42,19 +42,21 @@ class PlainRelay:
                 for tenant in tx.backlog.tenants(pool)
                 for head in tx.backlog.heads(pool, tenant, 1024)
             ]
-        for version_id in dict.fromkeys(head.version_id for head in heads):
-            ids = [head.id for head in heads if head.version_id == version_id]
+        groups: dict[tuple[str, Lane], list[str]] = {}
+        for head in heads:
+            groups.setdefault((head.version_id, class_of(head.priority)), []).append(head.id)
+        for (version_id, lane), ids in groups.items():
             for start in range(0, len(ids), self._chunk):
-                busy = self._publish(version_id, ids[start : start + self._chunk]) or busy
+                busy = self._publish(version_id, lane, ids[start : start + self._chunk]) or busy
         return busy
 
-    def _publish(self, version_id: str, ids: Sequence[str]) -> bool:
+    def _publish(self, version_id: str, lane: Lane, ids: Sequence[str]) -> bool:
         with self._database.begin() as tx:
             marked = tx.backlog.mark_published(ids)
         chosen = tuple(job_id for job_id in ids if job_id in marked)
         if not chosen:
             return False
-        message = Message(new_id(), queue_name(POOL, Lane.NORMAL), WakeUp(version_id, chosen))
+        message = Message(new_id(), queue_name(POOL, lane), WakeUp(version_id, chosen))
         report = self._publisher.publish([message])
         if message.id not in report.confirmed:
             with self._database.begin() as tx:
