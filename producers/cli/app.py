@@ -14,8 +14,9 @@ from producers.cli.exits import Exit, Failure, from_client
 from producers.cli.output import complain
 from producers.cli.sources import split_json_flag
 from producers.cli.submit import submit
+from producers.cli.top import top
 
-LATER = ("bulk", "train", "webhooks", "top")  # of the design, in later versions
+LATER = ("bulk", "train", "webhooks")  # of the design, in later versions
 
 Translate = Callable[[Exception], Failure | None]
 
@@ -32,6 +33,7 @@ def build_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.command()(submit)
+    app.command()(top)
     app.add_typer(jobs.app, name="jobs")
     app.add_typer(groups.app, name="groups")
     app.add_typer(models.app, name="models")

@@ -48,6 +48,7 @@ class Forebay:
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         settings = client_settings()
+        self._metrics_token = settings.metrics_token
         self._transport = Transport(
             url or settings.url,
             settings.key if key is None else key or None,
@@ -198,6 +199,14 @@ class Forebay:
         """What ``/readyz`` says; raises ``ServiceUnavailable`` while a part is down."""
         document: Mapping[str, Any] = self._transport.json("GET", "/readyz")
         return document
+
+    def metrics(self) -> str:
+        """The service's figures, in Prometheus' text format. Models and tenants are named on
+        loopback, or for who has set ``FOREBAY_METRICS_TOKEN``."""
+        headers = {"Accept": "text/plain"}
+        if self._metrics_token:
+            headers["Authorization"] = f"Bearer {self._metrics_token}"
+        return self._transport.call("GET", "/metrics", headers=headers).text
 
     def close(self) -> None:
         """Close the connections."""

@@ -30,6 +30,8 @@ class FakeService:
         self.seen_keys: dict[str, httpx.Response] = {}
         self.looks_until_done = 1
         self.models: dict[str, dict[str, Any]] = {}
+        self.pages: list[str] = [""]  # of figures: one after another, the last again and again
+        self.scrapes = 0
         self.versions: dict[str, dict[str, Any]] = {}  # by number, of any model
 
     @property
@@ -78,6 +80,9 @@ class FakeService:
             case ("GET", ["v1", "models"]):
                 rows = list(self.models.values())
                 return httpx.Response(200, json={"data": rows, "has_more": False, "next": None})
+            case ("GET", ["metrics"]):
+                self.scrapes += 1
+                return httpx.Response(200, text=self.pages[min(self.scrapes, len(self.pages)) - 1])
             case ("GET", ["v1", "models", name]) if name in self.models:
                 return httpx.Response(200, json={"versions": [], **self.models[name]})
             case ("GET", ["v1", "models", name, "versions", number]) if number in self.versions:
