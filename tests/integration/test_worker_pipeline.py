@@ -16,7 +16,8 @@ from storage.records.jobs import JobState
 from storage.records.models import VersionState
 from tests.support.bare_pipeline import offer, running_pipeline
 from tests.support.household import Household, new_id, tensor
-from tests.support.numpy_runtime import NAN, POISON, Behaviour
+from tests.support.misbehaviour import NAN, POISON
+from tests.support.numpy_runtime import Behaviour
 from tests.support.waiting import wait_until
 
 
@@ -521,7 +522,7 @@ def test_a_reference_out_of_reach_waits_alone(house: Household, tmp_path: Path) 
             def size(self, key: str) -> int:
                 raise ObjectsUnavailable("away")
 
-        reader = pipeline._parts.decoder._refs
+        reader = pipeline.parts.decoder._refs
         reader._opened[prefixes[0]] = Away()  # type: ignore[assignment]
         ids = house.submit([{"ref": f"file://{listed}/x.json"}, tensor(1)])
         offer(pipeline, ids, house.version)

@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from storage.clock import SystemClock
+from storage.clock import Clock, SystemClock
 from storage.queue.lanes import Lane
 from storage.records.models import ModelVersion
 from storage.records.sessions import NewSession
 from tests.support.household import Household
 from tests.support.numpy_runtime import Behaviour, NumpyRuntime
+from workers.inference.finish import Announce
 from workers.inference.pipeline import Pipeline
 from workers.settings import WorkerSettings
 
@@ -43,21 +44,30 @@ def settings_for(folder: Path, **changes: Any) -> WorkerSettings:
 
 @contextmanager
 def running_pipeline(
-    house: Household, folder: Path, behaviour: Behaviour | None = None, **changes: Any
+    house: Household,
+    folder: Path,
+    behaviour: Behaviour | None = None,
+    *,
+    clock: Clock | None = None,
+    announce: Announce | None = None,
+    **changes: Any,
 ) -> Iterator[Pipeline]:
-    """A started pipeline; drained and closed at the end."""
+    """A started pipeline; drained and closed at the end, whatever holds its passes."""
     pipeline = Pipeline(
         house.database,
         house.objects,
         NumpyRuntime(behaviour),
         settings_for(folder, **changes),
-        SystemClock(),
+        clock or SystemClock(),
         lambda session_id: NewSession(session_id, "node", "host", "cpu", "default"),
+        announce,
     )
     pipeline.start()
     try:
         yield pipeline
     finally:
+        if behaviour is not None:
+            behaviour.gate.set()
         pipeline.drain(lambda: None)
         pipeline.close()
 

@@ -22,6 +22,7 @@ from storage.objects.packs import read_slice
 from storage.records.ids import uuid7, uuid7_series
 from storage.records.jobs import TERMINAL, Job, JobKind, JobState, NewJob
 from storage.records.models import ModelFormat, ModelVersion, NewVersion, VersionState
+from storage.records.serving import Serving
 from tests.support.numpy_runtime import echo_signature
 from tests.support.waiting import wait_until
 
@@ -49,8 +50,16 @@ class Household:
             tx.tenants.ensure(self.tenant)
         self.version = self.push("echo")
 
-    def push(self, name: str, artifact: bytes | None = None, *, ready: bool = True) -> ModelVersion:
+    def push(
+        self,
+        name: str,
+        artifact: bytes | None = None,
+        *,
+        ready: bool = True,
+        serving: Serving | None = None,
+    ) -> ModelVersion:
         """A version whose artifact is these bytes."""
+        signature = dict(echo_signature(serving=serving).to_json())
         artifact = artifact if artifact is not None else secrets.token_bytes(32)
         digest = hashlib.sha256(artifact).hexdigest()
         key = f"models/{self.tenant}/{name}/{digest}"
@@ -65,11 +74,11 @@ class Household:
                     digest=digest,
                     size_bytes=len(artifact),
                     object_key=key,
-                    signature=echo_signature().to_json(),
+                    signature=signature,
                 ),
             )
             if ready:
-                tx.models.mark_ready(pushed.id, dict(echo_signature().to_json()))
+                tx.models.mark_ready(pushed.id, signature)
         return self.version_now(pushed)
 
     def version_now(self, version: ModelVersion) -> ModelVersion:

@@ -28,13 +28,14 @@ MOST = 4
 KEPT_S = 600.0  # far less than what the collector takes for a dead writer's
 MAX_TENANTS = 512
 _PAUSE_S = 0.5  # after trouble; whoever needs a pack meanwhile opens it itself
+_LATER_S = 0.05  # a shelf that is not empty is filled when the batch it served is committed
 
 
 @dataclass(slots=True)
 class _Shelf:
     packs: deque[tuple[float, NewPack]] = field(default_factory=deque)
     taken: int = 0  # since it was filled last: how fast it empties
-    opening: bool = False
+    opening: bool = False  # or about to be
 
 
 class PackStock:
@@ -45,22 +46,26 @@ class PackStock:
         self._changed = threading.Condition()
         self._shelves: OrderedDict[str, _Shelf] = OrderedDict()
         self._wanted: dict[str, int] = {}
+        self._urgent = False  # somebody may wait for what is wanted
 
     def foresee(self, tenants: Iterable[str]) -> None:
         """Results of these tenants come soon."""
         with self._changed:
             for tenant in tenants:
-                self._look(tenant, self._shelf(tenant), least=1)
+                self._look(tenant, self._shelf(tenant), least=1, urgent=True)
 
     def take(self, tenant: str, patience_s: float = 2.0) -> NewPack:
         """A pack whose row exists. Raises what the database raises."""
         with self._changed:
             shelf = self._shelf(tenant)
+            if shelf.opening and not shelf.packs:
+                self._urgent = True
+                self._changed.notify_all()
             self._changed.wait_for(lambda: shelf.packs or not shelf.opening, patience_s)
             if shelf.packs:
                 pack = shelf.packs.popleft()[1]
                 shelf.taken += 1
-                self._look(tenant, shelf, least=2)
+                self._look(tenant, shelf, least=2, urgent=False)
                 return pack
         return self._open({tenant: 1})[0]
 
@@ -68,8 +73,9 @@ class PackStock:
         """Open what is wanted, until ``stop``."""
         while not stop.is_set():
             with self._changed:
-                self._changed.wait_for(lambda: self._wanted or stop.is_set(), 1.0)
-                wanted, self._wanted = self._wanted, {}
+                if self._changed.wait_for(lambda: self._wanted or stop.is_set(), 1.0):
+                    self._changed.wait_for(lambda: self._urgent or stop.is_set(), _LATER_S)
+                wanted, self._wanted, self._urgent = self._wanted, {}, False
             if not wanted:
                 continue
             opened: list[NewPack] = []
@@ -100,8 +106,12 @@ class PackStock:
             shelf.packs.popleft()
         return shelf
 
-    def _look(self, tenant: str, shelf: _Shelf, least: int) -> None:
-        if shelf.opening or len(shelf.packs) >= least:
+    def _look(self, tenant: str, shelf: _Shelf, *, least: int, urgent: bool) -> None:
+        if len(shelf.packs) >= least:
+            return
+        self._urgent = self._urgent or urgent
+        if shelf.opening:
+            self._changed.notify_all()
             return
         self._wanted[tenant] = min(MOST, max(least, shelf.taken + 1)) - len(shelf.packs)
         shelf.opening, shelf.taken = True, 0

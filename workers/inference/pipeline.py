@@ -72,7 +72,7 @@ class Pipeline:
         self._threads: dict[str, threading.Thread] = {}
         self._devices_left = settings.device_threads
         self._devices_lock = threading.Lock()
-        self._parts = Parts(
+        self.parts = Parts(
             database,
             objects,
             runtime,
@@ -83,13 +83,13 @@ class Pipeline:
             refuse=self._computed.put,
             stopping=self._stop.is_set,
         )
-        self.intake: Intake = self._parts.intake
-        self.versions = self._parts.versions
-        self.sessions = self._parts.sessions
+        self.intake: Intake = self.parts.intake
+        self.versions = self.parts.versions
+        self.sessions = self.parts.sessions
 
     def start(self) -> None:
         """Open the session (raises when the database does not answer) and start."""
-        parts = self._parts
+        parts = self.parts
         parts.sessions.open()
         loops: dict[str, Callable[[], None]] = {
             "claim": self._claim_loop,
@@ -112,7 +112,7 @@ class Pipeline:
     @property
     def claiming(self) -> bool:
         """Whether storage answers, so that new jobs are taken."""
-        return self._parts.gate.is_open
+        return self.parts.gate.is_open
 
     @property
     def stopping(self) -> bool:
@@ -121,7 +121,7 @@ class Pipeline:
 
     def failure(self) -> str | None:
         """What has died or hangs, for the watchdog; None while all is well."""
-        longest_s, late_s = self._parts.passes.longest_s(), self._parts.passes.late_s()
+        longest_s, late_s = self.parts.passes.longest_s(), self.parts.passes.late_s()
         if longest_s > self._settings.hang_after_s:
             return f"a forward pass has taken {longest_s:.0f} s"
         if late_s > _LATE_GRACE_S:
@@ -146,7 +146,7 @@ class Pipeline:
         patience = threading.Timer(self._settings.drain_s, deadline.set)
         patience.daemon = True
         patience.start()
-        hurry = self._parts.finisher.hurry
+        hurry = self.parts.finisher.hurry
         try:
             while any(stage.is_alive() for stage in stages) and not deadline.is_set():
                 pump()
@@ -154,7 +154,7 @@ class Pipeline:
                     last.join(0.01)
                 if not self.claiming:  # storage is down: one try, the reaper does the rest
                     hurry.set()
-                if self._parts.passes.late_s() > _LATE_GRACE_S:
+                if self.parts.passes.late_s() > _LATE_GRACE_S:
                     break  # the device hangs: waiting for it is in vain
             hurry.set()
             if last is not None:
@@ -168,15 +168,15 @@ class Pipeline:
         if not self._stop.is_set():
             self.drain(lambda: None)
         self._end.set()
-        self._parts.wake()
+        self.parts.wake()
         for name in ("gate", "session", "packs", "loader", "prober"):
             thread = self._threads.get(name)
             if thread is not None:
                 thread.join(5)
-        self._parts.close()
+        self.parts.close()
 
     def _claim_loop(self) -> None:
-        claimer = self._parts.claimer
+        claimer = self.parts.claimer
         while not self._stop.is_set():
             if not self._claimed.wait_for_room(_TICK_S):
                 continue
@@ -191,15 +191,15 @@ class Pipeline:
         self._claimed.close()
 
     def _decode_loop(self) -> None:
-        decoder, claimer = self._parts.decoder, self._parts.claimer
+        decoder, claimer = self.parts.decoder, self.parts.claimer
         while not self._claimed.finished():
             claimed = self._claimed.get(_TICK_S)
             if claimed is not None:
                 claimer.give_back(decoder.run(claimed))
-        claimer.give_back(self._parts.ready.close())
+        claimer.give_back(self.parts.ready.close())
 
     def _device_loop(self, slot: int) -> None:
-        ready = self._parts.ready
+        ready = self.parts.ready
         while not ready.closed:
             if self._computed.wait_for_room(_TICK_S):
                 choice = ready.choose(slot, _TICK_S)
@@ -214,7 +214,7 @@ class Pipeline:
 
     def _compute(self, slot: int, choice: Choice) -> Batch:
         try:
-            return self._parts.devices[slot].compute(choice)
+            return self.parts.devices[slot].compute(choice)
         except Exception as fault:
             log.exception("the device stage failed; the batch's jobs are tried again")
             for work in choice.works:
@@ -227,7 +227,7 @@ class Pipeline:
     def _expired(self, works: Sequence[Work]) -> Batch:
         for work in works:
             work.expired = True
-            self._parts.meters.expired(work.job.version_id, work.job.tenant, 1)
+            self.parts.meters.expired(work.job.version_id, work.job.tenant, 1)
         return Batch(list(works), bulk=False)
 
     def _store_loop(self) -> None:
@@ -236,7 +236,7 @@ class Pipeline:
                 continue
             batch = self._computed.get(_TICK_S)
             if batch is not None:
-                self._stored.put(self._parts.finisher.store(batch))
+                self._stored.put(self.parts.finisher.store(batch))
         self._stored.close()
 
     def _commit_loop(self) -> None:
@@ -245,7 +245,7 @@ class Pipeline:
             if stored is None:
                 continue
             try:
-                self._parts.finisher.commit(stored)
+                self.parts.finisher.commit(stored)
             except Exception:
                 log.exception("a commit failed; the reaper will have its jobs")
                 for session_id in stored.shares:
