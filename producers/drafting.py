@@ -20,6 +20,8 @@ from storage.records.ids import uuid7_series
 from storage.records.jobs import Job, JobState, Millis, NewJob
 from storage.records.models import ModelVersion
 
+ASK_CLOCK_EVERY_S = 1.0
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
@@ -30,13 +32,34 @@ class Facts:
     now: Millis
 
 
+class _Moment:
+    """The database's clock for new ids, asked once a second and told by ours in between: a round
+    trip less for most submits. What is written into rows is its own clock, asked in the write."""
+
+    def __init__(self, monotonic_s: Callable[[], float]) -> None:
+        self._monotonic_s = monotonic_s
+        self._asked: tuple[Millis, float] | None = None
+
+    def now(self, tx: Transaction) -> Millis:
+        here_s = self._monotonic_s()
+        if self._asked is None or here_s - self._asked[1] > ASK_CLOCK_EVERY_S:
+            self._asked = tx.now(), here_s
+        there, asked_s = self._asked
+        return there + int((here_s - asked_s) * 1000)
+
+
 class Drafting:
     """Shared by the submit threads."""
 
     def __init__(
-        self, settings: ApiSettings, *, chance: Callable[[int], int] = random_bits
+        self,
+        settings: ApiSettings,
+        monotonic_s: Callable[[], float],
+        *,
+        chance: Callable[[int], int] = random_bits,
     ) -> None:
         self._pool = settings.pool
+        self._moment = _Moment(monotonic_s)
         self._resolver = Resolver(settings.ref_prefixes)
         self._chance = chance
 
@@ -44,7 +67,7 @@ class Drafting:
         """All that these requests want to know, each thing asked once."""
         versions = self._resolver.versions(tx, tenant, {request.model for request in requests})
         files = self._resolver.known_files(tx, tenant, requests)
-        return Facts(versions, files, tx.now())
+        return Facts(versions, files, self._moment.now(tx))
 
     def one(self, request: JobRequest, facts: Facts, job_id: str) -> NewJob:
         """The job, or the error with its field."""

@@ -76,7 +76,7 @@ class Submission:
         self._express = express
         self._estimate = estimate
         self._admission = Admission(settings.max_backlog_jobs, clock.monotonic_s)
-        self._drafting = Drafting(settings, chance=chance)
+        self._drafting = Drafting(settings, clock.monotonic_s, chance=chance)
         self._inputs = InputStore(
             database,
             objects,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from fastapi import Request
@@ -82,6 +83,7 @@ def keyless_tenant(request: Request, *, listens_on_loopback: bool) -> str:
     return DEFAULT_TENANT
 
 
+@lru_cache(maxsize=1024)
 def is_loopback(address: str) -> bool:
     """Whether an address (or the name ``localhost``) is this very machine."""
     if address == "localhost":
@@ -92,6 +94,7 @@ def is_loopback(address: str) -> bool:
         return False
 
 
+@lru_cache(maxsize=1024)
 def _is_loopback_host(host: str) -> bool:
     try:
         name = urlsplit(f"//{host}").hostname

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 
 from producers.requests import IDEMPOTENCY_KEY
 from producers.shapes import Shape, Wrong, show
@@ -20,12 +21,7 @@ MAX_SMALL_BODY_BYTES = 64 << 10
 
 async def chunks(request: Request, *, limit_bytes: int) -> AsyncIterator[bytes]:
     """The body as it comes; ``TooLarge`` as soon as it is known to be."""
-    announced = request.headers.get("content-length", "")
-    if announced.isascii() and announced.isdigit() and int(announced[:19]) > limit_bytes:
-        raise _too_large(limit_bytes)
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in ("", "identity"):
-        raise UnsupportedMedia(f"content encoding {show(encoding)} is not taken; send it plain")
+    _must_be_plain(request, limit_bytes)
     size = 0
     async for chunk in request.stream():
         size += len(chunk)
@@ -35,9 +31,26 @@ async def chunks(request: Request, *, limit_bytes: int) -> AsyncIterator[bytes]:
 
 
 async def json_body(request: Request, *, limit_bytes: int) -> bytes:
-    """The bytes of a JSON body; parsing is the lane's work."""
+    """The bytes of a JSON body."""
     _must_be_json(request)
-    return b"".join([chunk async for chunk in chunks(request, limit_bytes=limit_bytes)])
+    return await _whole(request, limit_bytes)
+
+
+async def _whole(request: Request, limit_bytes: int) -> bytes:
+    """The same as joining the ``chunks``; most bodies come in one piece, and cheaper."""
+    _must_be_plain(request, limit_bytes)
+    pieces: list[bytes] = []
+    size = 0
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        pieces.append(message.get("body", b""))
+        size += len(pieces[-1])
+        if size > limit_bytes:
+            raise _too_large(limit_bytes)
+        if not message.get("more_body", False):
+            return b"".join(pieces) if len(pieces) > 1 else pieces[0]
 
 
 async def parsed_body(request: Request, shape: Shape) -> dict[str, object]:
@@ -51,7 +64,7 @@ async def parsed_body(request: Request, shape: Shape) -> dict[str, object]:
 async def no_body(request: Request) -> None:
     """For verbs without wishes: nothing, or an empty object. A field would be ignored, so it is
     refused."""
-    body = b"".join([c async for c in chunks(request, limit_bytes=MAX_SMALL_BODY_BYTES)])
+    body = await _whole(request, MAX_SMALL_BODY_BYTES)
     if not body:
         return
     _must_be_json(request)
@@ -92,6 +105,8 @@ def query(
     Those that start with ``besides`` are the caller's to read.
     """
     values: dict[str, object] = {}
+    if not request.scope["query_string"]:
+        return values
     for name, text in request.query_params.multi_items():
         if besides is not None and name.startswith(besides):
             continue
@@ -109,6 +124,15 @@ def query(
         check(shape, value, name)
         values[name] = value
     return values
+
+
+def _must_be_plain(request: Request, limit_bytes: int) -> None:
+    announced = request.headers.get("content-length", "")
+    if announced.isascii() and announced.isdigit() and int(announced[:19]) > limit_bytes:
+        raise _too_large(limit_bytes)
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        raise UnsupportedMedia(f"content encoding {show(encoding)} is not taken; send it plain")
 
 
 def _number(text: str) -> object:

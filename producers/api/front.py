@@ -24,7 +24,7 @@ from storage.records.errors import ForebayError
 
 
 @dataclass(frozen=True, slots=True)
-class _Way:
+class Way:
     """One route, as it is matched here."""
 
     route: APIRoute
@@ -38,14 +38,14 @@ class Front:
     def __init__(self, app: FastAPI) -> None:
         self._app: ASGIApp = app
         self._framework = app
-        self._plain: dict[tuple[str, str], _Way] = {}
-        self._patterns: dict[tuple[str, int], list[_Way]] = {}
+        self._plain: dict[tuple[str, str], Way] = {}
+        self._patterns: dict[tuple[str, int], list[Way]] = {}
         for route in app.routes:
             if isinstance(route, APIRoute):
                 self._learn(route)
 
     def _learn(self, route: APIRoute) -> None:
-        way = _Way(route, route.endpoint, route.path_regex)
+        way = Way(route, route.endpoint, route.path_regex)
         for method in route.methods or ():
             if "{" in route.path:
                 self._patterns.setdefault((method, route.path.count("/")), []).append(way)
@@ -53,7 +53,7 @@ class Front:
                 self._plain.setdefault((method, route.path), way)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        found = self._find(scope["method"], scope["path"]) if scope["type"] == "http" else None
+        found = self.find(scope["method"], scope["path"]) if scope["type"] == "http" else None
         if found is None:
             await self._app(scope, receive, send)
             return
@@ -62,7 +62,8 @@ class Front:
         scope["route"], scope["path_params"] = way.route, params
         await _answer(way.handler, Request(scope, receive), scope, receive, send)
 
-    def _find(self, method: str, path: str) -> tuple[_Way, Mapping[str, str]] | None:
+    def find(self, method: str, path: str) -> tuple[Way, Mapping[str, str]] | None:
+        """The route for this method and path, and what its path holds."""
         way = self._plain.get((method, path))
         if way is not None:
             return way, {}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 
+from producers.api import watcher as watcher_module
 from producers.api.lanes import Lane
-from producers.api.watcher import ALONE, HEARING, Watcher
+from producers.api.watcher import ALONE, HEARING, Pace, Watcher
 from storage.records.errors import DatabaseUnavailable, Overloaded
 
 
@@ -27,7 +29,8 @@ class World:
 
 def with_watcher(test, **more):
     world, lane = World(), Lane("watch", 1)
-    watcher = Watcher({"job": world.look}, lane, max_waits=more.get("max_waits", 100))
+    looks = {"job": world.look, "group": world.look}
+    watcher = Watcher(looks, lane, max_waits=more.get("max_waits", 100))
 
     async def main():
         async with asyncio.timeout(20):
@@ -120,6 +123,155 @@ def test_more_than_the_limit_are_refused():
         assert await first
 
     with_watcher(test, max_waits=1)
+
+
+def test_news_wake_exactly_those_who_wait_for_them(monkeypatch):
+    """Without a look: nothing is due for an hour."""
+    monkeypatch.setattr(watcher_module, "ALONE", Pace(3600, 0.1))
+
+    async def test(world, watcher):
+        waits = {i: asyncio.create_task(watcher.until("job", i, over, 15)) for i in "abc"}
+        await asyncio.sleep(0)
+        await asyncio.to_thread(watcher.tell, ["b", "nobody", "c"])
+        await asyncio.wait({waits["b"], waits["c"]})
+        assert not waits["a"].done() and world.looks == []
+        watcher.tell(["a"])
+        await waits["a"]
+
+    with_watcher(test)
+
+
+def test_what_happens_while_the_caller_looks_is_not_missed(monkeypatch):
+    monkeypatch.setattr(watcher_module, "ALONE", Pace(3600, 0.1))
+
+    async def test(world, watcher):
+        with watcher.watch("job", "j") as watch:
+            watcher.tell(["j"])
+            await asyncio.sleep(0)
+            assert await watch.change(over, 15)  # told before it waited
+            waiting = asyncio.create_task(watch.change(over, 15))
+            await asyncio.sleep(0)
+            assert not waiting.done()  # and told once only
+            watcher.tell(["j"])
+            assert await waiting
+
+    with_watcher(test)
+
+
+def test_lost_news_only_cost_time():
+    async def test(world, watcher):
+        watcher.hears(True)
+        world.seen = {"j": (1, False)}
+        wait = asyncio.create_task(watcher.until("job", "j", over, 15))
+        while len(world.looks) < 2:
+            await asyncio.sleep(0.005)
+        world.seen = {"j": (2, True)}  # and nobody tells
+        assert await wait
+
+    with_watcher(test)
+
+
+def test_a_new_connection_is_a_reason_to_look(monkeypatch):
+    monkeypatch.setattr(watcher_module, "ALONE", Pace(3600, 0.1))
+    monkeypatch.setattr(watcher_module, "HEARING", Pace(3600, 0.1))
+
+    async def test(world, watcher):
+        wait = asyncio.create_task(watcher.until("job", "j", over, 15))
+        await asyncio.sleep(0)
+        world.seen = {"j": (2, True)}
+        await asyncio.to_thread(watcher.hears, True)
+        assert await wait and world.looks == [["j"]]
+
+    with_watcher(test)
+
+
+def test_a_group_is_looked_at_when_it_may_be_over(monkeypatch):
+    monkeypatch.setattr(watcher_module, "ALONE", Pace(3600, 0.1))
+
+    async def test(world, watcher):
+        world.seen = {"g": (40, False)}
+        wait = asyncio.create_task(watcher.until("group", "g", over, 15))
+        await asyncio.sleep(0)
+        watcher.tell(["x"])  # how many are missing is not known yet: this is worth a look
+        while not world.looks:
+            await asyncio.sleep(0.001)
+        for start in (0, 20):
+            assert world.looks == [["g"]]
+            if start:
+                world.seen = {"g": (0, True)}
+            watcher.tell([f"m{start + n}" for n in range(20)])
+            await asyncio.sleep(0.02)  # fewer than are missing cannot have ended it
+        assert await wait and world.looks == [["g"], ["g"]]
+
+    with_watcher(test)
+
+
+def test_news_that_come_while_a_group_is_looked_at_count(monkeypatch):
+    monkeypatch.setattr(watcher_module, "ALONE", Pace(3600, 0.1))
+    inside, gate = threading.Event(), threading.Event()
+
+    async def test(world, watcher):
+        world.seen = {"g": (2, False)}
+        usual = world.look
+
+        def slow(ids):
+            found = usual(ids)  # what it sees, it sees before the gate
+            inside.set()
+            assert gate.wait(10)
+            return found
+
+        watcher._looks["group"] = slow
+        wait = asyncio.create_task(watcher.until("group", "g", over, 15))
+        await asyncio.sleep(0)
+        watcher.tell(["x"])
+        await asyncio.to_thread(inside.wait)
+        world.seen = {"g": (0, True)}
+        watcher.tell(["a", "b"])
+        await asyncio.sleep(0)
+        gate.set()
+        assert await wait
+
+    with_watcher(test)
+
+
+def test_a_flood_of_news_is_not_a_flood_of_looks(monkeypatch):
+    """Looks for the news' sake take a share of the time, however many other jobs are told."""
+    monkeypatch.setattr(watcher_module, "ALONE", Pace(3600, 0.1))
+
+    async def test(world, watcher):
+        world.seen = {"g": (1, False)}
+        usual = world.look
+
+        def slow(ids):
+            time.sleep(0.02)
+            return usual(ids)
+
+        watcher._looks["group"] = slow
+        wait = asyncio.create_task(watcher.until("group", "g", over, 15))
+        for _ in range(200):
+            watcher.tell(["somebody else's"])
+            await asyncio.sleep(0.001)
+        assert 1 <= len(world.looks) <= 6
+        world.seen = {"g": (0, True)}
+        watcher.tell(["m"])
+        assert await wait
+
+    with_watcher(test)
+
+
+def test_news_after_the_end_harm_nobody():
+    async def test(world, watcher):
+        world.seen = {"j": (1, False)}
+        wait = asyncio.create_task(watcher.until("job", "j", over, 15))
+        await asyncio.sleep(0)
+        kept.append(watcher)
+        watcher.close()
+        await wait
+
+    kept: list[Watcher] = []
+    with_watcher(test)
+    kept[0].tell(["j"])
+    kept[0].hears(False)
 
 
 def test_old_waits_are_looked_at_rarely_and_together():

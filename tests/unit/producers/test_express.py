@@ -1,0 +1,91 @@
+"""Express entry: places are booked, then sent after the commit or given back, never both."""
+
+from __future__ import annotations
+
+import pytest
+
+from producers.express import booking
+from storage.records.jobs import JobKind, NewJob
+
+
+class Window:
+    """A relay with ``room``, that counts."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.asked: list[tuple[str, int, bool, bool]] = []
+        self.sent: list[tuple[str, str, str, int]] = []
+
+    def reserve(self, pool: str, jobs: int, high: bool = False, bulk: bool = False) -> bool:
+        self.asked.append((pool, jobs, high, bulk))
+        if jobs > self.room:
+            return False
+        self.room -= jobs
+        return True
+
+    def release(self, pool: str, jobs: int) -> None:
+        self.room += jobs
+
+    def send(self, entries) -> None:
+        self.sent += entries
+
+
+def job(name: str, priority: int = 5, pool: str = "default") -> NewJob:
+    return NewJob(name, JobKind.INFERENCE, "m", "v1", 1, pool, b"{}", priority=priority)
+
+
+def test_a_commit_sends_what_was_booked():
+    window = Window(10)
+    with booking(window) as booked:
+        booked.take([job("a"), job("b", 9)])
+        assert booked.ids == {"a", "b"}
+        assert window.sent == []  # before the commit nobody may hear of them
+    assert sorted(window.sent) == [("default", "v1", "a", 5), ("default", "v1", "b", 9)]
+    assert window.room == 8
+
+
+def test_a_rollback_gives_the_places_back():
+    window = Window(10)
+    with pytest.raises(RuntimeError), booking(window) as booked:
+        booked.take([job("a"), job("b", 9), job("c", pool="gpu")])
+        assert window.room == 7
+        raise RuntimeError("rolled back")
+    assert (window.room, window.sent) == (10, [])
+
+
+def test_classes_are_booked_apart():
+    window = Window(1)
+    with booking(window) as booked:
+        booked.take([job("a"), job("b"), job("hi", 8), job("bulk", 2)])
+        assert booked.ids == {"hi"}  # two did not fit, one did, and then there was no room
+    assert window.asked == [
+        ("default", 2, False, False),
+        ("default", 1, True, False),
+        ("default", 1, False, True),
+    ]
+
+
+def test_all_or_none_for_those_who_want_that():
+    window = Window(1)
+    with booking(window) as booked:
+        booked.take_all([job("a"), job("hi", 8)])
+        assert booked.ids == frozenset()
+    assert (window.room, window.sent) == (1, [])
+
+
+def test_without_a_relay_nothing_is_booked():
+    with booking(None) as booked:
+        booked.take([job("a")])
+        assert booked.ids == frozenset()
+
+
+def test_a_relay_that_fails_does_not_unsay_a_commit(caplog):
+    window = Window(10)
+
+    def broken(_):
+        raise RuntimeError("no")
+
+    window.send = broken
+    with booking(window) as booked:
+        booked.take([job("a")])
+    assert "1 committed jobs" in caplog.text
