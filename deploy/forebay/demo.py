@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forebay.demo_service import clean, failed, serving
+from forebay.demo_told import Told, ask
 from forebay.figures import Figures, figures
 from forebay.mnist import HELD_OUT, find_digits, read_digits
 from producers.cli.output import note, progress, say, say_json
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from producers.client import Forebay, Group
+    from producers.client import Forebay, Group, ModelVersion
 
 MODEL = "digits"
 START_S, TRAIN_S, WORK_S = 120.0, 300.0, 300.0
@@ -67,8 +68,8 @@ def run_demo(data: Path | None, cache: Path, environ: Mapping[str, str], *, as_j
             with steps.step("the service is ready") as more:
                 url = service.ready(START_S)
                 more.append(f"{url}  (SQLite, local files, in-process broker)")
-            measured = _work(url, home, model, pictures[:HELD_OUT], labels[:HELD_OUT], steps)
-    _report(measured, time.monotonic() - began, as_json=as_json)
+            measured, told = _work(url, home, model, pictures[:HELD_OUT], labels[:HELD_OUT], steps)
+    _report(measured, told, time.monotonic() - began, as_json=as_json)
 
 
 def _train(
@@ -98,12 +99,13 @@ def _work(
     pictures: NDArray[np.uint8],
     labels: NDArray[np.int64],
     steps: Steps,
-) -> Figures:
+) -> tuple[Figures, Told]:
     from producers.client import Forebay
 
     with Forebay(url, key="") as client:
         with steps.step("the model, pushed and loaded by the worker") as more:
-            more.append(_push(client, model))
+            version = _push(client, model)
+            more.append(version.ref)
         truth = {str(place): str(label) for place, label in enumerate(labels)}
         items = [{"image": picture, "custom_id": str(n)} for n, picture in enumerate(pictures)]
         with steps.step(f"{len(items):,} jobs, submitted, done and read") as more:
@@ -115,17 +117,19 @@ def _work(
             elapsed_s = time.monotonic() - began
             answers = _answers(group)
             more.append(f"group {group.id}")
-    return figures(_rows(home, group.id), answers, truth, elapsed_s)
+        with steps.step("what the worker tells of it"):
+            told = ask(client.metrics, version.refresh, len(items))
+    return figures(_rows(home, group.id), answers, truth, elapsed_s), told
 
 
-def _push(client: Forebay, model: Path) -> str:
+def _push(client: Forebay, model: Path) -> ModelVersion:
     version = client.models.push(
         MODEL, model, input="image", labels=[str(digit) for digit in range(10)], top_k=1
     )
     version.wait(START_S)
     if version.state != "ready":
         raise failed(f"the model is {version.state}: {version.error}", "")
-    return version.ref
+    return version
 
 
 def _answers(group: Group) -> dict[str, str]:
@@ -149,9 +153,9 @@ def _rows(home: Path, group_id: str) -> list[Any]:
         database.close()
 
 
-def _report(measured: Figures, seconds: float, *, as_json: bool) -> None:
+def _report(measured: Figures, told: Told, seconds: float, *, as_json: bool) -> None:
     if as_json:
-        say_json(measured.as_json() | {"total_s": round(seconds, 3)})
+        say_json(measured.as_json() | {"worker": told.as_json(), "total_s": round(seconds, 3)})
         return
     lines = {
         "accuracy": f"{measured.accuracy:.1%}   {measured.correct:,} of {measured.jobs:,}",
@@ -159,6 +163,7 @@ def _report(measured: Figures, seconds: float, *, as_json: bool) -> None:
         "mean batch size": f"{measured.mean_batch:.1f}   {measured.batches} batches",
         "latency p50 / p99": f"{measured.latency_p50_ms:,.0f} / {measured.latency_p99_ms:,.0f} ms"
         "   accepted to finished, all submitted at once",
+        **told.lines(),
     }
     say()
     for name, value in lines.items():

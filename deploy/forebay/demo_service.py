@@ -61,7 +61,8 @@ def serving(home: Path, environ: Mapping[str, str]) -> Iterator[Service]:
     with log.open("w") as errors:
         process = subprocess.Popen(
             command,
-            env=clean(environ) | {"FOREBAY_HOME": str(home)},
+            # A second, so that nobody waits for the worker's figures at the end.
+            env=clean(environ) | {"FOREBAY_HOME": str(home), "FOREBAY_RENEW_EVERY_S": "1"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
