@@ -359,7 +359,7 @@ def test_a_graceful_stop_finishes_the_running_batch_and_gives_the_rest_back_unsp
 ) -> None:
     behaviour = Behaviour()
     behaviour.gate.clear()
-    with running_pipeline(house, tmp_path, behaviour) as pipeline:
+    with running_pipeline(house, tmp_path, behaviour, max_batch=1) as pipeline:
         running, claimed, waiting = (house.submit([tensor(n)]) for n in range(3))
         (first,) = offer(pipeline, running, house.version)
         assert behaviour.entered.acquire(timeout=10)
@@ -537,6 +537,6 @@ def test_a_reference_out_of_reach_waits_alone(house: Household, tmp_path: Path) 
 def test_a_dead_stage_is_noticed(house: Household, tmp_path: Path) -> None:
     with running_pipeline(house, tmp_path) as pipeline:
         assert pipeline.failure() is None
-        pipeline._claimed.close()  # the decode thread ends as if it had died
+        pipeline._chains[False].claimed.close()  # the decode thread ends as if it had died
         wait_until(lambda: pipeline.failure() is not None, what="the watchdog's finding")
         assert "decode" in str(pipeline.failure())

@@ -65,7 +65,6 @@ class Batch:
     """Works that leave together. ``lease`` is None where nothing of it needs a model any more."""
 
     works: list[Work]
-    bulk: bool
     lease: Lease | None = None
     segments: list[Segment] = field(default_factory=list)
     faults: dict[RowRef, ItemError] = field(default_factory=dict)

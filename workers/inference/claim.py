@@ -36,11 +36,10 @@ class Claimed:
 
     works: list[Work]
     leases: dict[str, Lease]
-    bulk: bool
 
 
 class Claimer:
-    """Runs on the claim thread; ``give_back`` on any."""
+    """Runs on a claim thread for each class; ``give_back`` on any."""
 
     def __init__(
         self,
@@ -65,15 +64,15 @@ class Claimer:
         self._stock, self._meters = stock, meters
         self._max_batch, self._wait_patience_s = max_batch, wait_patience_s
 
-    def next(self, timeout_s: float) -> Claimed | None:
-        """Jobs to decode, or None when there are none within the time."""
+    def next(self, lanes: tuple[Lane, ...], timeout_s: float) -> Claimed | None:
+        """Jobs of a class to decode, or None when there are none within the time."""
         if not self._gate.wait_open(timeout_s):
             return None
         session_id = self._sessions.wait_current(timeout_s)
         if session_id is None:
             return None
         self._ask_for_versions()
-        taken = self._intake.take(self._max_batch, self._room, timeout_s)
+        taken = self._intake.take(lanes, self._max_batch, self._room, timeout_s)
         return None if taken is None else self._claim(session_id, taken)
 
     def give_back(self, works: Sequence[Work]) -> None:
@@ -156,7 +155,7 @@ class Claimer:
             _release(leases.values())
             return None
         self._stock.foresee({work.job.tenant for work in works})
-        return Claimed(works, leases, bulk=works[0].line.lane is Lane.BULK)
+        return Claimed(works, leases)
 
     def _note(self, taken: Taken, works: Sequence[Work], seconds: float) -> None:
         """Settle whoever was not claimed, and count the others."""

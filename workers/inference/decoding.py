@@ -35,7 +35,7 @@ _TICK_S = 0.25
 
 
 class Decoder:
-    """Runs on the decode thread."""
+    """Runs on a decode thread for each class."""
 
     def __init__(
         self,
@@ -48,21 +48,20 @@ class Decoder:
         *,
         max_bytes: int,
         stopping: Callable[[], bool],
-        refuse: Callable[[Batch], None],
         trouble: Callable[[Exception], None],
     ) -> None:
         self._payloads, self._refs, self._ready = payloads, refs, ready
         self._credit, self._clock, self._meters = credit, clock, meters
         self._max_bytes, self._stopping = max_bytes, stopping
-        self._refuse, self._trouble = refuse, trouble
+        self._trouble = trouble
 
-    def run(self, claimed: Claimed) -> list[Work]:
+    def run(self, claimed: Claimed, refuse: Callable[[Batch], None]) -> list[Work]:
         """Decode and hand on; returns what has to be given back (a stop, storage that is away)."""
         left = claimed.works
         try:
             while left and self._wait_for_memory():
                 decoded = self._decoded(left, claimed)
-                left = [*self._hand_on(decoded, claimed), *left[len(decoded) :]]
+                left = [*self._hand_on(decoded, claimed, refuse), *left[len(decoded) :]]
         except Exception as trouble:
             self._trouble(trouble)
         for lease in claimed.leases.values():
@@ -90,7 +89,9 @@ class Decoder:
         self._note(some, self._clock.monotonic_s() - began_s)
         return some
 
-    def _hand_on(self, works: Sequence[Work], claimed: Claimed) -> list[Work]:
+    def _hand_on(
+        self, works: Sequence[Work], claimed: Claimed, refuse: Callable[[Batch], None]
+    ) -> list[Work]:
         """To the window, or to the finishing stage. Returns what a stop kept out of the window."""
         refused: list[Work] = []
         ready: dict[str, list[Work]] = {}
@@ -102,7 +103,7 @@ class Decoder:
         if refused:
             for work in refused:
                 self._credit.spend(work.line, -work.credit)
-            self._refuse(Batch(refused, claimed.bulk))
+            refuse(Batch(refused))
         kept_out: list[Work] = []
         for version_id, group in ready.items():
             lease = claimed.leases[version_id].share()

@@ -58,7 +58,7 @@ class Device:
         """The batch with its segments and faults filled."""
         assert choice.pick is not None and choice.lease is not None
         pick, works = choice.pick, choice.works
-        batch = Batch(works, pick.bulk, choice.lease)
+        batch = Batch(works, choice.lease)
         began_s = self._clock.monotonic_s()
         self._note_waits(works, began_s, pick.bulk)
         self._switched = choice.switched

@@ -52,12 +52,12 @@ class Stored:
     """A batch whose results are stored, or given up: what its commit will say."""
 
     works: list[Work]
-    bulk: bool
     shares: Mapping[str, Share]  # by session
 
 
 class Finisher:
-    """``store`` runs on one thread and ``commit`` on the next: both mostly wait for others."""
+    """``store`` runs on one thread and ``commit`` on the next, for each class: they mostly wait
+    for others."""
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class Finisher:
         finally:
             batch.release()
         self._note("store", batch.works, began_s)
-        return Stored(batch.works, batch.bulk, shares)
+        return Stored(batch.works, shares)
 
     def commit(self, stored: Stored) -> None:
         """One transaction, then the settling. Returns when the jobs are somebody's again."""

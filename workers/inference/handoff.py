@@ -1,62 +1,54 @@
 """A bounded hand-over between threads, whose givers wait for room *before* they make a thing.
 
 ``queue.Queue`` lets a producer build one more than the bound and hold it in its hand; a claimed
-batch in a hand is a lease that nobody works on. Bulk things let the others pass, but each only a
-few times.
+batch in a hand is a lease that nobody works on.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable
+from typing import Generic, TypeVar
 
-OVERTAKEN_AT_MOST = 4
-
-
-class Passable(Protocol):
-    """A thing that says whether it lets others pass."""
-
-    @property
-    def bulk(self) -> bool: ...
-
-
-T = TypeVar("T", bound=Passable)
+T = TypeVar("T")
 
 
 class Handoff(Generic[T]):
-    """At most about ``bound`` things on the way: each giver may add the one it has made."""
+    """At most about ``bound`` things on the way: each of several givers may add one more."""
 
-    def __init__(self, bound: int) -> None:
-        self._bound = bound
-        self._online: deque[T] = deque()
-        self._bulk: deque[T] = deque()
-        self._passed = 0  # how many have overtaken the first bulk thing
+    def __init__(self, bound: int, on_room: Callable[[], None] = lambda: None) -> None:
+        self._bound, self._on_room = bound, on_room
+        self._things: deque[T] = deque()
         self._changed = threading.Condition()
         self._closed = False
 
+    @property
+    def has_room(self) -> bool:
+        """Whether a thing that is made now need not wait."""
+        return len(self._things) < self._bound
+
     def wait_for_room(self, timeout_s: float) -> bool:
-        """Whether there is room now."""
+        """Whether there is room now. With one giver it stays until that one puts."""
         with self._changed:
-            return self._changed.wait_for(
-                lambda: self._closed or self._len() < self._bound, timeout_s
-            )
+            return self._changed.wait_for(lambda: self._closed or self.has_room, timeout_s)
 
     def put(self, thing: T) -> None:
         """Hand over; never blocks and never refuses, so that nothing made is ever lost."""
         with self._changed:
-            (self._bulk if thing.bulk else self._online).append(thing)
+            self._things.append(thing)
             self._changed.notify_all()
 
     def get(self, timeout_s: float) -> T | None:
         """The next one, or None when none came in time or none will come."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._len(), timeout_s)
-            if not self._len():
+            self._changed.wait_for(lambda: self._closed or self._things, timeout_s)
+            if not self._things:
                 return None
-            thing = self._next()
+            thing = self._things.popleft()
             self._changed.notify_all()
-            return thing
+        self._on_room()
+        return thing
 
     def close(self) -> None:
         """No more will be put; what is there can still be got."""
@@ -67,23 +59,4 @@ class Handoff(Generic[T]):
     def finished(self) -> bool:
         """Closed and empty."""
         with self._changed:
-            return self._closed and not self._len()
-
-    def drain(self) -> list[T]:
-        """Take everything back."""
-        with self._changed:
-            things = [*self._online, *self._bulk]
-            self._online.clear()
-            self._bulk.clear()
-            self._changed.notify_all()
-            return things
-
-    def _next(self) -> T:
-        if self._online and not (self._bulk and self._passed >= OVERTAKEN_AT_MOST):
-            self._passed += bool(self._bulk)
-            return self._online.popleft()
-        self._passed = 0
-        return self._bulk.popleft()
-
-    def _len(self) -> int:
-        return len(self._online) + len(self._bulk)
+            return self._closed and not self._things

@@ -1,6 +1,6 @@
 """Ids that messages brought and nobody has claimed yet: lanes in memory, no lease, no attempt.
 
-The consumer thread offers, the claim thread takes, the commit thread settles. An id that this
+The consumer thread offers, the claim threads take, the commit threads settle. An id that this
 process already holds is attached to, never run twice; a message is acknowledged (``settled``)
 when every id it brought is settled, whatever came of each.
 """
@@ -14,7 +14,7 @@ from typing import Protocol
 
 from storage.clock import Clock
 from storage.queue.lanes import Lane
-from workers.inference.waiting import BULK, ONLINE, Line, Waiting
+from workers.inference.waiting import BULK, CLASSES, ONLINE, Line, Waiting
 
 Room = Callable[[Line], int]
 """How many more ids of a line may be claimed now."""
@@ -42,7 +42,7 @@ class _Held:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Ids handed to the claim thread: of several versions, all bulk or none."""
+    """Ids handed to a claim thread: one class's, of several versions."""
 
     parts: tuple[tuple[Line, tuple[str, ...]], ...]
 
@@ -67,7 +67,8 @@ class Intake:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._changed = {one: threading.Condition(self._lock) for one in CLASSES}
         self._waiting = Waiting()
         self._held: dict[str, _Held] = {}
         self._closed = False
@@ -84,7 +85,7 @@ class Intake:
         unique = dict.fromkeys(ids)
         now_s = self._clock.monotonic_s()
         line = Line(version_id, lane)
-        with self._changed:
+        with self._lock:
             if self._closed:
                 return  # a stop is under way: the broker gives it to somebody else
             ticket = _Ticket(delivery, len(unique))
@@ -94,44 +95,43 @@ class Intake:
                     held = self._held[job_id] = _Held(now_s)
                     self._waiting.push(line, now_s, job_id)
                 held.tickets.append(ticket)
-            self._changed.notify_all()
+            self._changed[BULK if lane in BULK else ONLINE].notify_all()
         if not unique:
             delivery.settled()
 
-    def take(self, limit: int, room: Room, timeout_s: float) -> Taken | None:
-        """Up to ``limit`` ids for one claim, as far as there is room; None when none came."""
+    def take(
+        self, lanes: tuple[Lane, ...], limit: int, room: Room, timeout_s: float
+    ) -> Taken | None:
+        """Up to ``limit`` ids of a class for one claim, as far as there is room; None when none
+        came."""
         give_up_s = self._clock.monotonic_s() + timeout_s
-        with self._changed:
+        with self._lock:
             while True:
-                taken = self._take(limit, room)
+                taken = self._take(lanes, limit, room)
                 left_s = give_up_s - self._clock.monotonic_s()
                 if taken is not None or self._closed or left_s <= 0:
                     return taken
-                self._changed.wait(left_s)
+                self._changed[lanes].wait(left_s)
 
-    def _take(self, limit: int, room: Room) -> Taken | None:
+    def _take(self, lanes: tuple[Lane, ...], limit: int, room: Room) -> Taken | None:
         rooms: dict[Line, int] = {}
 
         def is_open(line: Line) -> bool:
             rooms[line] = room(line)
             return rooms[line] > 0
 
-        lines = list(self._waiting.in_order(is_open))
-        if not lines:
-            return None
-        # Bulk ids are claimed by themselves: whoever waits for an answer waits for no others.
-        lanes = BULK if lines[0].lane is Lane.BULK else ONLINE
         parts = []
-        for line in lines:
-            if line.lane in lanes and limit > 0:
-                ids = self._waiting.pop(line, min(limit, rooms[line]))
-                limit -= len(ids)
-                parts.append((line, tuple(ids)))
-        return Taken(tuple(parts))
+        for line in self._waiting.in_order(lanes, is_open):
+            ids = self._waiting.pop(line, min(limit, rooms[line]))
+            limit -= len(ids)
+            parts.append((line, tuple(ids)))
+            if limit <= 0:
+                break
+        return Taken(tuple(parts)) if parts else None
 
     def put_back(self, taken: Taken) -> None:
         """They could not be claimed just now: they wait again, at the front."""
-        with self._changed:
+        with self._lock:
             if self._closed:
                 self._forget(taken.ids)
                 return
@@ -142,7 +142,7 @@ class Intake:
 
     def waiting_versions(self) -> frozenset[str]:
         """Versions that some id waits for."""
-        with self._changed:
+        with self._lock:
             return frozenset(line.version_id for line in self._waiting.lines())
 
     def detach(self, ids: Iterable[str]) -> Closing:
@@ -151,7 +151,7 @@ class Intake:
         What arrives for them from now on is not attached any more but waits for a claim of its
         own: after a release it may be the message that brings the job back.
         """
-        with self._changed:
+        with self._lock:
             held = [self._held.pop(job_id, None) for job_id in ids]
         return Closing(self, [ticket for one in held if one for ticket in one.tickets])
 
@@ -162,7 +162,7 @@ class Intake:
     def conclude(self, tickets: Iterable[_Ticket]) -> None:
         """One id less is open for each of these."""
         done: list[Delivery] = []
-        with self._changed:
+        with self._lock:
             for ticket in tickets:
                 ticket.open_ids -= 1
                 if ticket.open_ids == 0:
@@ -172,7 +172,7 @@ class Intake:
 
     def let_go(self, version_id: str) -> int:
         """Settle what waits for a version that cannot be served here; SQL still holds the jobs."""
-        with self._changed:
+        with self._lock:
             lines = [Line(version_id, lane) for lane in Lane]
             ids = [job_id for line in lines for job_id in self._waiting.pop(line, len(self._held))]
         self.settle(ids)
@@ -181,7 +181,7 @@ class Intake:
     def let_go_older_than(self, patience_s: float) -> int:
         """Settle what has waited too long for a claim. The sweep publishes it again, perhaps to a
         worker that has time; and no message is held so long that the broker takes offence."""
-        with self._changed:
+        with self._lock:
             gone = self._waiting.pop_older(self._clock.monotonic_s() - patience_s)
         if gone:
             self.settle(gone)
@@ -190,7 +190,7 @@ class Intake:
     def flush(self, *, connection_lost: bool) -> None:
         """Drop what has not started. When the connection is lost, every message is void as well:
         it comes again, and what runs goes on without it."""
-        with self._changed:
+        with self._lock:
             self._forget(self._waiting.clear())
             if connection_lost:
                 for held in self._held.values():
@@ -198,19 +198,20 @@ class Intake:
 
     def close(self) -> None:
         """Take nothing more; wakes whoever waits."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             self._forget(self._waiting.clear())
-            self._changed.notify_all()
+            self.poke()
 
     def poke(self) -> None:
         """Something that ``room`` looks at has changed."""
-        with self._changed:
-            self._changed.notify_all()
+        with self._lock:
+            for changed in self._changed.values():
+                changed.notify_all()
 
     def held(self) -> int:
         """How many ids this process knows of, waiting or running."""
-        with self._changed:
+        with self._lock:
             return len(self._held)
 
     def _forget(self, ids: Iterable[str]) -> None:

@@ -9,7 +9,6 @@ from storage.database import Database
 from storage.objects import Objects
 from storage.records.sessions import NewSession
 from workers.inference.artifacts import Artifacts
-from workers.inference.batch import Batch
 from workers.inference.claim import Claimer
 from workers.inference.costs import CostKeeper
 from workers.inference.credit import Credit
@@ -45,7 +44,6 @@ class Parts:
         make_session: Callable[[str], NewSession],
         announce: Announce | None,
         *,
-        refuse: Callable[[Batch], None],
         stopping: Callable[[], bool],
     ) -> None:
         self.intake = Intake(clock)
@@ -100,7 +98,6 @@ class Parts:
             self.meters,
             max_bytes=settings.max_claim_bytes,
             stopping=stopping,
-            refuse=refuse,
             trouble=self.claimer.trouble,
         )
         self.passes = Passes(self.ready, limits, clock)

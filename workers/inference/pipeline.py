@@ -2,51 +2,42 @@
 
 ::
 
-    intake ─▶ claim ──▶ decode ──▶ ready window ─▶ device ───▶ store ────────▶ commit ─▶ settled
-              SQL       inputs     picked from     passes      encode, put     one transaction
+    intake ─▶ claim ──▶ decode ──▶ ready window ─▶ device ──▶ store ──────▶ commit ─▶ settled
+              SQL       inputs     picked from     passes     encode, put   one transaction
                         to rows    when it is free
 
 While a pass runs, jobs are claimed and decoded, and the batches before it are stored and
 committed. Nothing waits for a batch to fill: a pass is the best of what is there when the device
-is free, and the slowest stage decides how much that is.
+is free, and the slowest stage decides how much that is. Online and bulk work have threads of
+their own on both sides of the window (``chain``).
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable
 
 from storage.clock import Clock
 from storage.database import Database
 from storage.objects import Objects
 from storage.records.sessions import NewSession
 from workers.inference.batch import Batch, Fault, Work
-from workers.inference.claim import Claimed
-from workers.inference.finish import Announce, Stored
-from workers.inference.handoff import Handoff
+from workers.inference.chain import TICK_S, Chain, Counters
+from workers.inference.finish import Announce
 from workers.inference.intake import Intake
 from workers.inference.parts import Parts
 from workers.inference.ports import Runtime
 from workers.inference.ready import Choice
+from workers.inference.waiting import BULK, ONLINE
 from workers.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
 
 _STAGES = ("claim", "decode", "device", "store", "commit")
-_TICK_S = 0.25  # how often an idle stage looks at its stop signal
 _LAST_WORD_S = 2.0  # for a batch in the middle of its commit when patience ends
 _LATE_GRACE_S = 5.0  # a pass so long after the run deadline of all its jobs is given up
-_AHEAD = 2  # batches between two stages: one may be overtaken by one that is in a hurry
-
-
-@dataclass(slots=True)
-class Counters:
-    """What ran so far; for logs, the demo and tests."""
-
-    batches: int = 0
-    jobs: int = 0
 
 
 class Pipeline:
@@ -64,14 +55,11 @@ class Pipeline:
     ) -> None:
         self.counters = Counters()
         self._settings = settings
-        self._claimed: Handoff[Claimed] = Handoff(_AHEAD)
-        self._computed: Handoff[Batch] = Handoff(_AHEAD)
-        self._stored: Handoff[Stored] = Handoff(_AHEAD)
         self._stop = threading.Event()
         self._end = threading.Event()  # after the drain: for what must outlive it
         self._threads: dict[str, threading.Thread] = {}
-        self._devices_left = settings.device_threads
-        self._devices_lock = threading.Lock()
+        self._devices_left = _Countdown(settings.device_threads)
+        self._decoders_left = _Countdown(2)
         self.parts = Parts(
             database,
             objects,
@@ -80,9 +68,12 @@ class Pipeline:
             clock,
             make_session,
             announce,
-            refuse=self._computed.put,
             stopping=self._stop.is_set,
         )
+        self._chains = {
+            False: Chain(ONLINE, self.parts, self._stop, self.counters),
+            True: Chain(BULK, self.parts, self._stop, self.counters),
+        }
         self.intake: Intake = self.parts.intake
         self.versions = self.parts.versions
         self.sessions = self.parts.sessions
@@ -92,16 +83,15 @@ class Pipeline:
         parts = self.parts
         parts.sessions.open()
         loops: dict[str, Callable[[], None]] = {
-            "claim": self._claim_loop,
-            "decode": self._decode_loop,
-            "store": self._store_loop,
-            "commit": self._commit_loop,
             "loader": lambda: parts.versions.run(self._stop),
             "prober": lambda: parts.prober.run(self._stop),
             "packs": lambda: parts.stock.run(self._end),
             "gate": lambda: parts.gate.run(self._end),
             "session": lambda: parts.sessions.run(self._end),
         }
+        for bulk, chain in self._chains.items():
+            for stage, loop in chain.loops(self._all_decoded).items():
+                loops[f"{stage}-bulk" if bulk else stage] = loop
         for slot in range(self._settings.device_threads):
             loops[f"device-{slot}"] = lambda slot=slot: self._device_loop(slot)  # type: ignore[misc]
         for name, work in loops.items():
@@ -141,7 +131,6 @@ class Pipeline:
         stages = [
             thread for name, thread in self._threads.items() if name.partition("-")[0] in _STAGES
         ]
-        last = self._threads.get("commit")
         deadline = threading.Event()
         patience = threading.Timer(self._settings.drain_s, deadline.set)
         patience.daemon = True
@@ -150,15 +139,13 @@ class Pipeline:
         try:
             while any(stage.is_alive() for stage in stages) and not deadline.is_set():
                 pump()
-                if last is not None:
-                    last.join(0.01)
+                _join(stages, 0.01)
                 if not self.claiming:  # storage is down: one try, the reaper does the rest
                     hurry.set()
                 if self.parts.passes.late_s() > _LATE_GRACE_S:
                     break  # the device hangs: waiting for it is in vain
             hurry.set()
-            if last is not None:
-                last.join(_LAST_WORD_S)
+            _join(stages, _LAST_WORD_S)
         finally:
             patience.cancel()
         return not any(stage.is_alive() for stage in stages)
@@ -175,42 +162,17 @@ class Pipeline:
                 thread.join(5)
         self.parts.close()
 
-    def _claim_loop(self) -> None:
-        claimer = self.parts.claimer
-        while not self._stop.is_set():
-            if not self._claimed.wait_for_room(_TICK_S):
-                continue
-            try:
-                claimed = claimer.next(_TICK_S)
-            except Exception:
-                log.exception("the claim stage failed; going on")
-                self._stop.wait(1.0)
-                continue
-            if claimed is not None:
-                self._claimed.put(claimed)
-        self._claimed.close()
-
-    def _decode_loop(self) -> None:
-        decoder, claimer = self.parts.decoder, self.parts.claimer
-        while not self._claimed.finished():
-            claimed = self._claimed.get(_TICK_S)
-            if claimed is not None:
-                claimer.give_back(decoder.run(claimed))
-        claimer.give_back(self.parts.ready.close())
-
     def _device_loop(self, slot: int) -> None:
-        ready = self.parts.ready
+        ready, chains = self.parts.ready, self._chains
         while not ready.closed:
-            if self._computed.wait_for_room(_TICK_S):
-                choice = ready.choose(slot, _TICK_S)
-                if choice.expired:
-                    self._computed.put(self._expired(choice.expired))
-                if choice.pick is not None:
-                    self._computed.put(self._compute(slot, choice))
-        with self._devices_lock:
-            self._devices_left -= 1
-            if not self._devices_left:
-                self._computed.close()
+            choice = ready.choose(slot, lambda bulk: chains[bulk].computed.has_room, TICK_S)
+            for bulk, works in _by_class(choice.expired).items():
+                chains[bulk].computed.put(self._expired(works))
+            if choice.pick is not None:
+                chains[choice.pick.bulk].computed.put(self._compute(slot, choice))
+        if self._devices_left.one_less():
+            for chain in chains.values():
+                chain.computed.close()
 
     def _compute(self, slot: int, choice: Choice) -> Batch:
         try:
@@ -221,34 +183,41 @@ class Pipeline:
                 work.entered_device = True
                 message = f"the device stage failed: {type(fault).__name__}"
                 work.fault = work.fault or Fault("internal_error", message)
-            assert choice.pick is not None
-            return Batch(choice.works, choice.pick.bulk, choice.lease)
+            return Batch(choice.works, choice.lease)
 
-    def _expired(self, works: Sequence[Work]) -> Batch:
+    def _expired(self, works: list[Work]) -> Batch:
         for work in works:
             work.expired = True
             self.parts.meters.expired(work.job.version_id, work.job.tenant, 1)
-        return Batch(list(works), bulk=False)
+        return Batch(works)
 
-    def _store_loop(self) -> None:
-        while not self._computed.finished():
-            if not self._stored.wait_for_room(_TICK_S):
-                continue
-            batch = self._computed.get(_TICK_S)
-            if batch is not None:
-                self._stored.put(self.parts.finisher.store(batch))
-        self._stored.close()
+    def _all_decoded(self) -> list[Work]:
+        """The last decode thread closes the window, and has what was left in it."""
+        return self.parts.ready.close() if self._decoders_left.one_less() else []
 
-    def _commit_loop(self) -> None:
-        while not self._stored.finished():
-            stored = self._stored.get(_TICK_S)
-            if stored is None:
-                continue
-            try:
-                self.parts.finisher.commit(stored)
-            except Exception:
-                log.exception("a commit failed; the reaper will have its jobs")
-                for session_id in stored.shares:
-                    self.sessions.retire(session_id)
-            self.counters.batches += 1
-            self.counters.jobs += len(stored.works)
+
+class _Countdown:
+    """Who is the last of several threads?"""
+
+    def __init__(self, count: int) -> None:
+        self._count, self._lock = count, threading.Lock()
+
+    def one_less(self) -> bool:
+        """Whether it is the caller."""
+        with self._lock:
+            self._count -= 1
+            return self._count == 0
+
+
+def _join(threads: Iterable[threading.Thread], timeout_s: float) -> None:
+    """Wait for the first one that lives, or for all of them when time is left."""
+    end_s = time.monotonic() + timeout_s
+    for thread in threads:
+        thread.join(max(0.0, end_s - time.monotonic()))
+
+
+def _by_class(works: Iterable[Work]) -> dict[bool, list[Work]]:
+    found: dict[bool, list[Work]] = {}
+    for work in works:
+        found.setdefault(work.job.is_bulk, []).append(work)
+    return found

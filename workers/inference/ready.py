@@ -86,12 +86,16 @@ class Ready:
             self.changed.notify_all()
         return True
 
-    def choose(self, slot: int, timeout_s: float) -> Choice:
-        """What to do now, as soon as there is anything; ``NOTHING`` when the time is over."""
+    def choose(self, slot: int, room: Callable[[bool], bool], timeout_s: float) -> Choice:
+        """What to do now, as soon as there is anything; ``NOTHING`` when the time is over.
+
+        ``room`` says for a class, bulk or not, whether what is computed now could be stored soon:
+        until then it may as well grow here.
+        """
         give_up_s = self._clock.monotonic_s() + timeout_s
         with self.changed:
             while True:
-                choice = self._choose(slot)
+                choice = self._choose(slot, room)
                 left_s = give_up_s - self._clock.monotonic_s()
                 if choice is not NOTHING or self._closed or left_s <= 0:
                     break
@@ -102,8 +106,8 @@ class Ready:
             self._on_room()
         return choice
 
-    def _choose(self, slot: int) -> Choice:
-        if self._closed or self._alone is not None:
+    def _choose(self, slot: int, room: Callable[[bool], bool]) -> Choice:
+        if self._closed or self._alone is not None or not room(False):
             return NOTHING
         now_s = self._clock.monotonic_s()
         expired = self._window.expire(now_s)
@@ -111,7 +115,9 @@ class Ready:
             works = tuple(work_of(one) for one in expired)
             self._leave(expired)
             return Choice(expired=works)
-        pick = self._window.pick(now_s, lambda version_id: self._free(slot, version_id))
+        pick = self._window.pick(
+            now_s, lambda version_id: self._free(slot, version_id), bulk_too=room(True)
+        )
         if pick is None:
             return NOTHING
         lease = self._leases[pick.version_id].share()
@@ -142,6 +148,11 @@ class Ready:
             self._running -= Counter([pick.version_id])  # which drops what comes to nothing
             if self._alone == slot:
                 self._alone = None
+            self.changed.notify_all()
+
+    def poke(self) -> None:
+        """There is room behind the device."""
+        with self.changed:
             self.changed.notify_all()
 
     def wait_for_bytes(self, most: int, timeout_s: float) -> bool:

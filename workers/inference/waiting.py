@@ -1,24 +1,22 @@
 """Ids in their lanes, in the order in which they are to be claimed. Pure but for the caller's lock.
 
 A lane is what the broker's queue said of an id; the jobs' own priorities are known only after the
-claim. So the order between lanes is a head start in seconds: a high id goes before ordinary ones
-that came up to ``LEAD_S`` earlier, a bulk one after those that came up to ``LAG_S`` later. As the
-lag is shorter than anybody's patience, no lane starves another.
+claim. So the high lane has a head start in seconds: its ids go before ordinary ones that came up to
+``LEAD_S`` earlier. Bulk ids are claimed apart, by a thread of their own.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from storage.queue.lanes import Lane
 
 LEAD_S = 90.0  # what three steps of priority are worth
-LAG_S = 10.0
-
-_HEAD_START_S = {Lane.HIGH: LEAD_S, Lane.NORMAL: 0.0, Lane.BULK: -LAG_S}
-ONLINE, BULK = (Lane.HIGH, Lane.NORMAL), (Lane.BULK,)
+ONLINE: tuple[Lane, ...] = (Lane.HIGH, Lane.NORMAL)
+BULK: tuple[Lane, ...] = (Lane.BULK,)
+CLASSES = (ONLINE, BULK)
 
 
 class Line(NamedTuple):
@@ -47,12 +45,12 @@ class Waiting:
     def lines(self) -> list[Line]:
         return list(self._lines)
 
-    def in_order(self, open_: Callable[[Line], bool]) -> Iterator[Line]:
-        """The open lines, the one whose head is due first before the others."""
+    def in_order(self, lanes: Collection[Lane], is_open: Callable[[Line], bool]) -> Iterator[Line]:
+        """The open lines in these lanes, the one whose head is due first before the others."""
         due = [
-            (queue[0][0] - _HEAD_START_S[line.lane], queue[0][1], line)
+            (queue[0][0] - (LEAD_S if line.lane is Lane.HIGH else 0.0), queue[0][1], line)
             for line, queue in self._lines.items()
-            if open_(line)
+            if line.lane in lanes and is_open(line)
         ]
         due.sort()
         return (line for _, _, line in due)

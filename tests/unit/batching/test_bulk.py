@@ -60,6 +60,17 @@ def test_bulk_runs_alone_only_when_nobody_online_is_ready() -> None:
     assert [one.bulk for one in order if one is not None] == [False, True]
 
 
+def test_while_bulk_passes_are_not_wanted_bulk_still_fills_those_of_others() -> None:
+    ready = with_path(objective_s=1.0)
+    ready.add([candidate(bulk=True) for _ in range(10)], 0.0)
+    assert ready.pick(0.0, always, bulk_too=False) is None
+    ready.add([candidate() for _ in range(3)], 0.0)
+    picked = ready.pick(0.0, always, bulk_too=False)
+    assert picked is not None
+    assert (picked.rows, picked.bulk) == (4, False)
+    assert ready.pick(0.0, always, bulk_too=False) is None
+
+
 def test_bulk_runs_when_the_online_version_is_busy() -> None:
     ready = with_path(objective_s=1.0)
     ready.add([candidate("w", bulk=True), candidate()], 0.0)

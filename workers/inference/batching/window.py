@@ -98,19 +98,26 @@ class Window:
 
     # --- passes
 
-    def pick(self, now_s: float, free: Callable[[str], bool]) -> Pick | None:
+    def pick(
+        self, now_s: float, free: Callable[[str], bool], *, bulk_too: bool = True
+    ) -> Pick | None:
         """The pass to run now; None when nothing waits for a version that is free.
 
         ``free`` says whether another pass of a version may start: it is loaded and has an
-        instance idle. The pick counts as served until ``charge`` says what it really took.
+        instance idle. Without ``bulk_too`` bulk work may fill a pass but has none of its own.
+        The pick counts as served until ``charge`` says what it really took.
         """
         self._set_late_aside(now_s)
         free_now = {version_id: free(version_id) for version_id, _, _ in self._groups}
-        ready = [group for group in self._groups.values() if free_now[group.version_id]]
+        ready = [
+            group
+            for group in self._groups.values()
+            if free_now[group.version_id] and (bulk_too or group.online.jobs)
+        ]
         if not ready:
             return None
         self._debts.survey(self._presence.tenants)
-        choice, until_s = self._choose(ready, now_s)
+        choice, until_s = self._choose(ready, now_s, (False, True) if bulk_too else (False,))
         pick = self._former.form(choice, until_s, now_s, self._served_s)
         self._presence.left(pick.version_id, pick.candidates)
         self._drop_if_empty(choice.group)
@@ -125,9 +132,11 @@ class Window:
 
     # --- inside
 
-    def _choose(self, ready: Sequence[Group], now_s: float) -> tuple[Choice, float]:
+    def _choose(
+        self, ready: Sequence[Group], now_s: float, classes: Sequence[bool]
+    ) -> tuple[Choice, float]:
         """Which group goes, and until when its candidates are in a hurry."""
-        for bulk in (False, True):
+        for bulk in classes:
             choice = overdue(ready, self._served_s, self._turns[bulk], bulk=bulk)
             if choice is not None:
                 return choice, self._former.until_s(ready, now_s, bulk=bulk)(choice.group)
