@@ -15,6 +15,7 @@ from typing import Protocol
 from tests.bench import (
     flood,
     latency,
+    load_latency,
     long_polls,
     memory,
     report,
@@ -37,7 +38,8 @@ class OnAStack(Protocol):
 # In this order: what is measured idle comes before what leaves a database with work to do.
 ON_THE_FIRST_STACK: Mapping[str, OnAStack] = {"latency": latency, "long-polls": long_polls}
 ON_THE_LAST_STACK: Mapping[str, OnAStack] = {"flood": flood, "memory": memory}
-NAMES = ("help", *ON_THE_FIRST_STACK, *throughput.NAMES, *ON_THE_LAST_STACK)
+WITHOUT_SERVERS = ("help", load_latency.NAME)
+NAMES = (*WITHOUT_SERVERS, *ON_THE_FIRST_STACK, *throughput.NAMES, *ON_THE_LAST_STACK)
 
 
 def main() -> int:
@@ -52,7 +54,9 @@ def main() -> int:
     figures: list[Figure] = []
     if "help" in chosen:
         figures += startup.measure()
-    if set(chosen) - {"help"}:
+    if load_latency.NAME in chosen:
+        figures += load_latency.measure(wanted.output.parent, quick=wanted.quick)
+    if set(chosen) - set(WITHOUT_SERVERS):
         with (
             tempfile.TemporaryDirectory(prefix="forebay-bench-") as folder,
             rig(Path(folder), quick=wanted.quick) as made,
