@@ -162,6 +162,8 @@ class KerasRuntime:
 
 def _blamed(framework: Framework, error: BaseException) -> BaseException:
     """The same error, as ``ModelBroken`` where it is the model's fault."""
+    if isinstance(error, framework.tf.errors.ResourceExhaustedError | MemoryError):
+        return DeviceOutOfMemory("the device has not enough memory for this model")
     if isinstance(error, InvalidInput):
         return ModelBroken(error.message, code=error.stable_code)
     if (

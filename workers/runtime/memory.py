@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -146,7 +147,7 @@ def open_memory(framework: Framework) -> Memory:
     """The memory of the device that this process computes on."""
     config = framework.tf.config
     if config.get_visible_devices("GPU"):
-        budget_bytes = int(gpu_total_bytes() * GPU_SHARE)
+        budget_bytes = int((gpu_total_bytes() or sys.maxsize) * GPU_SHARE)
         return AllocatorMemory(framework, "GPU:0", budget_bytes, None)
     host = HostMemory()
     try:
