@@ -151,6 +151,7 @@ class Watcher:
     @contextmanager
     def watch(self, kind: str, id_: str) -> Iterator[Watch]:
         """Attention to a thing, from here to the end of the block."""
+        self._loop = asyncio.get_running_loop()
         refused = not self._closed and len(self._waits) >= self._max_waits
         wait = Watch(self, kind, id_, is_refused=refused)
         if refused:
@@ -171,11 +172,12 @@ class Watcher:
 
     def plan_first(self, wait: Watch, loop: asyncio.AbstractEventLoop) -> None:
         """Its caller waits from now on."""
-        self._loop = loop
         if self._task is None:
             self._task = loop.create_task(self._run(), name="forebay-watcher")
         wait.since_s = loop.time()
-        self._plan(wait, self._pace(wait).after(wait.since_s, 0.0))
+        first_s = self._pace(wait).after(wait.since_s, 0.0)
+        told_already = wait.kind == self._gathered and wait.news > 0
+        self._plan(wait, max(wait.since_s, self._rest_until_s) if told_already else first_s)
 
     def tell(self, ids: Collection[str]) -> None:
         """These changed, and everybody may see it. From any thread; free while nobody waits."""

@@ -16,7 +16,9 @@ import httpx
 import orjson
 
 from producers.api.app import ApiServer, create_app
+from producers.api.news import OpenNews
 from producers.api.parts import ApiParts
+from producers.express import Express
 from producers.keys import KEY_BITS, make_key
 from producers.registry import push_version
 from producers.settings import ApiSettings
@@ -50,6 +52,8 @@ class ApiHouse:
     broker_trouble: Callable[[], str | None] = lambda: None
     tenant: str = "default"
     url: str = ""
+    express: Express | None = None
+    news: OpenNews | None = None  # else the database's, if it has any
 
     def start(self, **changes: Any) -> None:
         """Listen. ``changes`` are settings other than the usual."""
@@ -58,6 +62,8 @@ class ApiHouse:
             self.objects,
             poke=lambda: self.poke(),
             broker_trouble=lambda: self.broker_trouble(),
+            express=self.express,
+            news=self.news or self.database.listen,
             settings=replace(self.settings, **changes),
         )
         self.app = create_app(parts)

@@ -11,6 +11,8 @@ from producers.api.lanes import Lane
 from producers.api.watcher import ALONE, HEARING, Pace, Watcher
 from storage.records.errors import DatabaseUnavailable, Overloaded
 
+HOUR_S = 3600.0  # what is due then does not happen here
+
 
 class World:
     """What a look finds; looks are counted and may fail."""
@@ -127,10 +129,10 @@ def test_more_than_the_limit_are_refused():
 
 def test_news_wake_exactly_those_who_wait_for_them(monkeypatch):
     """Without a look: nothing is due for an hour."""
-    monkeypatch.setattr(watcher_module, "ALONE", Pace(3600, 0.1))
+    monkeypatch.setattr(watcher_module, "ALONE", Pace(HOUR_S, 0.1))
 
     async def test(world, watcher):
-        waits = {i: asyncio.create_task(watcher.until("job", i, over, 15)) for i in "abc"}
+        waits = {i: asyncio.create_task(watcher.until("job", i, over, HOUR_S)) for i in "abc"}
         await asyncio.sleep(0)
         await asyncio.to_thread(watcher.tell, ["b", "nobody", "c"])
         await asyncio.wait({waits["b"], waits["c"]})
@@ -142,14 +144,14 @@ def test_news_wake_exactly_those_who_wait_for_them(monkeypatch):
 
 
 def test_what_happens_while_the_caller_looks_is_not_missed(monkeypatch):
-    monkeypatch.setattr(watcher_module, "ALONE", Pace(3600, 0.1))
+    monkeypatch.setattr(watcher_module, "ALONE", Pace(HOUR_S, 0.1))
 
     async def test(world, watcher):
         with watcher.watch("job", "j") as watch:
             watcher.tell(["j"])
             await asyncio.sleep(0)
-            assert await watch.change(over, 15)  # told before it waited
-            waiting = asyncio.create_task(watch.change(over, 15))
+            assert await watch.change(over, HOUR_S)  # told before it waited
+            waiting = asyncio.create_task(watch.change(over, HOUR_S))
             await asyncio.sleep(0)
             assert not waiting.done()  # and told once only
             watcher.tell(["j"])
@@ -162,7 +164,7 @@ def test_lost_news_only_cost_time():
     async def test(world, watcher):
         watcher.hears(True)
         world.seen = {"j": (1, False)}
-        wait = asyncio.create_task(watcher.until("job", "j", over, 15))
+        wait = asyncio.create_task(watcher.until("job", "j", over, HOUR_S))
         while len(world.looks) < 2:
             await asyncio.sleep(0.005)
         world.seen = {"j": (2, True)}  # and nobody tells
@@ -172,11 +174,11 @@ def test_lost_news_only_cost_time():
 
 
 def test_a_new_connection_is_a_reason_to_look(monkeypatch):
-    monkeypatch.setattr(watcher_module, "ALONE", Pace(3600, 0.1))
-    monkeypatch.setattr(watcher_module, "HEARING", Pace(3600, 0.1))
+    monkeypatch.setattr(watcher_module, "ALONE", Pace(HOUR_S, 0.1))
+    monkeypatch.setattr(watcher_module, "HEARING", Pace(HOUR_S, 0.1))
 
     async def test(world, watcher):
-        wait = asyncio.create_task(watcher.until("job", "j", over, 15))
+        wait = asyncio.create_task(watcher.until("job", "j", over, HOUR_S))
         await asyncio.sleep(0)
         world.seen = {"j": (2, True)}
         await asyncio.to_thread(watcher.hears, True)
@@ -186,11 +188,11 @@ def test_a_new_connection_is_a_reason_to_look(monkeypatch):
 
 
 def test_a_group_is_looked_at_when_it_may_be_over(monkeypatch):
-    monkeypatch.setattr(watcher_module, "ALONE", Pace(3600, 0.1))
+    monkeypatch.setattr(watcher_module, "ALONE", Pace(HOUR_S, 0.1))
 
     async def test(world, watcher):
         world.seen = {"g": (40, False)}
-        wait = asyncio.create_task(watcher.until("group", "g", over, 15))
+        wait = asyncio.create_task(watcher.until("group", "g", over, HOUR_S))
         await asyncio.sleep(0)
         watcher.tell(["x"])  # how many are missing is not known yet: this is worth a look
         while not world.looks:
@@ -207,7 +209,7 @@ def test_a_group_is_looked_at_when_it_may_be_over(monkeypatch):
 
 
 def test_news_that_come_while_a_group_is_looked_at_count(monkeypatch):
-    monkeypatch.setattr(watcher_module, "ALONE", Pace(3600, 0.1))
+    monkeypatch.setattr(watcher_module, "ALONE", Pace(HOUR_S, 0.1))
     inside, gate = threading.Event(), threading.Event()
 
     async def test(world, watcher):
@@ -221,7 +223,7 @@ def test_news_that_come_while_a_group_is_looked_at_count(monkeypatch):
             return found
 
         watcher._looks["group"] = slow
-        wait = asyncio.create_task(watcher.until("group", "g", over, 15))
+        wait = asyncio.create_task(watcher.until("group", "g", over, HOUR_S))
         await asyncio.sleep(0)
         watcher.tell(["x"])
         await asyncio.to_thread(inside.wait)
@@ -236,7 +238,7 @@ def test_news_that_come_while_a_group_is_looked_at_count(monkeypatch):
 
 def test_a_flood_of_news_is_not_a_flood_of_looks(monkeypatch):
     """Looks for the news' sake take a share of the time, however many other jobs are told."""
-    monkeypatch.setattr(watcher_module, "ALONE", Pace(3600, 0.1))
+    monkeypatch.setattr(watcher_module, "ALONE", Pace(HOUR_S, 0.1))
 
     async def test(world, watcher):
         world.seen = {"g": (1, False)}
@@ -247,7 +249,7 @@ def test_a_flood_of_news_is_not_a_flood_of_looks(monkeypatch):
             return usual(ids)
 
         watcher._looks["group"] = slow
-        wait = asyncio.create_task(watcher.until("group", "g", over, 15))
+        wait = asyncio.create_task(watcher.until("group", "g", over, HOUR_S))
         for _ in range(200):
             watcher.tell(["somebody else's"])
             await asyncio.sleep(0.001)
@@ -262,7 +264,7 @@ def test_a_flood_of_news_is_not_a_flood_of_looks(monkeypatch):
 def test_news_after_the_end_harm_nobody():
     async def test(world, watcher):
         world.seen = {"j": (1, False)}
-        wait = asyncio.create_task(watcher.until("job", "j", over, 15))
+        wait = asyncio.create_task(watcher.until("job", "j", over, HOUR_S))
         await asyncio.sleep(0)
         kept.append(watcher)
         watcher.close()
