@@ -85,6 +85,18 @@ def test_two_backlogged_tenants_get_the_same_device_time(
     assert apart_s <= RANK_SPAN_MS / 1000 + MOST_SWITCH_S + 2 * longest_s
 
 
+@pytest.mark.parametrize("rows", [1, 2])
+def test_one_full_pass_is_shared_by_what_each_takes_of_it(rows: int) -> None:
+    device = Device({"v": (0.01, 0.01)})
+    for tenant, each in (("x", 1), ("y", rows)):
+        jobs = [candidate(tenant=tenant, rows=each, rank_ms=-ord(tenant)) for _ in range(30)]
+        device.window.add(jobs, 0.0)
+    picked = device.window.pick(0.0, always)
+    assert picked is not None
+    of_x = sum(one.rows for one in picked.candidates if one.tenant == "x")
+    assert (picked.rows, of_x) == (16, 8)
+
+
 def test_a_tenant_that_was_away_earns_nothing_by_it() -> None:
     device = Device({"v": (0.01, 0.01)})
     while device.now_s < 20:
@@ -115,6 +127,20 @@ def test_a_debt_is_not_held_against_anybody_for_ever() -> None:
     debts.charge(1000.0, {"x": 1.0})
     debts.survey({"x", "y"})
     assert debts.ahead_s("x") == MOST_LAG_S
+    assert debts.ahead_s("y") == 0
+
+
+def test_what_a_pass_really_took_is_charged_not_what_was_expected() -> None:
+    device = Device({"v": (0.1, 0.0)})
+    for tenant in ("slow", "quick"):
+        device.window.add([candidate(tenant=tenant, companions=1) for _ in range(9)], 0.0)
+    order = []
+    for _ in range(9):
+        picked = device.window.pick(0.0, always)
+        assert picked is not None
+        order.append(picked.candidates[0].tenant)
+        device.window.charge(picked, 4.0 if order[-1] == "slow" else 1.0)
+    assert order.count("quick") in (7, 8)
 
 
 def test_tenants_that_are_gone_are_forgotten() -> None:

@@ -138,3 +138,16 @@ def test_overdue_work_does_not_take_the_device_for_itself() -> None:
         seconds, picked = game.run()
         spent[picked[0].version_id] += seconds
     assert spent["a"] == pytest.approx(spent["b"], rel=0.35)
+
+
+def test_bulk_gets_its_small_share_of_a_device_that_online_work_fills() -> None:
+    game = Adversary()
+    game.window.add([candidate("b", bulk=True, rank_ms=-(10**9)) for _ in range(400)], 0.0)
+    online = [Arrival("a", 0, False, False, False, 4)]
+    spent = {"a": 0.0, "b": 0.0}
+    while game.now_s < PATIENCE_S + 200:
+        game.send(online)
+        seconds, picked = game.run()
+        spent[picked[0].version_id] += seconds
+        assert spent["b"] == 0 or game.now_s > PATIENCE_S
+    assert spent["b"] == pytest.approx(200 / 20, rel=0.2)

@@ -218,6 +218,31 @@ def test_small_jobs_behind_one_that_does_not_fit_fill_the_pass() -> None:
     assert [one.rows for one in last.candidates] == [6]
 
 
+def by_the_row() -> Window:
+    """A version whose passes take 1 ms a row and nothing else: a full size is always cheapest."""
+    book = LatencyBook()
+    for size in (64, 128):
+        for _ in range(2):
+            book.observe("v", "", size, 0.001 * size)
+    return Window(book, limits=lambda version_id: limits((64, 128)))
+
+
+def test_a_smaller_size_that_jobs_cannot_fill_is_not_cheaper() -> None:
+    ready = by_the_row()
+    ready.add([candidate(rows=40) for _ in range(3)], 0.0)
+    picked = ready.pick(0.0, always)
+    assert picked is not None
+    assert (picked.rows, picked.bucket) == (120, 128)
+
+
+def test_beside_a_job_that_needs_a_larger_size_others_fill_it() -> None:
+    ready = by_the_row()
+    ready.add([candidate(rows=100, rank_ms=0), candidate(rank_ms=1)], 0.0)
+    picked = ready.pick(0.0, always)
+    assert picked is not None
+    assert (picked.rows, picked.bucket) == (101, 128)
+
+
 def test_cost_bounds_a_pass_with_its_padding() -> None:
     ready = window(of=lambda version_id: limits((4, 8, 16), max_cost=900))
     ready.add([candidate(shape="128", row_cost=100) for _ in range(16)], 0.0)
