@@ -23,11 +23,11 @@ from workers.inference.meters import Meters
 from workers.inference.pack_stock import PackStock
 from workers.inference.passes import Passes
 from workers.inference.payloads import Payloads
-from workers.inference.ports import Runtime
+from workers.inference.ports import LoadedModel, Runtime
 from workers.inference.ready import Ready
 from workers.inference.refs import RefReader
 from workers.inference.session import SessionKeeper
-from workers.inference.versions import Prober, Versions
+from workers.inference.versions import Prober, Versions, Watchers
 from workers.settings import WorkerSettings
 
 
@@ -57,6 +57,12 @@ class Parts:
             clock,
             max_models=settings.max_models,
             on_news=self.intake.poke,
+            watchers=Watchers(
+                loading=self.ledger.loading,
+                loaded=self._loaded,
+                evicted=self.meters.unloaded,
+                waiting=self.intake.waiting_versions,
+            ),
         )
         self.prober = Prober(database, self.versions, every_s=settings.probe_versions_every_s)
         limits = LimitsOf(self.versions, settings.max_batch)
@@ -119,6 +125,11 @@ class Parts:
             put_patience_s=settings.put_patience_s,
             retry_back_off_s=settings.retry_back_off_s,
         )
+
+    def _loaded(self, model: LoadedModel) -> None:
+        """Before its first batch: go on from what is known of it."""
+        self.costs.note(model)
+        self.meters.loaded(model.version_id, model.plan.load_s, model.plan.memory_bytes)
 
     def wake(self) -> None:
         """Make threads that sleep look at their stop event."""
