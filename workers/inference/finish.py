@@ -27,6 +27,7 @@ from workers.inference.batch import Batch, Work
 from workers.inference.gate import TROUBLE, Gate
 from workers.inference.intake import Intake
 from workers.inference.meters import Meters
+from workers.inference.pace import Pace
 from workers.inference.pack_stock import PackStock
 from workers.inference.ready import Ready
 from workers.inference.session import Rate
@@ -79,6 +80,7 @@ class Finisher:
         self._clock, self._rate, self._intake = clock, rate, intake
         self._stock, self._ready, self._meters = stock, ready, meters
         self._announce = announce
+        self._pace = Pace()
         self._put_patience_s, self._retry_back_off_s = put_patience_s, retry_back_off_s
         self.hurry = threading.Event()  # a stop is under way: one try, then give back
 
@@ -122,6 +124,7 @@ class Finisher:
         closing.settle()
         self._note("commit", stored.works, began_s)
         self._rate.add(len(settled))
+        self._learn_pace(stored.works)
         counts = Counter(
             (work.job.version_id, work.job.tenant, state)
             for work in stored.works
@@ -129,6 +132,13 @@ class Finisher:
         )
         for (version_id, tenant, state), count in counts.items():
             self._meters.settled(version_id, tenant, state, count)
+
+    def _learn_pace(self, works: Sequence[Work]) -> None:
+        version_id = works[0].job.version_id
+        more = version_id in self._intake.waiting_versions()  # another one may have to be loaded
+        seconds = self._pace.finished(self._clock.monotonic_s(), more=more)
+        if seconds is not None and works[0].entered_device:
+            self._ready.observe_path(version_id, len(works), seconds)
 
     def _note(self, stage: str, works: Sequence[Work], began_s: float) -> None:
         seconds = self._clock.monotonic_s() - began_s

@@ -190,6 +190,11 @@ class Ready:
         with self.changed:
             self.book.observe_stage(version_id, stage, rows, seconds)
 
+    def observe_path(self, version_id: str, jobs: int, seconds: float) -> None:
+        """A worker that had work all the while took so long for so many jobs."""
+        with self.changed:
+            self.book.observe_path(version_id, jobs, seconds)
+
     def waiting(self) -> int:
         """How many jobs are claimed and wait for the device."""
         with self.changed:
