@@ -27,6 +27,7 @@ from producers.window.choice import BULK_SHARE, Books, Choice, Pick
 from producers.window.pace import (
     FRESH_TICK_S,
     IDLE_TICK_S,
+    LEAST_AGAIN_S,
     LONGEST_AGAIN_S,
     Look,
     Pace,
@@ -36,7 +37,7 @@ from producers.window.packing import Item, chunk_size, messages
 from producers.window.places import Entry, Places
 from producers.window.sight import Eyes, Sight
 from storage.clock import Clock, random_bits
-from storage.database import Database
+from storage.database import Database, Transaction
 from storage.queue.lanes import class_of
 from storage.queue.publisher import Publisher
 from storage.records.errors import ForebayError
@@ -152,30 +153,37 @@ class Relay:
         A ``glance`` does not count a window again that cannot have drained much since it was
         filled, as long as nobody new wants in.
         """
+        total, seen = Look(), []
         with self._database.read() as tx:
             waiting = tx.backlog.pools()
-        pools = sorted({*waiting, *self._places.pools()})
+            pools = sorted({*waiting, *self._places.pools()})
+            for pool in pools:
+                seen.append((pool, self._see(tx, pool, pool in waiting, glance)))
+                self._publish_sent()
         for pool in self._books.keys() - set(pools):
             del self._books[pool]
-        total = Look()
-        for pool in pools:
-            total += self._look_at(pool, pool in waiting, glance)
+        for pool, view in seen:
+            total += view if isinstance(view, Look) else self._look_at(pool, view)
             self._publish_sent()
         if total.marked > total.returned or not (total.marked or total.waiting):
             self._note(None)
         return total
 
-    def _look_at(self, pool: str, has_backlog: bool, glance: bool) -> Look:
+    def _see(
+        self, tx: Transaction, pool: str, has_backlog: bool, glance: bool
+    ) -> Look | tuple[float, Sight]:
+        """What there is to choose from, and since when; or that there is nothing new to see."""
         began_s = self._clock.monotonic_s()
+        wanting = tx.backlog.tenants(pool) if has_backlog else []
+        full = self._full.get(pool) if glance else None
+        if full and began_s < full.until_s and full.tenants.issuperset(wanting):
+            return Look(waiting=True, again_s=full.until_s - began_s)
         self._places.look_begins(pool)
-        with self._database.read() as tx:
-            wanting = tx.backlog.tenants(pool) if has_backlog else []
-            full = self._full.get(pool) if glance else None
-            if full and began_s < full.until_s and full.tenants.issuperset(wanting):
-                return Look(waiting=True, again_s=full.until_s - began_s)
-            self._count_sent(pool)  # committed by now, so the window holds them or they left
-            sight = self._eyes.see(tx, pool, wanting)
-        self._publish_sent()
+        self._count_sent(pool)  # committed by now, so the window holds them or they left
+        return began_s, self._eyes.see(tx, pool, wanting)
+
+    def _look_at(self, pool: str, view: tuple[float, Sight]) -> Look:
+        began_s, sight = view
         books, chosen = self._choose(pool, sight)
         won: list[Pick] = []
         returned: frozenset[str] = frozenset()
@@ -196,7 +204,7 @@ class Relay:
         if not returned:
             self._tell_places(pool, began_s, books, sight, chosen)
         waiting = bool(chosen.online_left or chosen.bulk_left or sight.cut or sight.bulk_cut)
-        again_s = self._fill(pool, wanting, waiting, len(won) / sight.target)
+        again_s = self._fill(pool, sight, waiting, len(won) / sight.target)
         return Look(len(won), len(returned), waiting, again_s)
 
     def _choose(self, pool: str, sight: Sight) -> tuple[Books, Choice]:
@@ -240,15 +248,17 @@ class Relay:
             bulk_room = 0
         self._places.looked(pool, began_s, online_room=online_room, bulk_room=bulk_room)
 
-    def _fill(self, pool: str, wanting: Sequence[str], waiting: bool, drained: float) -> float:
+    def _fill(self, pool: str, sight: Sight, waiting: bool, drained: float) -> float:
         """When to look again, and what the looks before may spare themselves."""
         if not waiting:
             self._full.pop(pool, None)
             return LONGEST_AGAIN_S if drained else IDLE_TICK_S
         known = self._full.get(pool)
-        again_s = next_again_s(known.again_s, drained) if known else LONGEST_AGAIN_S / 4
+        again_s = next_again_s(known.again_s, drained) if known else LEAST_AGAIN_S
+        if pool in self._places.pools():
+            again_s = min(again_s, FRESH_TICK_S)
         until_s = self._clock.monotonic_s() + again_s
-        self._full[pool] = _Full(frozenset(wanting), again_s, until_s)
+        self._full[pool] = _Full(frozenset(sight.wanting), again_s, until_s)
         return again_s
 
     def _publish_sent(self) -> None:

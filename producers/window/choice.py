@@ -95,9 +95,8 @@ class _Line:
         }
         self._jobs = {tenant: self._in_order(jobs) for tenant, jobs in heads.items()}
         self.left = sum(map(len, heads.values()))
-        self._queue: list[tuple[float, float, int, str, int]] = []
-        for tenant in heads:
-            self._line_up(tenant, 0)
+        self._queue = [self._place(tenant, 0) for tenant, jobs in self._jobs.items() if jobs]
+        heapq.heapify(self._queue)
 
     def first(self) -> BacklogHead | None:
         """Whose turn it is."""
@@ -108,11 +107,14 @@ class _Line:
 
     def take(self) -> None:
         """The first one goes, and its tenant pays for it."""
-        _, _, _, tenant, index = heapq.heappop(self._queue)
-        version = self._jobs[tenant][index].version_id
-        self._turns[tenant] = self._turns.get(tenant, 0.0) + self._cost(version)
+        _, _, _, tenant, index = self._queue[0]
+        jobs = self._jobs[tenant]
+        self._turns[tenant] = self._turns.get(tenant, 0.0) + self._cost(jobs[index].version_id)
         self.left -= 1
-        self._line_up(tenant, index + 1)
+        if index + 1 < len(jobs):
+            heapq.heapreplace(self._queue, self._place(tenant, index + 1))
+        else:
+            heapq.heappop(self._queue)
 
     def turn_away(self) -> None:
         """The first one's tenant gets nothing more in this look."""
@@ -126,13 +128,10 @@ class _Line:
             return jobs
         return sorted(jobs, key=lambda job: (self._urgent.get(job.id, math.inf), job.rank))
 
-    def _line_up(self, tenant: str, index: int) -> None:
-        jobs = self._jobs[tenant]
-        if index < len(jobs):
-            job = jobs[index]
-            latest = self._urgent.get(job.id, math.inf)
-            entry = (self._turns.get(tenant, 0.0), latest, job.rank, tenant, index)
-            heapq.heappush(self._queue, entry)
+    def _place(self, tenant: str, index: int) -> tuple[float, float, int, str, int]:
+        job = self._jobs[tenant][index]
+        latest = self._urgent.get(job.id, math.inf) if self._urgent else math.inf
+        return self._turns.get(tenant, 0.0), latest, job.rank, tenant, index
 
 
 def choose(
@@ -207,6 +206,8 @@ def _lightness(
     served_least = heapq.nsmallest(2, ((ledger.service.get(t, 0.0), t) for t in crowding))
 
     def is_light(tenant: str) -> bool:
+        if not crowding:
+            return False
         least = next((value for value, owner in served_least if owner != tenant), None)
         if least is None or standing.get(tenant, 0.0) >= fair_s:
             return False

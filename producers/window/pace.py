@@ -14,7 +14,7 @@ FRESH_TICK_S = 0.15  # so that a look is fresh for those who enter by themselves
 FULL_REST_S = 0.025
 LEAST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
 DRAINED = 1 / 8  # of a full window should have left it at the next look
-LEAST_AGAIN_S, LONGEST_AGAIN_S = 0.01, 0.1
+LEAST_AGAIN_S, LONGEST_AGAIN_S = 0.01, 0.2
 
 
 @dataclass(frozen=True, slots=True)

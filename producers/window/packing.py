@@ -1,8 +1,8 @@
 """Which jobs travel together: messages of one lane and one version. Pure.
 
 A worker runs a version's jobs together and pays for a switch, so jobs of a version are gathered,
-but never at the price of the order for long: a message closes as soon as it is full, so no job is
-overtaken by more than a message's worth of each other version.
+but never at the price of the order for long: a message goes as soon as it is full, and those begun
+before it go first. So no job is overtaken by a message's worth of any other version.
 """
 
 from __future__ import annotations
@@ -35,8 +35,10 @@ def messages(
         chunk = open_chunks.setdefault((lane, version_id), [])
         chunk.append(job_id)
         if len(chunk) == size:
-            del open_chunks[lane, version_id]
-            yield _message(pool, lane, version_id, chunk, new_id())
+            for begun in list(open_chunks):
+                yield _message(pool, *begun, open_chunks.pop(begun), new_id())
+                if begun == (lane, version_id):
+                    break
     for (lane, version_id), chunk in open_chunks.items():
         yield _message(pool, lane, version_id, chunk, new_id())
 

@@ -32,6 +32,7 @@ Jobs: TypeAlias = Sequence[BacklogHead]
 class Sight:
     """One pool at one moment."""
 
+    wanting: Collection[str]  # tenants with a backlog
     online: Heads
     bulk: Heads
     online_window: Window
@@ -83,6 +84,7 @@ class Eyes:
         self._rates: dict[str, Rates] = {}
         self._cursor: dict[str, str] = {}
         self._owners: dict[str, str] = {}
+        self._ahead_ms = 0.0  # the database's clock, of the monotonic one
 
     def rates(self, pool: str) -> Rates:
         return self._rates.setdefault(pool, Rates())
@@ -98,6 +100,7 @@ class Eyes:
         stale = self._clock.monotonic_s() - rates.read_s > TTL_S
         if stale:
             rates.asked.clear()
+            self._ahead_ms = tx.now() - 1000 * self._clock.monotonic_s()
             sessions = tx.sessions.live(pool)
             rates.reported, rates.workers = sum(s.jobs_per_s for s in sessions), len(sessions)
         target, turn = rates.target(self._settings), self._turn(pool, wanting)
@@ -123,6 +126,7 @@ class Eyes:
             rates.read_s = self._clock.monotonic_s()
         self._remember(window, heads)
         return Sight(
+            wanting=wanting,
             online=online,
             bulk=bulk,
             online_window={(t, v): jobs for (t, v, of_bulk), jobs in window.items() if not of_bulk},
@@ -143,7 +147,8 @@ class Eyes:
             known = online.get(job.tenant, [])
             if job not in known:
                 online[job.tenant] = [*known, job]
-        return Deadlines(tx.now(), horizon_ms)
+        now_ms = int(1000 * self._clock.monotonic_s() + self._ahead_ms)
+        return Deadlines(now_ms, horizon_ms)
 
     def _turn(self, pool: str, tenants: Sequence[str]) -> Sequence[str]:
         """With very many tenants a look takes the next few of them, round and round."""

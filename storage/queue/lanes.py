@@ -25,9 +25,9 @@ class Lane(StrEnum):
 
 def class_of(priority: int) -> Lane:
     """The lane that a job's own priority asks for."""
-    if priority >= HIGH_PRIORITY:
-        return Lane.HIGH
-    return Lane.BULK if priority <= BULK_PRIORITY else Lane.NORMAL
+    if BULK_PRIORITY < priority < HIGH_PRIORITY:
+        return Lane.NORMAL
+    return Lane.BULK if priority <= BULK_PRIORITY else Lane.HIGH
 
 
 def queue_name(pool: str, lane: Lane) -> str:
