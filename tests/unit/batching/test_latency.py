@@ -197,6 +197,15 @@ def test_the_best_size_has_the_cheapest_rows() -> None:
     assert book.best_size("v", "", (1, 8, 64)) == 8
 
 
+def test_what_was_tried_in_one_shape_is_told_in_rows_of_another_by_cost() -> None:
+    book = LatencyBook()
+    assert book.tried_rows("v", "128") == 0
+    book.observe("v", "128", 16, 0.01, cost=16 * 128.0)
+    book.price("v", "512", 512.0)
+    assert book.tried_rows("v", "128") == 16
+    assert book.tried_rows("v", "512") == 4
+
+
 def test_memory_that_ran_out_is_remembered_by_shape_and_kept() -> None:
     book = LatencyBook()
     for shape, cost in (("64", 64.0), ("128", 128.0), ("512", 512.0)):

@@ -14,7 +14,10 @@ from workers.inference.batching.latency import LatencyBook
 from workers.inference.batching.patience import PATIENCE_S
 from workers.inference.batching.sizes import Estimate, next_size, padded, within, worthwhile
 
+FIRST_ROWS = 32  # most rows of a version's first pass, as nobody knows how long it takes
+GROWTH = 4  # and no pass is larger than the largest so far by more than this
 _MOST_PASSES_AHEAD = 16  # of a group's own queue, when told how soon its deadlines press
+_HASTE = 1.5  # a deadline presses this much earlier than the mean pass would have it
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ class Former:
             pass_s = plan.estimate(padded(rows, plan.sizes))
             longest_s = max(longest_s, pass_s)
             own_s[group] = pass_s * min(rows // plan.most, _MOST_PASSES_AHEAD)
-        return lambda group: now_s + longest_s + own_s[group]
+        return lambda group: now_s + _HASTE * (longest_s + own_s[group])
 
     def form(self, choice: Choice, until_s: float, now_s: float, served_s: float) -> Pick:
         """Take a pass's candidates out of the group."""
@@ -114,6 +117,9 @@ class Former:
             sizes = within(sizes, cap)
         if limits.max_cost is not None and group.row_cost > 0:
             sizes = within(sizes, limits.max_cost / group.row_cost)
+
+        tried = self._book.tried_rows(group.version_id, group.shape)
+        sizes = within(sizes, max(FIRST_ROWS, GROWTH * tried))
 
         def estimate(size: int) -> float:
             return self._book.estimate_s(group.version_id, group.shape, size, size * group.row_cost)

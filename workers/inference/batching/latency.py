@@ -69,6 +69,10 @@ class LatencyBook:
         passes = self._of(version_id).passes
         return min(sizes, key=lambda size: (passes.estimate_s(shape, size, None) / size, -size))
 
+    def tried_rows(self, version_id: str, shape: str) -> float:
+        """Rows of this shape that cost as much as the largest pass that ran so far."""
+        return self._of(version_id).passes.tried_rows(shape)
+
     # --- memory
 
     def shrink(self, version_id: str, shape: str, bucket: int) -> None:

@@ -22,6 +22,11 @@ class Shape:
         self.changed: set[int] = set()  # buckets measured since they were last written down
         self.line: Line | None = None
 
+    @property
+    def largest(self) -> int:
+        """Rows of the largest pass that ran, its first and thrown away one included."""
+        return max(self.began | self.times.keys(), default=0)
+
     def points(self) -> list[Point]:
         return [
             Point(bucket * self.row_cost, times.mean_s, min(times.count, _MOST_WEIGHT))
@@ -72,6 +77,13 @@ class Passes:
     def row_cost(self, shape: str) -> float:
         known = self._shapes.get(shape)
         return known.row_cost if known is not None else 1.0
+
+    def tried_rows(self, shape: str) -> float:
+        """Rows of this shape that cost as much as the largest pass that ran in any."""
+        mine = self._shapes.get(shape)
+        row_cost = mine.row_cost if mine is not None else 1.0
+        others = max((one.largest * one.row_cost for one in self._shapes.values()), default=0.0)
+        return max(others / row_cost, mine.largest if mine is not None else 0)
 
     def estimate_s(self, shape: str, bucket: int, cost: float | None) -> float:
         """Expected seconds of one pass."""
