@@ -107,6 +107,8 @@ def families(view: View, *, named: bool) -> list[Metric]:
             continue  # it has said nothing yet
         if named:
             for name, counts in _by_name(worker, view.names, some).items():
+                if name == _OTHERS and counts == VersionCounts():
+                    continue  # nothing is left over
                 model = {"model": name.model, "tenant": name.tenant}
                 _versions(page, labels | model, counts)
             _memory(page, worker, labels, view.names)

@@ -59,7 +59,7 @@ class Rates:
         if not self.before:
             return None
         rows = self._per_s.get(name, ())
-        return sum(value for labels, value in rows if where.items() <= labels.items())
+        return sum((value for labels, value in rows if where.items() <= labels.items()), 0.0)
 
     def ratio(self, over: str, under: str, **where: str) -> float | None:
         """Growth of one counter ÷ growth of another; None where nothing grew."""
