@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import queue
 import socket
 import threading
 import time
@@ -10,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from producers.api import watcher
 from storage.records.jobs import JobError
 from tests.support.waiting import wait_until
 
@@ -185,3 +187,148 @@ def test_submits_go_on_beside_five_hundred_waiting_callers(house):
         for caller in callers:
             caller.close()
     wait_until(lambda: waiting(house) == 0, 20, what="all to be forgotten")
+
+
+embedded_only = pytest.mark.parametrize("quiet_house", ["embedded"], indirect=True)
+
+
+def hearing_house(house, *, told: bool = True):
+    """The service with news by hand, looking so rarely that only news can be quick."""
+    news = HandNews()
+    house.news = lambda: news if told else None
+    house.push()
+    house.start()
+    wait_until(lambda: house.service.watcher._hearing or not told, what="the listening")
+    return news
+
+
+class HandNews:
+    """News as a test gives them."""
+
+    def __init__(self) -> None:
+        self.queue: queue.Queue[list[str]] = queue.Queue()
+
+    def wait(self, timeout_s: float) -> list[str]:
+        try:
+            return self.queue.get(timeout=timeout_s)
+        except queue.Empty:
+            return []
+
+    def close(self) -> None:
+        self.queue.put([])
+
+
+@pytest.fixture
+def looks_are_rare(monkeypatch):
+    for name in ("ALONE", "HEARING"):
+        monkeypatch.setattr(watcher, name, watcher.Pace(3600, 0.5, 3600))
+
+
+@embedded_only
+def test_news_end_a_long_poll_without_a_look(quiet_house, looks_are_rare):
+    house = quiet_house
+    news = hearing_house(house)
+    try:
+        job = house.submit()
+        with ThreadPoolExecutor(1) as pool:
+            poll = pool.submit(house.http.get, f"/v1/jobs/{job['id']}", params={"wait": 30})
+            wait_until(lambda: waiting(house) == 1, what="the long-poll")
+            news.queue.put([job["id"]])  # not true yet: the caller looks, and waits on
+            house.work([job["id"]])
+            assert not poll.done()
+            news.queue.put([job["id"]])
+            assert poll.result(10).json()["state"] == "succeeded"
+    finally:
+        house.stop()
+
+
+@embedded_only
+def test_a_groups_end_is_seen_by_the_news_of_its_jobs(quiet_house, looks_are_rare):
+    house = quiet_house
+    news = hearing_house(house)
+    try:
+        jobs = [{"model": "vectors", "input": {"tensor": [1, 2, 3, 4]}}] * 6
+        many = house.http.post("/v1/jobs/many", json={"jobs": jobs}).json()
+        ids = [entry["id"] for entry in many["jobs"]]
+        with ThreadPoolExecutor(1) as pool:
+            poll = pool.submit(house.http.get, f"/v1/groups/{many['group']}", params={"wait": 30})
+            wait_until(lambda: waiting(house) == 1, what="the long-poll")
+            for part in (ids[:2], ids[2:5], ids[5:]):
+                house.work(part)
+                news.queue.put(part)
+            group = poll.result(10).json()
+        assert group["done"] and group["counts"]["succeeded"] == 6
+    finally:
+        house.stop()
+
+
+@embedded_only
+def test_events_come_with_the_news(quiet_house, looks_are_rare):
+    house = quiet_house
+    news = hearing_house(house)
+    try:
+        job = house.submit()
+        with ThreadPoolExecutor(1) as pool:
+            stream = pool.submit(house.http.get, f"/v1/jobs/{job['id']}/events")
+            wait_until(lambda: waiting(house) == 1, what="the stream")
+            house.work([job["id"]])
+            news.queue.put([job["id"]])
+            text = stream.result(10).text
+        states = [
+            json.loads(line[6:])["state"] for line in text.splitlines() if line[:5] == "data:"
+        ]
+        assert states == ["queued", "succeeded"]
+    finally:
+        house.stop()
+
+
+@embedded_only
+def test_a_cancel_through_this_service_is_seen_at_once(quiet_house, looks_are_rare):
+    house = quiet_house
+    hearing_house(house, told=False)
+    try:
+        job = house.submit()
+        jobs = [{"model": "vectors", "input": {"tensor": [1, 2, 3, 4]}}]
+        group = house.http.post("/v1/jobs/many", json={"jobs": jobs}).json()["group"]
+        with ThreadPoolExecutor(2) as pool, house.client() as other:
+            poll = pool.submit(house.http.get, f"/v1/jobs/{job['id']}", params={"wait": 30})
+            polled = pool.submit(other.get, f"/v1/groups/{group}", params={"wait": 30})
+            wait_until(lambda: waiting(house) == 2, what="the long-polls")
+            with house.client() as third:
+                third.post(f"/v1/jobs/{job['id']}/cancel")
+                third.post(f"/v1/groups/{group}/cancel")
+            assert poll.result(10).json()["state"] == "cancelled"
+            assert polled.result(10).json()["counts"]["cancelled"] == 1
+    finally:
+        house.stop()
+
+
+def test_the_databases_own_news_are_heard(house):
+    """On PostgreSQL the worker's commit itself tells; on SQLite a look finds out."""
+    if house.mode == "full":
+        wait_until(lambda: house.service.watcher._hearing, what="the listening")
+    jobs = [house.submit() for _ in range(5)]
+    with ThreadPoolExecutor(5) as pool, house.client() as client:
+        polls = [
+            pool.submit(client.get, f"/v1/jobs/{job['id']}", params={"wait": 30}) for job in jobs
+        ]
+        wait_until(lambda: waiting(house) == 5, what="the long-polls")
+        house.work([job["id"] for job in jobs])
+        assert {poll.result(10).json()["state"] for poll in polls} == {"succeeded"}
+
+
+@embedded_only
+def test_a_job_that_was_not_over_when_told_is_waited_for_on(quiet_house, looks_are_rare):
+    """A retry is told too: it settled something, but the job is queued again."""
+    house = quiet_house
+    news = hearing_house(house)
+    try:
+        job = house.submit()
+        with ThreadPoolExecutor(1) as pool:
+            poll = pool.submit(house.http.get, f"/v1/jobs/{job['id']}", params={"wait": 0.5})
+            wait_until(lambda: waiting(house) == 1, what="the long-poll")
+            for _ in range(3):
+                news.queue.put([job["id"]])
+            assert poll.result(10).json()["state"] == "queued"
+    finally:
+        house.stop()
