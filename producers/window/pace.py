@@ -71,9 +71,9 @@ def rest_s(look: Look, took_s: float) -> float:
     """How long to leave the database alone after a look, however many pokes come.
 
     A relay that answered every poke of a flood would spend as much as the submits themselves.
-    So it looks at most a third of the time, and hardly ever into a window that is full.
+    So it looks at most a third of the time; where jobs wait it will look again soon anyway.
     """
-    if look.waiting and not look.marked:
+    if look.waiting:
         return min(FULL_REST_S, look.again_s)
     return min(BUSY_TICK_S, 2 * took_s) if look.marked else 0.0
 
