@@ -66,6 +66,15 @@ def seconds_text(seconds: float) -> str:
     return "-"
 
 
+def bytes_text(size: float) -> str:
+    """Two or three digits and a unit."""
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.{1 if unit != 'B' and size < 100 else 0}f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"
+
+
 def _print(lines: Sequence[Line]) -> None:
     table = [[name.upper() for name in COLUMNS[:-1]], *(line.cells for line in lines)]
     widths = [max(len(row[place]) for row in table) for place in range(len(COLUMNS) - 1)]

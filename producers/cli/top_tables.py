@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from producers.cli.curve import seconds_text
+from producers.cli.curve import bytes_text, seconds_text
 from producers.cli.output import say, say_table
 
 MOST_ROWS = 15
@@ -65,8 +65,8 @@ def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.0f} %"
 
 
-def _mib(value: float | None) -> str:
-    return "-" if not value else f"{value / (1 << 20):,.0f} MiB"
+def _bytes(value: float | None) -> str:
+    return "-" if value is None else bytes_text(value)
 
 
 _PASSES: dict[str, tuple[str, Column]] = {
@@ -89,7 +89,7 @@ TABLES: Mapping[str, Mapping[str, tuple[str, Column]]] = {
         "jobs_per_s": ("jobs/s", _count),
         **_PASSES,
         "models": ("models", _count),
-        "memory_bytes": ("memory", _mib),
+        "memory_bytes": ("memory", _bytes),
     },
     "models": {
         "model": ("model", _text),

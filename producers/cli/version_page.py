@@ -6,10 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from producers.cli.curve import seconds_text, show_curves
+from producers.cli.curve import bytes_text, seconds_text, show_curves
 from producers.cli.output import note, say, say_fields
-
-MIB = 1 << 20
 
 
 def show_version(version: Mapping[str, Any]) -> None:
@@ -73,7 +71,7 @@ def _cost(cost: Mapping[str, Any]) -> str:
     if cost.get("load_s"):
         parts.append(f"loads in {seconds_text(cost['load_s'])}")
     if cost.get("memory_bytes"):
-        parts.append(f"holds {cost['memory_bytes'] / MIB:,.1f} MiB")
+        parts.append(f"holds {bytes_text(cost['memory_bytes'])}")
     if cost.get("device_s_per_job"):
         parts.append(f"{seconds_text(cost['device_s_per_job'])} of device a job")
     if cost.get("path_s_per_job"):

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from producers.cli.curve import BAR, lines_of, seconds_text
+from producers.cli.curve import BAR, bytes_text, lines_of, seconds_text
 
 DIGEST = "ab" * 32
 
@@ -141,3 +141,8 @@ def test_bars_fit_whatever_the_times():
 def test_seconds_are_told_in_their_unit():
     shown = [seconds_text(s) for s in (0.0, 0.0000214, 0.00121, 0.0456, 0.789, 1.5, 321.0)]
     assert shown == ["0.00 µs", "21.4 µs", "1.21 ms", "45.6 ms", "789 ms", "1.50 s", "321 s"]
+
+
+def test_sizes_are_told_in_their_unit():
+    shown = [bytes_text(size) for size in (0, 700, 13_181, 35_651_584, 700_000_000, 80 << 30)]
+    assert shown == ["0 B", "700 B", "12.9 KiB", "34.0 MiB", "668 MiB", "80.0 GiB"]

@@ -152,7 +152,7 @@ def test_one_look_waits_until_each_worker_has_told_something_new(forebay, servic
     assert out.startswith("300 queued, 1.50 s of work, oldest 4.00 s · 1 worker · 100 jobs/s")
     assert "store 250 ms (5.00 ms a job)" in out
     row = next(line for line in out.splitlines() if line.startswith("node-a"))
-    assert row.split() == ["node-a", "cpu", "50", "%", "100", "50", "39", "%", "1", "2", "MiB"]
+    assert row.split() == ["node-a", "cpu", "50", "%", "100", "50", "39", "%", "1", "2.0", "MiB"]
 
 
 def test_one_look_does_not_wait_for_ever_and_not_at_all_without_workers(
