@@ -237,6 +237,16 @@ def test_a_queue_made_otherwise_is_named_with_what_to_do(url):
     topology.declare(url, ["fine", "old"])
 
 
+def test_a_broker_with_the_queues_of_an_older_version_only_gets_the_new_one(url):
+    wanted = topology.queues(["grown"])
+    with kombu.Connection(url) as connection, connection.channel() as channel:
+        for queue in wanted[:2]:
+            queue(channel).declare()
+        topology.declare(url, ["grown"])
+        for queue in wanted:
+            queue(channel).queue_declare(passive=True)
+
+
 def test_a_wrong_password_is_trouble_that_shows_no_password(rabbitmq, url):
     secret = f"canary-{uuid.uuid4().hex}"
     wrong = url.replace(rabbitmq.password, secret)
