@@ -1,7 +1,8 @@
 """The backlog: queued jobs without a publication mark, as the relay sees them.
 
-There is no outbox table: a row with ``state = 'queued' AND published_at IS NULL`` is the outbox.
-The mark is committed before the message is sent. A crash in between costs a sweep, never a job.
+There is no outbox table: a live row with ``state = 'queued' AND published_at IS NULL`` waits to
+be sent. The mark is committed before the message is sent. A crash in between costs a sweep, never
+a job.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ POOLS = Statement(
     "Pools with a backlog: one index probe per pool, however long the backlog is.",
     f"""
     WITH RECURSIVE found(pool) AS (
-        SELECT (SELECT min(j.pool) FROM jobs AS j WHERE {_WAITING})
+        SELECT (SELECT min(j.pool) FROM live AS j WHERE {_WAITING})
         UNION ALL
-        SELECT (SELECT min(j.pool) FROM jobs AS j WHERE {_WAITING} AND j.pool > found.pool)
+        SELECT (SELECT min(j.pool) FROM live AS j WHERE {_WAITING} AND j.pool > found.pool)
         FROM found WHERE found.pool IS NOT NULL
     )
     SELECT found.pool FROM found WHERE found.pool IS NOT NULL
@@ -36,9 +37,9 @@ TENANTS = Statement(
     "Tenants with a backlog in a pool: one index probe per tenant.",
     f"""
     WITH RECURSIVE found(tenant) AS (
-        SELECT (SELECT min(j.tenant) FROM jobs AS j WHERE {_WAITING} AND j.pool = :pool)
+        SELECT (SELECT min(j.tenant) FROM live AS j WHERE {_WAITING} AND j.pool = :pool)
         UNION ALL
-        SELECT (SELECT min(j.tenant) FROM jobs AS j
+        SELECT (SELECT min(j.tenant) FROM live AS j
                 WHERE {_WAITING} AND j.pool = :pool AND j.tenant > found.tenant)
         FROM found WHERE found.tenant IS NOT NULL
     )
@@ -57,7 +58,7 @@ def _heads(priorities: Iterable[int], limit: str) -> str:
         f"""
         SELECT * FROM (
             SELECT j.id, j.tenant, j.pool, j.version_id, j.priority, j.rank, j.expires_at
-            FROM jobs AS j
+            FROM live AS j
             WHERE {_WAITING} AND j.pool = :pool AND j.tenant = :tenant AND j.priority = {priority}
                 AND j.not_before <= :now AND j.expires_at > :now
             ORDER BY j.rank, j.id LIMIT {limit}
@@ -86,9 +87,9 @@ URGENT = Statement(
     SELECT near.id, near.tenant, near.pool, near.version_id, near.priority, near.rank,
         near.expires_at
     FROM (
-        SELECT * FROM jobs AS j
-        WHERE j.state = 'queued' AND j.finished_at IS NULL
-            AND j.expires_at > :now AND j.expires_at <= :before
+        SELECT * FROM live AS j
+        WHERE j.state = 'queued' AND j.started_at IS NULL
+            AND j.expires_at > :now AND j.expires_at <= :now + CAST(:within_ms AS bigint)
         ORDER BY j.expires_at LIMIT :limit
     ) AS near
     WHERE near.published_at IS NULL AND near.pool = :pool AND near.priority > {BULK_PRIORITY}
@@ -100,34 +101,24 @@ URGENT = Statement(
 MARK_PUBLISHED = Statement(
     "Jobs that enter the ready window.",
     """
-    WITH held AS (
-        SELECT j.id, j.state, j.published_at FROM jobs AS j
-        WHERE j.id {among_ids} ORDER BY j.id {lock_free}
-    ), chosen AS (
-        SELECT id FROM held WHERE state = 'queued' AND published_at IS NULL
-    )
-    UPDATE jobs SET published_at = :now FROM chosen WHERE jobs.id = chosen.id
-    RETURNING jobs.id
+    UPDATE live SET published_at = :now
+    WHERE live.id {among_ids} AND live.state || '' = 'queued' AND COALESCE(live.published_at, 0) = 0
+    RETURNING live.id
     """,
 )
 
 UNMARK = Statement(
     "Jobs whose message the broker did not take.",
     """
-    WITH held AS (
-        SELECT j.id, j.state, j.published_at FROM jobs AS j
-        WHERE j.id {among_ids} ORDER BY j.id {lock}
-    ), chosen AS (
-        SELECT id FROM held WHERE state = 'queued' AND published_at IS NOT NULL
-    )
-    UPDATE jobs SET published_at = NULL FROM chosen WHERE jobs.id = chosen.id
+    UPDATE live SET published_at = NULL
+    WHERE live.id {among_ids} AND live.state || '' = 'queued' AND COALESCE(live.published_at, 0) > 0
     """,
 )
 
 WINDOW = Statement(
     "What is in the ready window of a pool: published and not yet claimed.",
     """
-    SELECT j.tenant, count(*) AS jobs FROM jobs AS j
+    SELECT j.tenant, count(*) AS jobs FROM live AS j
     WHERE j.state = 'queued' AND j.published_at IS NOT NULL AND j.pool = :pool
     GROUP BY j.tenant
     """,
@@ -137,20 +128,26 @@ WINDOW_BY_CLASS = Statement(
     "The same by version and class too: what the device time in the window amounts to.",
     f"""
     SELECT j.tenant, j.version_id, j.priority <= {BULK_PRIORITY} AS bulk, count(*) AS jobs
-    FROM jobs AS j
+    FROM live AS j
     WHERE j.state = 'queued' AND j.published_at IS NOT NULL AND j.pool = :pool
     GROUP BY j.tenant, j.version_id, j.priority <= {BULK_PRIORITY}
     """,
 )
 
 _LOAD = """
-    SELECT tenant, model_name, version, version_id, count(*) AS jobs, min(created_at) AS oldest_at,
-        priority
+    SELECT c.tenant,
+        (SELECT n.model_name FROM jobs AS n WHERE n.id = CAST(c.one AS {{uuid}})) AS model_name,
+        (SELECT n.version FROM jobs AS n WHERE n.id = CAST(c.one AS {{uuid}})) AS version,
+        c.version_id, c.jobs, c.oldest_at, c.priority
     FROM (
-        SELECT j.tenant, j.model_name, j.version, j.version_id, j.created_at, j.priority
-        FROM jobs AS j WHERE {where} LIMIT :cap
-    ) AS counted
-    GROUP BY tenant, model_name, version, version_id, priority
+        SELECT tenant, version_id, priority, count(*) AS jobs, min(created_at) AS oldest_at,
+            min(one) AS one
+        FROM (
+            SELECT j.tenant, j.version_id, j.priority, j.created_at, CAST(j.id AS text) AS one
+            FROM live AS j WHERE {where} LIMIT :cap
+        ) AS counted
+        GROUP BY tenant, version_id, priority
+    ) AS c
 """
 
 LOAD_OF_WINDOW = Statement(
@@ -167,8 +164,8 @@ DEPTH = Statement(
     "A tenant's queued jobs, counted no further than the cap.",
     """
     SELECT count(*) AS jobs FROM (
-        SELECT 1 FROM jobs AS j
-        WHERE j.tenant = :tenant AND j.state = 'queued' AND j.result_pack_id IS NULL
+        SELECT 1 FROM live AS j
+        WHERE j.tenant = :tenant AND j.state = 'queued' AND j.run_deadline_at IS NULL
         LIMIT :cap
     ) AS counted
     """,
@@ -197,21 +194,19 @@ class Backlog(Store):
             HEADS,
             pool=pool,
             tenant=tenant,
-            now=self._work.now(),
             limit=limit,
             bulk_limit=limit if bulk_limit is None else bulk_limit,
         )
-        return [BacklogHead(*row) for row in rows]
+        return [BacklogHead(*list(row)) for row in rows]
 
     def urgent(self, pool: str, within_ms: int, limit: int) -> list[BacklogHead]:
         """Online jobs that expire soon, the next to expire first."""
-        now = self._work.now()
-        rows = self._work.rows(URGENT, pool=pool, now=now, before=now + within_ms, limit=limit)
-        return [BacklogHead(*row) for row in rows]
+        rows = self._work.rows(URGENT, pool=pool, within_ms=within_ms, limit=limit)
+        return [BacklogHead(*list(row)) for row in rows]
 
     def mark_published(self, ids: Sequence[str]) -> frozenset[str]:
         """Those of the jobs that were in the backlog and are now in the ready window."""
-        rows = self._work.change(MARK_PUBLISHED, ids=self._work.ids(ids), now=self._work.now())
+        rows = self._work.change(MARK_PUBLISHED, ids=self._work.ids(ids))
         return frozenset(row.id for row in rows)
 
     def unmark(self, ids: Sequence[str]) -> int:

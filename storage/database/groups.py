@@ -19,12 +19,15 @@ CREATE = Statement(
 )
 
 COUNTS = Statement(
-    "How many jobs of each group are in each state, from the group's index alone.",
+    "How many jobs of each group are in each state, from the groups' indexes alone.",
     """
     SELECT g.id, g.tenant, g.created_at, g.total, c.state, c.jobs
     FROM groups AS g LEFT JOIN (
-        SELECT j.group_id, j.state, count(*) AS jobs FROM jobs AS j
-        WHERE j.group_id {among_ids} GROUP BY j.group_id, j.state
+        SELECT l.group_id, l.state, count(*) AS jobs FROM live AS l
+        WHERE l.group_id {among_ids} GROUP BY l.group_id, l.state
+        UNION ALL
+        SELECT e.group_id, e.state, count(*) AS jobs FROM ends AS e
+        WHERE e.group_id {among_ids} GROUP BY e.group_id, e.state
     ) AS c ON c.group_id = g.id
     WHERE g.id {among_ids}
     """,
@@ -33,7 +36,7 @@ COUNTS = Statement(
 MEMBERS = Statement(
     "A group's jobs in the order they were submitted in.",
     f"""
-    SELECT {COLUMNS} FROM jobs AS j
+    SELECT {COLUMNS} FROM {{jobs}}
     WHERE j.group_id = :group AND j.group_index > :after
         AND EXISTS (SELECT 1 FROM groups AS g WHERE g.id = :group AND g.tenant = :tenant)
     ORDER BY j.group_index LIMIT :limit
@@ -46,7 +49,7 @@ class Groups(Store):
 
     def create(self, tenant: str, group_id: str, total: int) -> None:
         """Announce ``total`` jobs; they are submitted in the same transaction."""
-        self._work.count(CREATE, id=group_id, tenant=tenant, total=total, now=self._work.now())
+        self._work.count(CREATE, id=group_id, tenant=tenant, total=total)
 
     def counts(self, tenant: str, group_id: str) -> GroupCounts | None:
         """The group's counts, if it is this tenant's."""

@@ -2,93 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
-from sqlalchemy import Row
 
 from storage.records.jobs import Job, JobError, JobKind, JobState, PackSlice
 
-COLUMN_NAMES = (
-    "id",
-    "tenant",
-    "kind",
-    "state",
-    "model_name",
-    "version",
-    "version_id",
-    "pool",
-    "priority",
-    "group_id",
-    "custom_id",
-    "metadata",
-    "seq",
-    "epoch",
-    "attempts",
-    "max_attempts",
-    "losses",
-    "session_id",
-    "created_at",
-    "expires_at",
-    "not_before",
-    "published_at",
-    "started_at",
-    "run_deadline_at",
-    "run_timeout_ms",
-    "cancel_requested_at",
-    "finished_at",
-    "error_code",
-    "error_message",
-    "error_attempt",
-    "result_pack_id",
-    "result_offset_bytes",
-    "result_length_bytes",
-    "result_digest",
-    "retry_of",
-)
-COLUMNS = ", ".join(f"j.{name}" for name in COLUMN_NAMES)
+# In the order of the fields of ``Job``. ``j`` is the job as submitted, ``l`` its live row, ``e``
+# its end; one of the two is there.
+COLUMNS = """
+    j.id, j.tenant, j.kind, COALESCE(l.state, e.state) AS state, j.model_name, j.version,
+    j.version_id, j.pool, j.priority, j.group_id, j.custom_id, j.metadata,
+    COALESCE(l.seq, e.seq) AS seq, COALESCE(l.epoch, e.epoch) AS epoch,
+    COALESCE(l.attempts, e.attempts) AS attempts, j.max_attempts,
+    COALESCE(l.losses, e.losses) AS losses, COALESCE(l.session_id, e.session_id) AS session_id,
+    j.created_at, j.expires_at, COALESCE(l.not_before, j.created_at) AS not_before,
+    COALESCE(l.published_at, e.published_at) AS published_at,
+    COALESCE(l.started_at, e.started_at) AS started_at,
+    COALESCE(l.run_deadline_at, e.started_at + j.run_timeout_ms) AS run_deadline_at,
+    j.run_timeout_ms,
+    COALESCE(l.cancel_requested_at, e.cancel_requested_at) AS cancel_requested_at,
+    e.finished_at, e.error_code, e.error_message, e.error_attempt,
+    e.result_pack_id, e.result_offset_bytes, e.result_length_bytes, e.result_digest, j.retry_of
+"""
 
 
-def job_of(row: Row[Any]) -> Job:
+def job_of(row: Sequence[Any]) -> Job:
     """The record of a row selected with ``COLUMNS``."""
-    return Job(
-        id=row.id,
-        tenant=row.tenant,
-        kind=JobKind(row.kind),
-        state=JobState(row.state),
-        model_name=row.model_name,
-        version=row.version,
-        version_id=row.version_id,
-        pool=row.pool,
-        priority=row.priority,
-        group_id=row.group_id,
-        custom_id=row.custom_id,
-        metadata=orjson.loads(row.metadata) if row.metadata else {},
-        seq=row.seq,
-        epoch=row.epoch,
-        attempts=row.attempts,
-        max_attempts=row.max_attempts,
-        losses=row.losses,
-        session_id=row.session_id,
-        created_at=row.created_at,
-        expires_at=row.expires_at,
-        not_before=row.not_before,
-        published_at=row.published_at,
-        started_at=row.started_at,
-        run_deadline_at=row.run_deadline_at,
-        run_timeout_ms=row.run_timeout_ms,
-        cancel_requested_at=row.cancel_requested_at,
-        finished_at=row.finished_at,
-        error=(
-            None
-            if row.error_code is None
-            else JobError(row.error_code, row.error_message, row.error_attempt)
-        ),
-        result=slice_of(
-            row.result_pack_id, row.result_offset_bytes, row.result_length_bytes, row.result_digest
-        ),
-        retry_of=row.retry_of,
-    )
+    values = list(row)
+    code, message, attempt, *result = values[27:34]
+    values[2], values[3] = JobKind(values[2]), JobState(values[3])
+    values[11] = orjson.loads(values[11]) if values[11] else {}
+    error = None if code is None else JobError(code, message, attempt)
+    values[27:34] = error, slice_of(*result)
+    return Job(*values)
 
 
 def slice_of(
@@ -98,7 +46,9 @@ def slice_of(
     return None if pack_id is None else PackSlice(pack_id, offset_bytes, length_bytes, digest)
 
 
-def payload_of(row: Row[Any]) -> bytes | PackSlice:
-    """The input of a row that has a payload's columns."""
-    where = slice_of(row.pack_id, row.offset_bytes, row.length_bytes, row.digest)
-    return bytes(row.body) if where is None else where
+def payload_of(
+    body: bytes | None, pack_id: str | None, offset_bytes: int, length_bytes: int, digest: str
+) -> bytes | PackSlice:
+    """The input that a payload's columns stand for."""
+    where = slice_of(pack_id, offset_bytes, length_bytes, digest)
+    return (body or b"") if where is None else where

@@ -71,7 +71,6 @@ class Packs(Store):
             tenant=pack.tenant,
             kind=pack.kind.value,
             key=pack.key,
-            now=self._work.now(),
         )
 
     def publish(self, summary: PackSummary) -> bool:

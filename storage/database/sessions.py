@@ -56,7 +56,7 @@ FORGET = Statement(
         WHERE s.ended_at IS NOT NULL AND s.ended_at <= :before
         ORDER BY s.ended_at LIMIT :limit
     ) AND NOT EXISTS (
-        SELECT 1 FROM jobs AS j WHERE j.state = 'running' AND j.session_id = sessions.id)
+        SELECT 1 FROM live AS j WHERE j.state = 'running' AND j.session_id = sessions.id)
     """,
 )
 

@@ -12,8 +12,18 @@ differ only in the fragments below; a statement is written once, with these mark
 ``{share}``       keep a row as it is until this transaction ends
 ``{own}``         wait for one row, and let nobody else have it until this transaction ends
 ``{uuid}``        the type of an id
+``{jobs}``        jobs as a reader sees them: ``j`` as submitted, with ``l`` while it is live, or
+                  ``e`` when it has ended (see ``storage.database.tables``)
 
 SQLite needs no locks: its write transactions run one at a time.
+
+``:now`` is PostgreSQL's own clock, read inside the statement, unless somebody gave the moment: so
+a transaction needs no round trip to ask for it.
+
+PostgreSQL keeps plans, and believes a table that was empty a minute ago to be empty still. So a
+statement of the hot path leaves it no choice: rows are found by ``id = ANY (…)``, or one by one
+from inside a LATERAL subquery that OFFSET 0 keeps as it is, and conditions that would let it take
+a partial index instead are written so that it does not see them (``state || '' = …``).
 """
 
 from __future__ import annotations
@@ -34,6 +44,7 @@ _FRAGMENTS: Mapping[str, Mapping[str, str]] = {
         "share": "",
         "own": "",
         "uuid": "text",
+        "jobs": "jobs AS j LEFT JOIN live AS l ON l.id = j.id LEFT JOIN ends AS e ON e.id = j.id",
     },
     POSTGRESQL: {
         "among_ids": "= ANY (CAST(:ids AS uuid[]))",
@@ -42,10 +53,20 @@ _FRAGMENTS: Mapping[str, Mapping[str, str]] = {
         "share": "FOR SHARE",
         "own": "FOR UPDATE",
         "uuid": "uuid",
+        "jobs": (
+            "jobs AS j"
+            " LEFT JOIN LATERAL (SELECT * FROM live WHERE live.id = j.id OFFSET 0) AS l ON true"
+            " LEFT JOIN LATERAL (SELECT * FROM ends WHERE ends.id = j.id OFFSET 0) AS e ON true"
+        ),
     },
 }
+WHOLE_JOBS: Mapping[str, str] = {name: marks["jobs"] for name, marks in _FRAGMENTS.items()}
+
+# Milliseconds since 1970, once per statement: a subquery is worked out when it is first needed.
+_OWN_CLOCK = "(SELECT CAST(extract(epoch FROM statement_timestamp()) * 1000 AS bigint))"
 
 _NAMED = re.compile(r"(?<![:\w]):([a-z]\w*)")
+_NOW = re.compile(r"(?<![:\w]):now\b")
 
 
 @dataclass(frozen=True)
@@ -53,24 +74,32 @@ class Statement:
     """One statement: what it is for, its text, and the columns of ``{rows}`` if it takes rows.
 
     ``binary`` names parameters that psycopg must not write as text: a list of byte strings
-    goes over five times as fast.
+    goes over five times as fast. ``only`` names the one dialect that can run it.
     """
 
     purpose: str
     text: str
     columns: Mapping[str, str] = field(default_factory=dict)
     binary: frozenset[str] = frozenset()
+    only: str | None = None
     by_dialect: Mapping[str, str] = field(init=False)
+    own_clock: str | None = field(init=False)  # for PostgreSQL, when it takes ``:now``
 
     def __post_init__(self) -> None:
-        texts = {
-            SQLITE: self.text.format(**_FRAGMENTS[SQLITE], rows=_sqlite_rows(self.columns)),
-            POSTGRESQL: _NAMED.sub(
-                lambda found: f"%({found[1]}){'b' if found[1] in self.binary else 's'}",
-                self.text.format(**_FRAGMENTS[POSTGRESQL], rows=_postgresql_rows(self.columns)),
-            ),
-        }
-        object.__setattr__(self, "by_dialect", texts)
+        sqlite = self.text.format(**_FRAGMENTS[SQLITE], rows=_sqlite_rows(self.columns))
+        postgresql = self.text.format(**_FRAGMENTS[POSTGRESQL], rows=_postgresql_rows(self.columns))
+        told = _NOW.sub(_OWN_CLOCK, postgresql)
+        object.__setattr__(
+            self, "by_dialect", {SQLITE: sqlite, POSTGRESQL: self._for_psycopg(postgresql)}
+        )
+        own_clock = self._for_psycopg(told) if told != postgresql else None
+        object.__setattr__(self, "own_clock", own_clock)
+
+    def _for_psycopg(self, text: str) -> str:
+        return _NAMED.sub(
+            lambda found: f"%({found[1]}){'b' if found[1] in self.binary else 's'}",
+            text,
+        )
 
 
 def ids_parameter(dialect: str, ids: Sequence[str]) -> str:

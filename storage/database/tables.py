@@ -1,12 +1,17 @@
 """The schema, as SQLAlchemy tables: what Alembic compares with and what the listing selects from.
 
-Three rules shape it.
+Four rules shape it.
 
+* **A job is written once, its state elsewhere.** ``jobs`` holds what was asked for and is never
+  updated. While a job is live, what changes is in its row of ``live``: small, in few indexes, and
+  gone with the end, which is one row in ``ends``, never updated either. So ten million finished
+  jobs have no dead rows among them, and a transition rewrites 200 bytes instead of the whole job
+  and its five listing indexes. Every job has a row in exactly one of ``live`` and ``ends``.
 * **The database refuses impossible rows.** The state machine of ``storage.records.jobs`` is
-  repeated in CHECKs: a running job has a session, a terminal one an end, a queued one no cancel.
-* **Size follows the live jobs.** Ten million finished jobs lie in ``jobs``; every index that the
-  hot path uses is partial over a live state, so the finished ones are not in it. They are found
-  by primary key and by the listing indexes only. Ids are time-ordered, so retention is a range.
+  repeated in CHECKs: a running job has a session, a queued one no cancel.
+* **Size follows the live jobs.** Whatever the relay, the workers and the duties look at is in
+  ``live``. Finished jobs are found by primary key and by the listing indexes only. Ids are
+  time-ordered, so retention is a range.
 * **No foreign keys from jobs.** They would cost a probe per row on the hottest statements; what
   they would protect (tenants, versions, packs) is only ever deleted by duties that look first.
 
@@ -59,22 +64,48 @@ jobs = Table(
     Column("id", ID, nullable=False),
     Column("tenant", Text, nullable=False),
     Column("kind", Text, nullable=False),
-    Column("state", Text, nullable=False),
     Column("model_name", Text, nullable=False),
     Column("version", Integer, nullable=False),
     Column("version_id", ID, nullable=False),
     Column("pool", Text, nullable=False),
     Column("priority", SmallInteger, nullable=False),
-    Column("rank", BigInteger, nullable=False),
     Column("group_id", ID),
     Column("group_index", Integer),
     Column("custom_id", Text),
     Column("metadata", Text),  # JSON; searched through job_labels
+    Column("max_attempts", Integer, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("run_timeout_ms", BigInteger, nullable=False),
+    Column("retry_of", ID),
+    PrimaryKeyConstraint("id"),
+    CheckConstraint("kind IN ('inference', 'bulk', 'training', 'evaluation')", name="kind_known"),
+    CheckConstraint("priority BETWEEN 0 AND 9", name="priority_in_range"),
+    CheckConstraint("max_attempts >= 1", name="attempts_in_range"),
+    CheckConstraint("(group_id IS NULL) = (group_index IS NULL)", name="group_and_index"),
+    # Listing: all, one model, one group.
+    Index("jobs_of_tenant", "tenant", "id"),
+    Index("jobs_of_model", "tenant", "model_name", "id"),
+    _partial("jobs_of_group", "group_id", "group_index", where="group_id IS NOT NULL"),
+)
+
+live = Table(
+    "live",
+    metadata,
+    Column("id", ID, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("pool", Text, nullable=False),
+    Column("version_id", ID, nullable=False),
+    Column("group_id", ID),
+    Column("priority", SmallInteger, nullable=False),
+    Column("rank", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
     Column("seq", Integer, nullable=False),
     Column("epoch", Integer, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("max_attempts", Integer, nullable=False),
     Column("losses", Integer, nullable=False),
+    Column("suspicions", Integer, nullable=False),
     Column("session_id", ID),
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
@@ -84,30 +115,13 @@ jobs = Table(
     Column("run_deadline_at", BigInteger),
     Column("run_timeout_ms", BigInteger, nullable=False),
     Column("cancel_requested_at", BigInteger),
-    Column("finished_at", BigInteger),
-    Column("error_code", Text),
-    Column("error_message", Text),
-    Column("error_attempt", Integer),
-    Column("result_pack_id", ID),
-    Column("result_offset_bytes", BigInteger),
-    Column("result_length_bytes", BigInteger),
-    Column("result_digest", Text),
-    Column("retry_of", ID),
-    Column("suspicions", Integer, server_default=text("0"), nullable=False),
     PrimaryKeyConstraint("id"),
+    CheckConstraint("state IN ('queued', 'running')", name="state_known"),
     CheckConstraint(
-        "state IN ('queued', 'running', 'succeeded', 'failed', 'cancelled', 'expired')",
-        name="state_known",
-    ),
-    CheckConstraint("kind IN ('inference', 'bulk', 'training', 'evaluation')", name="kind_known"),
-    CheckConstraint("priority BETWEEN 0 AND 9", name="priority_in_range"),
-    CheckConstraint(
-        "seq >= 1 AND epoch >= 0 AND losses >= 0 AND max_attempts >= 1"
+        "seq >= 1 AND epoch >= 0 AND losses >= 0 AND suspicions >= 0"
         " AND attempts BETWEEN 0 AND max_attempts",
         name="counters_in_range",
     ),
-    CheckConstraint("suspicions >= 0", name="suspicions_in_range"),
-    CheckConstraint("(group_id IS NULL) = (group_index IS NULL)", name="group_and_index"),
     CheckConstraint(
         "state <> 'queued' OR (session_id IS NULL AND started_at IS NULL"
         " AND run_deadline_at IS NULL AND cancel_requested_at IS NULL AND attempts < max_attempts)",
@@ -118,8 +132,61 @@ jobs = Table(
         " AND started_at IS NOT NULL AND run_deadline_at IS NOT NULL)",
         name="running_has_session",
     ),
+    # No condition follows from another's (the second halves always hold): a planner that knows
+    # nothing yet of a backlog of a million rows believes every one of these indexes to be empty,
+    # and would walk through whichever it may use.
+    _partial(
+        "live_backlog",
+        "pool",
+        "tenant",
+        "priority",
+        "rank",
+        "id",
+        where="state = 'queued' AND published_at IS NULL",
+    ),
+    _partial(
+        "live_window",
+        "pool",
+        "tenant",
+        "published_at",
+        where="state = 'queued' AND published_at IS NOT NULL",
+    ),
+    _partial("live_expiring", "expires_at", where="state = 'queued' AND started_at IS NULL"),
+    _partial("live_queued", "tenant", "id", where="state = 'queued' AND run_deadline_at IS NULL"),
+    _partial("live_running", "tenant", "id", where="state = 'running'"),
+    _partial("live_of_group", "group_id", where="group_id IS NOT NULL"),
+    # Every row is updated twice and deleted, so its dead rows are as many as the jobs that pass.
+    # Vacuuming it is cheap, as it is small; the default would let it grow by a fifth.
+    postgresql_with={"autovacuum_vacuum_scale_factor": "0.01"},
+)
+
+ends = Table(
+    "ends",
+    metadata,
+    Column("id", ID, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("group_id", ID),
+    Column("state", Text, nullable=False),
+    Column("seq", Integer, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("losses", Integer, nullable=False),
+    Column("session_id", ID),
+    Column("published_at", BigInteger),
+    Column("started_at", BigInteger),
+    Column("cancel_requested_at", BigInteger),
+    Column("finished_at", BigInteger, nullable=False),
+    Column("error_code", Text),
+    Column("error_message", Text),
+    Column("error_attempt", Integer),
+    Column("result_pack_id", ID),
+    Column("result_offset_bytes", BigInteger),
+    Column("result_length_bytes", BigInteger),
+    Column("result_digest", Text),
+    PrimaryKeyConstraint("id"),
+    CheckConstraint("state IN ('succeeded', 'failed', 'cancelled', 'expired')", name="state_known"),
     CheckConstraint(
-        "(state IN ('queued', 'running')) = (finished_at IS NULL)", name="terminal_has_end"
+        "seq >= 2 AND epoch >= 0 AND losses >= 0 AND attempts >= 0", name="counters_in_range"
     ),
     CheckConstraint(
         "state <> 'cancelled' OR cancel_requested_at IS NOT NULL", name="cancelled_was_asked"
@@ -135,39 +202,9 @@ jobs = Table(
         " AND result_length_bytes >= 0 AND result_digest IS NOT NULL)",
         name="result_is_whole",
     ),
-    # Listing: every state, the rare states, one model, one group.
-    Index("jobs_of_tenant", "tenant", "id"),
-    _partial("jobs_of_tenant_by_state", "tenant", "state", "id", where="result_pack_id IS NULL"),
-    Index("jobs_of_model", "tenant", "model_name", "id"),
-    _partial("jobs_of_group", "group_id", "group_index", "state", where="group_id IS NOT NULL"),
-    # Live states only: what the relay, the workers and the duties look at. No condition follows
-    # from another's: a planner that knows nothing yet of a backlog of a million rows believes
-    # every one of these indexes to be empty, and would walk through whichever it may use.
-    _partial(
-        "jobs_backlog",
-        "pool",
-        "tenant",
-        "priority",
-        "rank",
-        "id",
-        where="state = 'queued' AND published_at IS NULL",
-    ),
-    _partial(
-        "jobs_window",
-        "pool",
-        "tenant",
-        "published_at",
-        where="state = 'queued' AND published_at IS NOT NULL",
-    ),
-    _partial("jobs_expiring", "expires_at", where="state = 'queued' AND finished_at IS NULL"),
-    _partial(
-        "jobs_queued_of_version",
-        "version_id",
-        where="state = 'queued' AND session_id IS NULL",
-    ),
-    _partial("jobs_running", "run_deadline_at", where="state = 'running'"),
-    # Every transition leaves a dead row; the default waits for a fifth of all finished jobs.
-    postgresql_with={"autovacuum_vacuum_scale_factor": "0.01"},
+    # Listing: the rare states; a group's counts.
+    _partial("ends_by_state", "tenant", "state", "id", where="result_pack_id IS NULL"),
+    _partial("ends_of_group", "group_id", "state", where="group_id IS NOT NULL"),
 )
 
 payloads = Table(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import URL, Connection, Row, Select
+from sqlalchemy import URL, Connection, CursorResult, Row, Select
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from storage.database.news import TELL, payloads_of
@@ -27,7 +27,7 @@ CLOCK = {
     POSTGRESQL: "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint)",
 }
 
-Rows = Sequence[Row[Any]]
+Rows = Sequence[Row[*tuple[Any, ...]]]
 
 
 class Work:
@@ -63,12 +63,9 @@ class Work:
     def rows(self, statement: Statement, **parameters: object) -> Rows:
         """Run a statement that only reads."""
         with translated(self._url):
-            result = self._connection.exec_driver_sql(
-                statement.by_dialect[self.dialect], parameters
-            )
-            return result.fetchall()
+            return self._execute(statement, parameters).fetchall()
 
-    def row(self, statement: Statement, **parameters: object) -> Row[Any] | None:
+    def row(self, statement: Statement, **parameters: object) -> Row[*tuple[Any, ...]] | None:
         """The one row of a statement that only reads, or nothing."""
         found = self.rows(statement, **parameters)
         return found[0] if found else None
@@ -92,21 +89,32 @@ class Work:
             return int(self._connection.exec_driver_sql("SELECT changes()").scalar_one())
         return int(result.rowcount)
 
-    def _write(self, statement: Statement, parameters: Mapping[str, object] | Sequence[Any]) -> Any:
+    def _execute(
+        self, statement: Statement, parameters: dict[str, object] | list[dict[str, object]]
+    ) -> CursorResult[Any]:
+        text = statement.by_dialect[self.dialect]
+        if statement.own_clock is not None and isinstance(parameters, dict):
+            # A moment that was asked for in this transaction, or given by a test, goes for all.
+            if self.dialect == SQLITE or self._override or self._now is not None:
+                parameters.setdefault("now", self.now())
+            elif "now" not in parameters:
+                text = statement.own_clock
+        return self._connection.exec_driver_sql(text, parameters)
+
+    def _write(
+        self, statement: Statement, parameters: dict[str, object] | list[dict[str, object]]
+    ) -> CursorResult[Any]:
         if not self._writes:
             raise RuntimeError("this transaction only reads: use Database.begin() to write")
         try:
             with translated(self._url):
-                return self._connection.exec_driver_sql(
-                    statement.by_dialect[self.dialect],
-                    parameters,
-                )
+                return self._execute(statement, parameters)
         except IntegrityError as error:
             if _is_duplicate(error):
                 raise Conflict("it exists already", code="already_exists") from error
             raise
 
-    def each(self, statement: Statement, many: Sequence[Mapping[str, object]]) -> None:
+    def each(self, statement: Statement, many: list[dict[str, object]]) -> None:
         """Run a statement once per row inside SQLite, where a round trip costs nothing."""
         self._write(statement, many)
 

@@ -53,8 +53,8 @@ def _stages(stack: FullStack, seen: dict[str, tuple[float, float, float]]) -> li
     moments: list[dict[str, float]] = []
     for job_id, *row in rows(
         stack.services,
-        "SELECT id::text, created_at, published_at, started_at, finished_at FROM jobs"
-        " WHERE id = ANY(%s::uuid[])",
+        "SELECT j.id::text, j.created_at, e.published_at, e.started_at, e.finished_at"
+        " FROM jobs AS j JOIN ends AS e ON e.id = j.id WHERE j.id = ANY(%s::uuid[])",
         list(seen),
     ):
         began, accepted, end = seen[job_id]

@@ -14,7 +14,7 @@ from tests.support.database import (
     claim,
     failure,
     finish,
-    new_id,
+    new_version,
     open_session,
     submit,
 )
@@ -206,13 +206,13 @@ class TestReap:
 
 
 def test_a_broken_versions_queued_jobs_fail_and_no_others(database):
-    broken = new_id()
+    broken = new_version(database)
     ids = submit(database, count=3, version_id=broken)
-    bobs = submit(database, BOB, version_id=broken)
+    bobs = submit(database, BOB, count=2, version_id=new_version(database, BOB))
     (other,) = submit(database)
     claim(database, open_session(database), ids[:1])
     with database.begin() as tx:
-        assert tx.jobs.fail_version(broken, JobError("model_broken", "no"), limit=2) == 2
+        assert tx.jobs.fail_version(broken, JobError("model_broken", "no"), limit=1) == 1
         assert tx.jobs.fail_version(broken, JobError("model_broken", "no"), limit=2) == 1
         assert tx.jobs.fail_version(broken, JobError("model_broken", "no"), limit=2) == 0
     assert states(database, [*ids, other]) == [
@@ -221,7 +221,8 @@ def test_a_broken_versions_queued_jobs_fail_and_no_others(database):
         JobState.FAILED,
         JobState.QUEUED,
     ]
-    assert get(database, bobs[0], BOB).error == JobError("model_broken", "no", 0)
+    assert get(database, ids[1]).error == JobError("model_broken", "no", 0)
+    assert states(database, bobs, BOB) == [JobState.QUEUED] * 2
 
 
 @pytest.mark.parametrize("duty", ["expire", "time_out", "reap"])

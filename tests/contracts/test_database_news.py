@@ -28,6 +28,7 @@ from tests.support.database import (
     failure,
     new_id,
     new_jobs,
+    new_version,
     open_session,
     retry,
     submit,
@@ -156,7 +157,7 @@ def test_every_way_a_job_changes_is_told(postgresql, news, clock, way):
 
 
 def test_a_cancelled_group_and_a_broken_version_are_told(postgresql, news):
-    group, jobs, broken = new_id(), new_jobs(3), new_id()
+    group, jobs, broken = new_id(), new_jobs(3), new_version(postgresql)
     ids = submit(postgresql, count=2, version_id=broken)
     with postgresql.begin() as tx:
         tx.groups.create(ALICE, group, 3)

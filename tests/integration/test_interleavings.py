@@ -18,7 +18,7 @@ import psycopg
 import pytest
 
 from storage.database import Database, Transaction
-from storage.records.jobs import Job, JobError, JobState
+from storage.records.jobs import Job, JobError, JobState, Outcome, Verdict
 from tests.support.database import (
     ALICE,
     LEASE_MS,
@@ -29,6 +29,7 @@ from tests.support.database import (
     new_id,
     new_job,
     new_jobs,
+    new_version,
     open_pack,
     open_session,
     success,
@@ -80,6 +81,17 @@ def _commit(tx: Transaction, scene: Scene) -> object:
     return list(report.settled.values())
 
 
+def _expire_late(tx: Transaction, scene: Scene) -> object:
+    late = Outcome(scene.job_id, scene.epoch, Verdict.EXPIRED, entered_device=False)
+    return list(tx.jobs.commit(scene.owner, [late]).settled.values())
+
+
+def _retry(tx: Transaction, scene: Scene) -> object:
+    again = JobError("hiccup", "try again")
+    outcome = Outcome(scene.job_id, scene.epoch, Verdict.RETRY, entered_device=True, error=again)
+    return list(tx.jobs.commit(scene.owner, [outcome]).settled.values())
+
+
 def _held(job: Job, scene: Scene):
     @dataclass
     class Held:
@@ -111,11 +123,17 @@ FAIL_VERSION = Act(
 )
 MARK = Act("mark_published", lambda tx, scene: len(tx.backlog.mark_published([scene.job_id])))
 COMMIT = Act("commit", _commit)
+RETRY = Act("retry", _retry)
 REAP = Act("reap", lambda tx, scene: tx.jobs.reap(), LEASE_MS)
 TIME_OUT = Act("time_out", lambda tx, scene: tx.jobs.time_out(), RUN_TIMEOUT_MS)
 RELEASE = Act(
     "release",
     lambda tx, scene: len(tx.jobs.release(scene.owner, [(scene.job_id, scene.epoch)])),
+)
+EXPIRE_LATE = Act("expire_late", _expire_late)
+SUSPECT = Act(
+    "suspect",
+    lambda tx, scene: list(tx.jobs.blame(scene.owner, [scene.job_id, scene.version_id]).values()),
 )
 BLAME = Act("blame", lambda tx, scene: list(tx.jobs.blame(scene.owner, [scene.job_id]).values()))
 
@@ -135,7 +153,10 @@ BURY = Act("bury", _bury)
 CLAIM_AS_OWNER = Act("claim_as_owner", _claim_as_owner)
 
 OF_A_QUEUED_JOB = [CLAIM, CANCEL, CANCEL_GROUP, EXPIRE, FAIL_VERSION]
-OF_A_RUNNING_JOB = [COMMIT, REAP, TIME_OUT, RELEASE, BLAME, CANCEL, CANCEL_GROUP, CLAIM]
+OF_A_RUNNING_JOB = [
+    *(COMMIT, EXPIRE_LATE, RETRY, REAP, TIME_OUT, RELEASE, BLAME, SUSPECT),
+    *(CANCEL, CANCEL_GROUP, CLAIM),
+]
 
 
 class Stage:
@@ -156,7 +177,10 @@ class Stage:
 
     def empty(self) -> Database:
         """The database without rows."""
-        for table in ("jobs", "payloads", "groups", "sessions", "packs"):
+        for table in (
+            *("jobs", "live", "ends", "payloads", "groups", "sessions", "packs"),
+            *("versions", "models"),
+        ):
             self.observer.execute(f"DELETE FROM {table}")
         return self.at()
 
@@ -186,7 +210,7 @@ def set_up(database: Database, running: bool) -> Scene:
     scene = Scene(
         job_id=new_id(),
         group_id=new_id(),
-        version_id=new_id(),
+        version_id=new_version(database),
         owner=open_session(database),
         other=open_session(database, lease_ttl_ms=10**9),
         pack_id=open_pack(database),
@@ -309,7 +333,7 @@ class TestTwoAtOnce:
 
 EXCLUSIVE = {
     False: [CLAIM, EXPIRE, FAIL_VERSION],
-    True: [COMMIT, REAP, TIME_OUT, RELEASE, BLAME],
+    True: [COMMIT, EXPIRE_LATE, RETRY, REAP, TIME_OUT, RELEASE, BLAME, SUSPECT],
 }
 
 

@@ -36,6 +36,7 @@ from tests.support.database import (
     ManualClock,
     new_id,
     new_jobs,
+    new_version,
     open_pack,
     open_session,
     summary,
@@ -87,6 +88,7 @@ class JobMachine(RuleBasedStateMachine):
         path = Path(self.folder.name) / "forebay.db"
         self.database = Database.open(f"sqlite:///{path}", clock=self.clock, pool_size=1)
         self.database.migrate()
+        new_version(self.database, version_id=VERSION_ID)
         self.ids: list[str] = []
         self.jobs: dict[str, Expected] = {}
         self.sessions: dict[str, int | None] = {}  # lease_until; None when it was ended

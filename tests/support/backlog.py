@@ -15,23 +15,34 @@ FEW = 10_000  # rows for which no index is worth making anew
 
 # One job a millisecond, the newest of them now; an id is a version-7 UUID of its time.
 _FILL = f"""
-    INSERT INTO jobs (id, tenant, kind, state, model_name, version, version_id, pool, priority,
-        rank, seq, epoch, attempts, max_attempts, losses, created_at, expires_at, not_before,
-        run_timeout_ms)
-    SELECT CAST(lpad(to_hex(at), 12, '0') || '70008' || lpad(to_hex(CAST(:salt AS int)), 7, '0')
-            || lpad(to_hex(at % 100000000), 8, '0') AS uuid),
-        :tenant, 'inference', 'queued', 'digits', 1, CAST(:version AS uuid), :pool, :priority,
-        at - CAST(:priority AS int) * {AGEING_MS_PER_PRIORITY}, 1, 0, 0, 3, 0, at,
-        at + CAST(:expires_in_ms AS bigint), at, 900000
-    FROM (
-        SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint) + n AS at
-        FROM generate_series(1 - CAST(:jobs AS bigint), 0) AS n
-    ) AS times
+    WITH made AS MATERIALIZED (
+        SELECT at, CAST(lpad(to_hex(at), 12, '0') || '70008'
+            || lpad(to_hex(CAST(:salt AS int)), 7, '0')
+            || lpad(to_hex(at % 100000000), 8, '0') AS uuid) AS id
+        FROM (
+            SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint) + n AS at
+            FROM generate_series(1 - CAST(:jobs AS bigint), 0) AS n
+        ) AS times
+    ), written AS (
+        INSERT INTO jobs (id, tenant, kind, model_name, version, version_id, pool, priority,
+            max_attempts, created_at, expires_at, run_timeout_ms)
+        SELECT id, :tenant, 'inference', 'digits', 1, CAST(:version AS uuid), :pool, :priority,
+            3, at, at + CAST(:expires_in_ms AS bigint), 900000
+        FROM made
+    )
+    INSERT INTO live (id, tenant, version_id, pool, priority, rank, state, seq, epoch, attempts,
+        max_attempts, losses, suspicions, created_at, expires_at, not_before, run_timeout_ms)
+    SELECT id, :tenant, CAST(:version AS uuid), :pool, :priority,
+        at - CAST(:priority AS int) * {AGEING_MS_PER_PRIORITY}, 'queued', 1, 0, 0,
+        3, 0, 0, at, at + CAST(:expires_in_ms AS bigint), at, 900000
+    FROM made
 """
 
 _TAKE = """
-    UPDATE jobs SET state = 'cancelled', cancel_requested_at = 1, finished_at = 1, seq = seq + 1
-    WHERE id = ANY (CAST(:ids AS uuid[]))
+    WITH gone AS (DELETE FROM live WHERE id = ANY (CAST(:ids AS uuid[])) RETURNING *)
+    INSERT INTO ends (id, tenant, state, seq, epoch, attempts, losses, cancel_requested_at,
+        finished_at)
+    SELECT id, tenant, 'cancelled', seq + 1, epoch, attempts, losses, 1, 1 FROM gone
 """
 
 
@@ -76,7 +87,7 @@ def _without_indexes(connection: Connection, jobs: int) -> Iterator[None]:
     connection.exec_driver_sql("SET LOCAL maintenance_work_mem = '256MB'")
     connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
     found = connection.exec_driver_sql(
-        "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 'jobs'"
+        "SELECT indexname, indexdef FROM pg_indexes WHERE tablename IN ('jobs', 'live')"
         " AND indexname NOT LIKE '%%_pk'"
     ).fetchall()
     for name, _ in found:

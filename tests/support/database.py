@@ -24,6 +24,7 @@ from storage.records.jobs import (
     PackSlice,
     Verdict,
 )
+from storage.records.models import ModelFormat, NewVersion
 from storage.records.packs import NewPack, PackKind, PackSummary
 from storage.records.sessions import NewSession
 from tests.support.postgres import Databases
@@ -86,6 +87,17 @@ def submit(database: Database, tenant: str = ALICE, count: int = 1, **fields: An
     with database.begin() as tx:
         tx.jobs.submit(tenant, jobs)
     return [job.id for job in jobs]
+
+
+def new_version(database: Database, tenant: str = ALICE, version_id: str | None = None) -> str:
+    """A version of a model of its own; its id."""
+    found = version_id or new_id()
+    with database.begin() as tx:
+        tx.models.push(
+            tenant,
+            NewVersion(found, f"m-{found}", ModelFormat.KERAS, "0" * 64, 1, f"models/{found}", {}),
+        )
+    return found
 
 
 def open_session(database: Database, pool: str = POOL, lease_ttl_ms: int = LEASE_MS) -> str:

@@ -6,61 +6,46 @@ commits first wins.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from storage.database.groups import COUNTS, counts_of
 from storage.database.job_rows import job_of
+from storage.database.jobs.leaving import ASK, HELD, Ending, Held, Leaving, held_of
 from storage.database.jobs.reading import GET
 from storage.database.statements import Statement
-from storage.database.store import Store
-from storage.database.texts import storable
 from storage.records.ids import is_id
-from storage.records.jobs import GroupCounts, Job, JobError
+from storage.records.jobs import GroupCounts, Job, JobError, JobState
 
-_CANCEL = """
-    state = CASE jobs.state WHEN 'queued' THEN 'cancelled' ELSE jobs.state END,
-    seq = jobs.seq + 1,
-    cancel_requested_at = :now,
-    finished_at = CASE jobs.state WHEN 'queued' THEN CAST(:now AS bigint) END
-"""
-
-CANCEL = Statement(
-    "One job: ended if it is queued, asked to stop if it runs.",
+OF_TENANT = Statement(
+    "One live job, if it is this tenant's.",
     f"""
-    UPDATE jobs SET {_CANCEL}
-    WHERE id = :id AND tenant = :tenant AND finished_at IS NULL AND cancel_requested_at IS NULL
+    SELECT {HELD} FROM live AS j
+    WHERE j.id {{among_ids}} AND j.tenant || '' = :tenant ORDER BY j.id {{lock}}
     """,
 )
 
-CANCEL_GROUP = Statement(
-    "Every live job of a group, in the same way.",
+OF_GROUP = Statement(
+    "Every live job of a group that nobody asked to stop yet.",
     f"""
-    WITH held AS (
-        SELECT j.id FROM jobs AS j
-        WHERE j.group_id = :group AND j.finished_at IS NULL AND j.cancel_requested_at IS NULL
-            AND EXISTS (SELECT 1 FROM groups AS g WHERE g.id = :group AND g.tenant = :tenant)
-        ORDER BY j.id {{lock}}
-    )
-    UPDATE jobs SET {_CANCEL} FROM held WHERE jobs.id = held.id RETURNING jobs.id
+    SELECT {HELD} FROM live AS j
+    WHERE j.group_id = :group AND j.cancel_requested_at IS NULL
+        AND EXISTS (SELECT 1 FROM groups AS g WHERE g.id = :group AND g.tenant = :tenant)
+    ORDER BY j.id {{lock}}
     """,
 )
 
-FAIL_VERSION = Statement(
-    "Queued jobs of a version that turned out broken.",
-    """
-    WITH held AS (
-        SELECT j.id FROM jobs AS j
-        WHERE j.state = 'queued' AND j.session_id IS NULL AND j.version_id = :version
-        LIMIT :limit {lock_free}
-    )
-    UPDATE jobs SET
-        state = 'failed', seq = jobs.seq + 1, finished_at = :now,
-        error_code = :code, error_message = :message, error_attempt = jobs.attempts
-    FROM held WHERE jobs.id = held.id
-    RETURNING jobs.id
+OF_VERSION = Statement(
+    "Queued jobs of a version.",
+    f"""
+    SELECT {HELD} FROM live AS j
+    WHERE j.tenant = (SELECT v.tenant FROM versions AS v WHERE v.id = :version)
+        AND j.state = 'queued' AND j.run_deadline_at IS NULL AND j.version_id = :version
+    LIMIT :limit {{lock_free}}
     """,
 )
 
 
-class Ending(Store):
+class Stopping(Leaving):
     """Jobs are ended from outside."""
 
     def request_cancel(self, tenant: str, job_id: str) -> Job | None:
@@ -68,9 +53,9 @@ class Ending(Store):
         if not is_id(job_id):
             return None
         work = self._work
-        if work.count(CANCEL, tenant=tenant, id=job_id, now=work.now()):
-            work.tell([job_id])
-        row = work.row(GET, tenant=tenant, ids=work.ids([job_id]))
+        ids = work.ids([job_id])
+        self._stop(held_of(work.change(OF_TENANT, tenant=tenant, ids=ids)))
+        row = work.row(GET, tenant=tenant, ids=ids)
         return None if row is None else job_of(row)
 
     def cancel_group(self, tenant: str, group_id: str) -> GroupCounts | None:
@@ -78,20 +63,22 @@ class Ending(Store):
         if not is_id(group_id):
             return None
         work = self._work
-        asked = work.change(CANCEL_GROUP, tenant=tenant, group=group_id, now=work.now())
-        work.tell(row.id for row in asked)
+        self._stop(held_of(work.change(OF_GROUP, tenant=tenant, group=group_id)))
         counts = counts_of(work.rows(COUNTS, ids=work.ids([group_id])))
         return next((one for one in counts if one.tenant == tenant), None)
 
+    def _stop(self, held: Iterable[Held]) -> None:
+        queued: list[str] = []
+        running: list[str] = []
+        for one in held:
+            if not one.asked:
+                (queued if one.state is JobState.QUEUED else running).append(one.id)
+        self._leave(Ending(one, JobState.CANCELLED) for one in queued)
+        if running:
+            self._work.count(ASK, ids=self._work.ids(running))
+            self._work.tell(running)
+
     def fail_version(self, version_id: str, error: JobError, limit: int = 1000) -> int:
         """Fail up to ``limit`` queued jobs of a version; how many there were."""
-        failed = self._work.change(
-            FAIL_VERSION,
-            version=version_id,
-            code=error.code,
-            message=storable(error.message),
-            now=self._work.now(),
-            limit=limit,
-        )
-        self._work.tell(row.id for row in failed)
-        return len(failed)
+        held = held_of(self._work.change(OF_VERSION, version=version_id, limit=limit))
+        return len(self._leave(Ending(one.id, JobState.FAILED, error=error) for one in held))

@@ -1,44 +1,270 @@
-"""How a job leaves ``running``: one UPDATE for every reason.
+"""How a job leaves the state it is in: held, decided about, and written, in that order.
 
-A statement that takes jobs out of ``running`` says in a CTE ``decided`` what becomes of each (its
-``next`` state and its counters); the rest is the same for a commit, a reap, a time-out and a
-blame, and is written here once.
+A verb that ends jobs or sends them back first takes hold of their live rows (``HELD``: nobody
+else changes them until this transaction is over), then decides what becomes of each (a pure
+function of the row), then writes: ``END`` moves a row from ``live`` to ``ends``, ``REQUEUE`` puts
+it back into the backlog. Rows are held by id, in id order, everywhere.
 
-``decided`` carries ``cancel_requested_at`` as the locked row has it: PostgreSQL checks a new row
-first as made from the statement's snapshot, which does not show a cancel that was committed while
-the statement waited for its locks. Without it "cancelled, though nobody asked" would be refused.
+What was asked to stop is cancelled when it leaves ``running``, whatever else was to become of it.
 """
 
 from __future__ import annotations
 
-LEAVE_RUNNING = """
-UPDATE jobs SET
-    state = d.next,
-    seq = jobs.seq + 1,
-    attempts = d.attempts,
-    losses = d.losses,
-    suspicions = d.suspicions,
-    cancel_requested_at = d.cancel_requested_at,
-    session_id = CASE d.next WHEN 'queued' THEN NULL ELSE jobs.session_id END,
-    started_at = CASE d.next WHEN 'queued' THEN NULL ELSE jobs.started_at END,
-    run_deadline_at = CASE d.next WHEN 'queued' THEN NULL ELSE jobs.run_deadline_at END,
-    published_at = CASE d.next WHEN 'queued' THEN NULL ELSE jobs.published_at END,
-    not_before = CASE d.next WHEN 'queued' THEN d.not_before ELSE jobs.not_before END,
-    finished_at = CASE d.next WHEN 'queued' THEN NULL ELSE CAST(:now AS bigint) END,
-    error_code = CASE d.next WHEN 'failed' THEN d.error_code END,
-    error_message = CASE d.next WHEN 'failed' THEN d.error_message END,
-    error_attempt = CASE d.next WHEN 'failed' THEN d.attempts END,
-    result_pack_id = CASE d.next WHEN 'succeeded' THEN d.pack_id END,
-    result_offset_bytes = CASE d.next WHEN 'succeeded' THEN d.offset_bytes END,
-    result_length_bytes = CASE d.next WHEN 'succeeded' THEN d.length_bytes END,
-    result_digest = CASE d.next WHEN 'succeeded' THEN d.digest END
-FROM decided AS d
-WHERE jobs.id = d.id
-RETURNING jobs.id, jobs.state
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from storage.database.statements import SQLITE, Statement
+from storage.database.store import Store
+from storage.database.texts import storable
+from storage.records.jobs import JobError, JobState, Millis, PackSlice
+
+HELD = """
+    j.id, j.state, j.session_id, j.epoch, j.attempts, j.max_attempts, j.losses,
+    j.cancel_requested_at
 """
 
-# For reasons that never end in a result.
-NO_RESULT = """
-    CAST(NULL AS {uuid}) AS pack_id, CAST(NULL AS bigint) AS offset_bytes,
-    CAST(NULL AS bigint) AS length_bytes, CAST(NULL AS text) AS digest
+HOLD = Statement(
+    "Live jobs, held until this transaction ends.",
+    f"SELECT {HELD} FROM live AS j WHERE j.id {{among_ids}} ORDER BY j.id {{lock}}",
+)
+
+_ENDED = """
+    INSERT INTO ends (id, tenant, group_id, state, seq, epoch, attempts, losses, session_id,
+        published_at, started_at, cancel_requested_at, finished_at,
+        error_code, error_message, error_attempt,
+        result_pack_id, result_offset_bytes, result_length_bytes, result_digest)
+    SELECT h.id, h.tenant, h.group_id, h.next, h.seq + 1, h.epoch,
+        h.attempts + h.spends, h.losses + h.loses, h.session_id, h.published_at, h.started_at,
+        CASE h.next WHEN 'cancelled' THEN COALESCE(h.cancel_requested_at, CAST(:now AS bigint))
+            ELSE h.cancel_requested_at END,
+        :now,
+        CASE h.next WHEN 'failed' THEN h.error_code END,
+        CASE h.next WHEN 'failed' THEN h.error_message END,
+        CASE h.next WHEN 'failed' THEN h.attempts + h.spends END,
+        CASE h.next WHEN 'succeeded' THEN h.pack_id END,
+        CASE h.next WHEN 'succeeded' THEN h.offset_bytes END,
+        CASE h.next WHEN 'succeeded' THEN h.length_bytes END,
+        CASE h.next WHEN 'succeeded' THEN h.digest END
+    FROM {held} AS h
+    WHERE true
+    RETURNING id, state
 """
+
+# The live row with what was said of it. With an epoch only if the session still runs it.
+_HELD = """
+    SELECT l.id, l.tenant, l.group_id, l.seq, l.epoch, l.attempts, l.losses, l.session_id,
+        l.published_at, l.started_at, l.cancel_requested_at, said.spends, said.loses,
+        CASE WHEN l.cancel_requested_at IS NULL THEN said.state ELSE 'cancelled' END AS next,
+        said.error_code, said.error_message,
+        said.pack_id, said.offset_bytes, said.length_bytes, said.digest
+    FROM {found}
+"""
+_STILL_RUNS = """
+    (said.epoch IS NULL
+        OR l.state || '' = 'running' AND l.session_id = :session AND l.epoch = said.epoch)
+"""
+_SAID = {
+    "id": "uuid",
+    "state": "text",
+    "epoch": "integer",
+    "spends": "integer",
+    "loses": "integer",
+    "error_code": "text",
+    "error_message": "text",
+    "pack_id": "uuid",
+    "offset_bytes": "bigint",
+    "length_bytes": "bigint",
+    "digest": "text",
+}
+
+END = Statement(
+    "Jobs that end leave the live rows (PostgreSQL: held, checked and moved in one statement).",
+    "WITH said AS MATERIALIZED (SELECT * FROM {rows} AS r), held AS MATERIALIZED ("
+    + _HELD.format(
+        found=f"""said CROSS JOIN LATERAL (
+            SELECT * FROM live AS l WHERE l.id = said.id AND {_STILL_RUNS}
+            OFFSET 0 FOR UPDATE
+        ) AS l"""
+    )
+    + "), gone AS (DELETE FROM live WHERE id = ANY (ARRAY(SELECT held.id FROM held)))"
+    + _ENDED.format(held="held"),
+    _SAID,
+    only="postgresql",
+)
+
+END_HERE = Statement(
+    "The same for SQLite, whose statements change one table each.",
+    _ENDED.format(
+        held="("
+        + _HELD.format(found=f"{{rows}} AS said JOIN live AS l ON l.id = said.id AND {_STILL_RUNS}")
+        + ")"
+    ),
+    _SAID,
+    only="sqlite",
+)
+
+END_THERE = Statement(
+    "And what ended is no longer live.",
+    "DELETE FROM live WHERE id {among_ids}",
+    only="sqlite",
+)
+
+REQUEUE = Statement(
+    "Held jobs go back to the backlog.",
+    """
+    UPDATE live SET
+        state = 'queued', seq = live.seq + 1,
+        attempts = live.attempts + r.spends, losses = live.losses + r.loses,
+        suspicions = live.suspicions + r.suspects,
+        not_before = :now + r.in_ms,
+        session_id = NULL, started_at = NULL, run_deadline_at = NULL, published_at = NULL
+    FROM {rows} AS r
+    WHERE live.id = r.id AND live.id {among_ids}
+    """,
+    {
+        "id": "uuid",
+        "spends": "integer",
+        "loses": "integer",
+        "suspects": "integer",
+        "in_ms": "bigint",
+    },
+)
+
+ASK = Statement(
+    "Running jobs are asked to stop.",
+    "UPDATE live SET cancel_requested_at = :now, seq = seq + 1 WHERE id {among_ids}",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A live row in this transaction's hands: the columns ``HELD``."""
+
+    id: str
+    state: JobState
+    session_id: str | None
+    epoch: int
+    attempts: int
+    max_attempts: int
+    losses: int
+    cancel_requested_at: Millis | None
+
+    @property
+    def asked(self) -> bool:
+        """Whether somebody wants it stopped."""
+        return self.cancel_requested_at is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """A job becomes terminal."""
+
+    id: str
+    state: JobState
+    spends: int = 0  # attempts
+    loses: int = 0  # sessions
+    error: JobError | None = None
+    result: PackSlice | None = None
+    epoch: int | None = None  # only if the session that ends it still runs it under this one
+
+
+@dataclass(frozen=True, slots=True)
+class Requeueing:
+    """A job goes back to the backlog."""
+
+    id: str
+    spends: int = 0
+    loses: int = 0
+    suspects: int = 0
+    in_ms: int = 0
+
+
+Leave = Ending | Requeueing
+
+
+def after_a_run(held: Held, *, spends: int = 0, loses: int = 0, failed: JobError | None) -> Leave:
+    """What becomes of a job whose run came to nothing: once more, unless that was the last time."""
+    if held.asked:
+        return Ending(held.id, JobState.CANCELLED, spends, loses)
+    if failed is not None:
+        return Ending(held.id, JobState.FAILED, spends, loses, failed)
+    return Requeueing(held.id, spends, loses)
+
+
+class Leaving(Store):
+    """What every verb that takes a job out of its state shares."""
+
+    def _hold(self, ids: Sequence[str]) -> list[Held]:
+        return held_of(self._work.change(HOLD, ids=self._work.ids(ids)))
+
+    def _leave(self, leaves: Iterable[Leave], session_id: str | None = None) -> dict[str, JobState]:
+        """Write what was decided about held jobs; the state each is in now."""
+        decided = list(leaves)
+        requeueings = [one for one in decided if isinstance(one, Requeueing)]
+        now = self._end([one for one in decided if isinstance(one, Ending)], session_id)
+        if requeueings:
+            self._requeue(requeueings)
+            now |= {leave.id: JobState.QUEUED for leave in requeueings}
+        return now
+
+    def _end(self, endings: Sequence[Ending], session_id: str | None = None) -> dict[str, JobState]:
+        if not endings:
+            return {}
+        work = self._work
+        rows = work.table([_ending_row(one) for one in sorted(endings, key=lambda one: one.id)])
+        if work.dialect == SQLITE:
+            ended = work.change(END_HERE, rows=rows, session=session_id)
+            work.count(END_THERE, ids=work.ids(one[0] for one in ended))
+        else:
+            ended = work.change(END, rows=rows, session=session_id)
+        states = {one[0]: _STATES[one[1]] for one in ended}
+        work.tell(states)
+        return states
+
+    def _requeue(self, requeueings: Sequence[Requeueing]) -> None:
+        work = self._work
+        rows = [
+            {
+                "id": one.id,
+                "spends": one.spends,
+                "loses": one.loses,
+                "suspects": one.suspects,
+                "in_ms": one.in_ms,
+            }
+            for one in requeueings
+        ]
+        ids = [one.id for one in requeueings]
+        work.count(REQUEUE, rows=work.table(rows), ids=work.ids(ids))
+        work.tell(ids)
+
+
+_STATES = {state.value: state for state in JobState}
+
+
+def held_of(rows: Iterable[Sequence[Any]]) -> list[Held]:
+    """Rows selected with ``HELD``."""
+    found = []
+    for row in rows:
+        job_id, state, *rest = row
+        found.append(Held(job_id, _STATES[state], *rest))
+    return found
+
+
+def _ending_row(one: Ending) -> dict[str, object]:
+    row: dict[str, object] = {
+        "id": one.id,
+        "state": one.state.value,
+        "epoch": one.epoch,
+        "spends": one.spends,
+        "loses": one.loses,
+    }
+    if one.result is not None:
+        row["pack_id"] = one.result.pack_id
+        row["offset_bytes"] = one.result.offset_bytes
+        row["length_bytes"] = one.result.length_bytes
+        row["digest"] = one.result.digest
+    if one.error is not None:
+        row["error_code"] = one.error.code
+        row["error_message"] = storable(one.error.message)
+    return row

@@ -4,24 +4,36 @@ The one place where a query is put together: from tables, because filters come i
 The ids are collected leg by leg, one leg per state asked for, each ordered by its own index and
 ended by its own LIMIT, so ten million finished jobs cost no more than ten:
 
-* a rare state (failed, cancelled, expired, running) along ``(tenant, state, id)``,
+* a live state along the live rows' indexes, a rare end (failed, cancelled, expired) along the
+  ends' ``(tenant, state, id)``,
 * else a label along the label table, whose rows of one key and value are in id order,
 * else a group along the group's index (a request's jobs, few enough to be sorted),
 * else a model or the tenant along its index.
+
+What else is asked of a job is looked up by its id, row by row.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Subquery, literal_column, select, union_all
+from sqlalchemy import ColumnElement, Select, Subquery, Table, literal_column, select, union_all
 
-from storage.database.tables import groups, job_labels
+from storage.database.tables import ends, groups, job_labels, live
 from storage.database.tables import jobs as j
 from storage.database.texts import refuse_nul
-from storage.records.jobs import JobFilter, JobState
+from storage.records.jobs import LIVE, JobFilter, JobState
 
-_RARE = frozenset({JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED, JobState.RUNNING})
+# Where jobs of a state are found. A literal condition: no planner proves a partial index from a
+# parameter. The second halves always hold: they let the statement take one index alone.
+_BY_STATE: dict[JobState, tuple[Table, str]] = {
+    JobState.QUEUED: (live, "live.state = 'queued' AND live.run_deadline_at IS NULL"),
+    JobState.RUNNING: (live, "live.state = 'running'"),
+    **{
+        state: (ends, f"ends.state = '{state}' AND ends.result_pack_id IS NULL")
+        for state in (JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED)
+    },
+}
 
 
 def page(tenant: str, where: JobFilter, limit: int, after: str | None) -> Subquery:
@@ -40,9 +52,17 @@ def _leg(
 ) -> Subquery:
     labels = list(where.metadata.items())
     leg: Select[Any]
-    if labels and state not in _RARE:
+    place: ColumnElement[str]
+    if state in _BY_STATE and where.group_id is None:
+        table, condition = _BY_STATE[state]
+        place = table.c.id
+        leg = select(place.label("id")).where(table.c.tenant == tenant, literal_column(condition))
+        state = None
+        if where.kind or where.model_name or where.version is not None:
+            leg = leg.join(j, j.c.id == place)
+    elif labels and where.group_id is None:
         (key, value), *labels = labels
-        place: ColumnElement[str] = job_labels.c.job_id
+        place = job_labels.c.job_id
         leg = select(place.label("id")).join(j, j.c.id == place)
         leg = leg.where(
             job_labels.c.tenant == tenant, job_labels.c.key == key, job_labels.c.value == value
@@ -51,8 +71,10 @@ def _leg(
         place = j.c.id
         leg = select(place.label("id")).where(_is_tenants(tenant, where))
     for key, value in labels:
-        leg = leg.where(_has_label(tenant, key, value))
-    leg = leg.where(*_conditions(where, state))
+        leg = leg.where(_has_label(tenant, key, value, place))
+    leg = leg.where(*_conditions(where))
+    if state is not None:
+        leg = leg.where(_is_in(state, place))
     if after is not None:
         leg = leg.where(place < after)
     return leg.order_by(place.desc()).limit(limit).subquery()
@@ -66,24 +88,26 @@ def _is_tenants(tenant: str, where: JobFilter) -> ColumnElement[bool]:
     return owned.exists()
 
 
-def _has_label(tenant: str, key: str, value: str) -> ColumnElement[bool]:
+def _is_in(state: JobState, place: ColumnElement[str]) -> ColumnElement[bool]:
+    """Asked of the one row, after the rest: a subquery for its value is never made a join."""
+    table = live if state in LIVE else ends
+    found = select(table.c.state).where(table.c.id == place).scalar_subquery()
+    return found == state.value
+
+
+def _has_label(tenant: str, key: str, value: str, place: ColumnElement[str]) -> ColumnElement[bool]:
     label = job_labels.alias()
-    found = select(label.c.job_id).where(
+    found = select(label.c.value).where(
         label.c.tenant == tenant,
         label.c.key == key,
         label.c.value == value,
-        label.c.job_id == j.c.id,
+        label.c.job_id == place,
     )
-    return found.exists()
+    return found.scalar_subquery().is_not(None)
 
 
-def _conditions(where: JobFilter, state: JobState | None) -> list[ColumnElement[bool]]:
+def _conditions(where: JobFilter) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
-    if state is not None:
-        # A literal: no planner proves a partial index from a parameter.
-        conditions.append(literal_column(f"jobs.state = '{state.value}'"))
-    if state is not None and state is not JobState.SUCCEEDED:
-        conditions.append(j.c.result_pack_id.is_(None))
     if where.kind is not None:
         conditions.append(j.c.kind == where.kind.value)
     if where.model_name is not None:

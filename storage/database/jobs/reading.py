@@ -6,17 +6,16 @@ from collections.abc import Sequence
 
 from sqlalchemy import select
 
-from storage.database.job_rows import COLUMN_NAMES, COLUMNS, job_of, payload_of
+from storage.database.job_rows import COLUMNS, job_of, payload_of
 from storage.database.jobs.paging import page
 from storage.database.statements import Statement
 from storage.database.store import Store
-from storage.database.tables import jobs as j
 from storage.records.ids import is_id
 from storage.records.jobs import Glimpse, Job, JobFilter, JobState, PackSlice
 
 GET = Statement(
     "Jobs of one tenant by id.",
-    f"SELECT {COLUMNS} FROM jobs AS j WHERE j.id {{among_ids}} AND j.tenant = :tenant",
+    f"SELECT {COLUMNS} FROM {{jobs}} WHERE j.id {{among_ids}} AND j.tenant || '' = :tenant",
 )
 
 PAYLOAD = Statement(
@@ -29,10 +28,12 @@ PAYLOAD = Statement(
 
 GLIMPSE = Statement(
     "What the watcher compares, for jobs of any tenant.",
-    "SELECT j.id, j.state, j.seq FROM jobs AS j WHERE j.id {among_ids}",
+    """
+    SELECT l.id, l.state, l.seq FROM live AS l WHERE l.id {among_ids}
+    UNION ALL
+    SELECT e.id, e.state, e.seq FROM ends AS e WHERE e.id {among_ids}
+    """,
 )
-
-_JOB = [j.c[name] for name in COLUMN_NAMES]
 
 
 class Reading(Store):
@@ -54,7 +55,7 @@ class Reading(Store):
         if not is_id(job_id):
             return None
         row = self._work.row(PAYLOAD, tenant=tenant, id=job_id)
-        return None if row is None else payload_of(row)
+        return None if row is None else payload_of(*list(row))
 
     def glimpse(self, ids: Sequence[str]) -> list[Glimpse]:
         """State and ``seq`` of jobs whose right to be seen was checked before."""
@@ -65,6 +66,5 @@ class Reading(Store):
         """A page of jobs, newest first, older than the job ``after``."""
         if where.group_id is not None and not is_id(where.group_id):
             return []
-        chosen = page(tenant, where, limit, after if after and is_id(after) else None)
-        query = select(*_JOB).join(chosen, chosen.c.id == j.c.id).order_by(j.c.id.desc())
-        return [job_of(row) for row in self._work.select(query)]
+        ids = page(tenant, where, limit, after if after and is_id(after) else None)
+        return self.get_many(tenant, [row[0] for row in self._work.select(select(ids.c.id))])

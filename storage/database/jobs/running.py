@@ -7,130 +7,79 @@ row first, then jobs by id, then packs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
 
 from storage.database.job_rows import payload_of
-from storage.database.jobs.leaving import LEAVE_RUNNING, NO_RESULT
+from storage.database.jobs.leaving import (
+    Ending,
+    Held,
+    Leave,
+    Leaving,
+    Requeueing,
+    after_a_run,
+)
 from storage.database.packs import PUBLISH_MANY, summary_rows
-from storage.database.statements import Statement
-from storage.database.store import Store
-from storage.database.texts import storable
+from storage.database.statements import SQLITE, Statement
 from storage.records.errors import Conflict
-from storage.records.jobs import ClaimedJob, CommitReport, JobState, Outcome, Verdict
+from storage.records.jobs import ClaimedJob, CommitReport, JobError, JobState, Outcome, Verdict
 from storage.records.packs import PackSummary
 
 _CLAIM = """
-WITH live AS (
-    SELECT s.id FROM sessions AS s
-    WHERE s.id = :session AND s.ended_at IS NULL AND s.lease_until > :now {share}
-), held AS (
-    -- By id alone: with the state among the conditions a planner whose statistics are old may
-    -- walk the whole backlog instead of the primary key.
-    SELECT j.id, j.state, j.not_before, j.expires_at FROM jobs AS j
-    WHERE j.id {among_ids} AND EXISTS (SELECT 1 FROM live)
-    -- Waits for the rows instead of passing them over: a second relay that wanted to mark the
-    -- same jobs holds them for a moment, and whoever passes an id over drops its wake-up.
-    ORDER BY j.id {lock}
-), ready AS (
-    SELECT id FROM held
-    WHERE state = 'queued' AND not_before <= :now AND expires_at > :now
-)
-UPDATE jobs SET
-    state = 'running', seq = jobs.seq + 1, epoch = jobs.epoch + 1, session_id = :session,
-    started_at = :now, run_deadline_at = :now + jobs.run_timeout_ms
-FROM ready WHERE jobs.id = ready.id
-RETURNING jobs.id, jobs.tenant, jobs.epoch, jobs.version_id, jobs.priority, jobs.attempts,
-    jobs.max_attempts, jobs.created_at, jobs.expires_at, jobs.run_deadline_at, jobs.suspicions
+    UPDATE live SET
+        state = 'running', seq = live.seq + 1, epoch = live.epoch + 1, session_id = :session,
+        started_at = :now, run_deadline_at = :now + live.run_timeout_ms
+    -- Waits for rows instead of passing them over: a second relay that wanted to mark the same
+    -- jobs holds them for a moment, and whoever passes an id over drops its wake-up.
+    WHERE live.id {among_ids} AND live.state || '' = 'queued'
+        AND live.not_before <= :now AND live.expires_at > :now
+        AND EXISTS (SELECT 1 FROM session)
+    RETURNING live.id, live.tenant, live.epoch, live.version_id, live.priority, live.attempts,
+        live.max_attempts, live.created_at, live.expires_at, live.run_deadline_at,
+        live.suspicions, live.started_at
 """
+_LIVE_SESSION = """
+    WITH session AS MATERIALIZED (
+        SELECT s.id FROM sessions AS s
+        WHERE s.id = :session AND s.ended_at IS NULL AND s.lease_until > :now {share}
+    )
+"""
+_INPUT = "p.body, p.pack_id, p.offset_bytes, p.length_bytes, p.digest"
 
-CLAIM = Statement("Queued jobs that may start become this session's.", _CLAIM)
+CLAIM = Statement(
+    "Queued jobs that may start become this session's (PostgreSQL: with their inputs).",
+    f"""
+    {_LIVE_SESSION}, taken AS ({_CLAIM})
+    SELECT taken.*, {_INPUT} FROM taken CROSS JOIN LATERAL (
+        SELECT * FROM payloads WHERE payloads.job_id = taken.id OFFSET 0
+    ) AS p
+    """,
+    only="postgresql",
+)
+
+CLAIM_HERE = Statement("The same for SQLite.", _LIVE_SESSION + _CLAIM, only="sqlite")
 
 PAYLOADS = Statement(
     "The inputs of claimed jobs.",
-    """
-    SELECT p.job_id, p.body, p.pack_id, p.offset_bytes, p.length_bytes, p.digest
-    FROM payloads AS p WHERE p.job_id {among_ids}
-    """,
+    f"SELECT p.job_id, {_INPUT} FROM payloads AS p WHERE p.job_id {{among_ids}}",
 )
 
-COMMIT = Statement(
-    "A batch's verdicts, for the jobs this session still holds under the claimed epoch.",
-    """
-    WITH said AS (SELECT * FROM {rows} AS r),
-    held AS (
-        SELECT j.id, j.state, j.session_id, j.epoch, j.attempts, j.max_attempts, j.losses,
-            j.suspicions, j.cancel_requested_at
-        FROM jobs AS j WHERE j.id IN (SELECT said.id FROM said)
-        ORDER BY j.id {lock}
-    ), spent AS (
-        SELECT held.*, said.verdict, said.retry_in_ms, said.pack_id, said.offset_bytes,
-            said.length_bytes, said.digest, said.error_code, said.error_message,
-            held.attempts + said.spends AS attempts_now
-        FROM held JOIN said ON said.id = held.id
-        WHERE held.state = 'running' AND held.session_id = :session AND held.epoch = said.epoch
-    ), decided AS (
-        SELECT id, attempts_now AS attempts, losses, suspicions, cancel_requested_at, error_code,
-            error_message, pack_id, offset_bytes, length_bytes, digest,
-            CAST(:now AS bigint) + retry_in_ms AS not_before,
-            CASE
-                WHEN cancel_requested_at IS NOT NULL THEN 'cancelled'
-                WHEN verdict = 'retry' AND attempts_now >= max_attempts THEN 'failed'
-                WHEN verdict IN ('retry', 'released') THEN 'queued'
-                ELSE verdict
-            END AS next
-        FROM spent
-    )
-    """
-    + LEAVE_RUNNING,
-    {
-        "id": "uuid",
-        "epoch": "integer",
-        "verdict": "text",
-        "spends": "integer",
-        "retry_in_ms": "bigint",
-        "pack_id": "uuid",
-        "offset_bytes": "bigint",
-        "length_bytes": "bigint",
-        "digest": "text",
-        "error_code": "text",
-        "error_message": "text",
-    },
+SESSION = Statement(
+    "A session, which claims nothing while this transaction holds it.",
+    "SELECT s.id FROM sessions AS s WHERE s.id = :session {own}",
 )
 
-BLAME = Statement(
-    "Jobs that were on the device when its process died: one alone spends an attempt, of several"
-    " each is suspected.",
-    """
-    WITH dead AS (SELECT s.id FROM sessions AS s WHERE s.id = :session {own}),
-    held AS (
-        SELECT j.id, j.state, j.session_id, j.max_attempts, j.losses, j.cancel_requested_at,
-            j.attempts + CAST(:spends AS integer) AS attempts,
-            j.suspicions + CAST(:suspects AS integer) AS suspicions
-        FROM jobs AS j WHERE j.id {among_ids} AND EXISTS (SELECT 1 FROM dead)
-        ORDER BY j.id {lock}
-    ), decided AS (
-        SELECT id, attempts, losses, suspicions, cancel_requested_at,
-            CAST(:now AS bigint) AS not_before,
-            'poison' AS error_code, CAST(:message AS text) AS error_message,
-    """
-    + NO_RESULT
-    + """,
-            CASE
-                WHEN cancel_requested_at IS NOT NULL THEN 'cancelled'
-                WHEN attempts >= max_attempts THEN 'failed'
-                ELSE 'queued'
-            END AS next
-        FROM held WHERE state = 'running' AND session_id = :session
-    )
-    """
-    + LEAVE_RUNNING,
-)
-
-
+_POISON = JobError("poison", "the device process died each time this job was on the device")
 _SPENDS_NOTHING = frozenset({Verdict.RELEASED, Verdict.EXPIRED})
+_ENDS = {
+    Verdict.SUCCEEDED: JobState.SUCCEEDED,
+    Verdict.FAILED: JobState.FAILED,
+    Verdict.EXPIRED: JobState.EXPIRED,
+}
 
 
-class Running(Store):
+class Running(Leaving):
     """Jobs are worked on."""
 
     def claim(self, session_id: str, ids: Sequence[str]) -> list[ClaimedJob]:
@@ -139,32 +88,16 @@ class Running(Store):
         None when the session's lease is over by the database's clock. Spends no attempt.
         """
         work = self._work
-        now = work.now()
-        taken = {
-            row.id: row
-            for row in work.change(CLAIM, session=session_id, now=now, ids=work.ids(ids))
-        }
-        if not taken:
-            return []
-        inputs = {row.job_id: row for row in work.rows(PAYLOADS, ids=work.ids(taken))}
-        return [
-            ClaimedJob(
-                id=row.id,
-                tenant=row.tenant,
-                epoch=row.epoch,
-                version_id=row.version_id,
-                priority=row.priority,
-                attempts=row.attempts,
-                max_attempts=row.max_attempts,
-                created_at=row.created_at,
-                expires_at=row.expires_at,
-                run_deadline_at=row.run_deadline_at,
-                payload=payload_of(inputs[row.id]),
-                suspicions=row.suspicions,
-                claimed_at=now,
-            )
-            for row in (taken[one] for one in dict.fromkeys(ids) if one in taken)
-        ]
+        if work.dialect != SQLITE:
+            rows = work.change(CLAIM, session=session_id, ids=work.ids(ids))
+            taken = {row[0]: _claimed(row, row[-5:]) for row in rows}
+        elif rows := work.change(CLAIM_HERE, session=session_id, ids=work.ids(ids)):
+            inputs = work.rows(PAYLOADS, ids=work.ids([row[0] for row in rows]))
+            where = {row[0]: row[1:] for row in inputs}
+            taken = {row[0]: _claimed(row, where[row[0]]) for row in rows}
+        else:
+            taken = {}
+        return [taken.pop(one) for one in ids if one in taken]
 
     def commit(
         self,
@@ -182,11 +115,12 @@ class Running(Store):
         """
         if not outcomes:
             return CommitReport({}, frozenset())
-        work = self._work
-        rows = [_outcome_row(outcome) for outcome in outcomes]
-        changed = work.change(COMMIT, session=session_id, now=work.now(), rows=work.table(rows))
-        settled = {row.id: JobState(row.state) for row in changed}
-        work.tell(settled)
+        for outcome in outcomes:
+            _check(outcome)
+        if self._work.dialect != SQLITE and all(one.verdict in _ENDS for one in outcomes):
+            settled = self._end([_ending(one) for one in outcomes], session_id)
+        else:
+            settled = self._leave(self._decided(session_id, outcomes), session_id)
         needed = {
             outcome.result.pack_id
             for outcome in outcomes
@@ -196,10 +130,19 @@ class Running(Store):
         lost = frozenset(outcome.id for outcome in outcomes if outcome.id not in settled)
         return CommitReport(settled, lost)
 
+    def _decided(self, session_id: str, outcomes: Sequence[Outcome]) -> Iterable[Leave]:
+        """What becomes of the jobs that this session still runs under the claimed epoch."""
+        held = {one.id: one for one in self._hold([outcome.id for outcome in outcomes])}
+        for outcome in outcomes:
+            one = held.get(outcome.id)
+            if one and one.session_id == session_id and one.epoch == outcome.epoch:
+                yield _settled(one, outcome)
+
     def _publish(self, packs: Sequence[PackSummary]) -> None:
         if not packs:
             return
-        live = self._work.count(PUBLISH_MANY, rows=self._work.table(summary_rows(packs)))
+        work = self._work
+        live = work.count(PUBLISH_MANY, rows=work.table(summary_rows(packs)))
         if live != len(packs):
             raise Conflict("a pack is no longer being written", code="pack_not_writable")
 
@@ -218,37 +161,54 @@ class Running(Store):
         close the session and let the reaper have it.
         """
         alone = len(set(ids)) == 1
-        rows = self._work.change(
-            BLAME,
-            session=session_id,
-            now=self._work.now(),
-            ids=self._work.ids(ids),
-            spends=int(alone),
-            suspects=int(not alone),
-            message="the device process died each time this job was on the device",
+        if self._work.row(SESSION, session=session_id) is None:
+            return {}
+        return self._leave(
+            _blamed(one, alone)
+            for one in self._hold(ids)
+            if one.state is JobState.RUNNING and one.session_id == session_id
         )
-        blamed = {row.id: JobState(row.state) for row in rows}
-        self._work.tell(blamed)
-        return blamed
 
 
-def _outcome_row(outcome: Outcome) -> dict[str, object]:
-    verdict, result, error = outcome.verdict, outcome.result, outcome.error
-    if verdict is Verdict.SUCCEEDED and result is None:
+def _claimed(row: Sequence[Any], where: Sequence[Any]) -> ClaimedJob:
+    return ClaimedJob(*[*row[:10], payload_of(*where), *row[10:12]])
+
+
+def _check(outcome: Outcome) -> None:
+    if outcome.verdict is Verdict.SUCCEEDED and outcome.result is None:
         raise ValueError(f"job {outcome.id} succeeded without a result")
-    if verdict in (Verdict.FAILED, Verdict.RETRY) and error is None:
+    if outcome.verdict in (Verdict.FAILED, Verdict.RETRY) and outcome.error is None:
         raise ValueError(f"job {outcome.id} failed without an error")
-    spends = outcome.entered_device and verdict not in _SPENDS_NOTHING
-    return {
-        "id": outcome.id,
-        "epoch": outcome.epoch,
-        "verdict": verdict.value,
-        "spends": int(spends),
-        "retry_in_ms": outcome.retry_in_ms,
-        "pack_id": result.pack_id if result else None,
-        "offset_bytes": result.offset_bytes if result else None,
-        "length_bytes": result.length_bytes if result else None,
-        "digest": result.digest if result else None,
-        "error_code": error.code if error else None,
-        "error_message": storable(error.message) if error else None,
-    }
+
+
+def _spends(outcome: Outcome) -> int:
+    return int(outcome.entered_device and outcome.verdict not in _SPENDS_NOTHING)
+
+
+def _ending(outcome: Outcome) -> Ending:
+    """For a verdict that ends the job, whatever its row says."""
+    return Ending(
+        outcome.id,
+        _ENDS[outcome.verdict],
+        _spends(outcome),
+        error=outcome.error,
+        result=outcome.result,
+        epoch=outcome.epoch,
+    )
+
+
+def _settled(held: Held, outcome: Outcome) -> Leave:
+    if outcome.verdict in _ENDS:
+        return _ending(outcome)
+    spends = _spends(outcome)
+    last = outcome.verdict is Verdict.RETRY and held.attempts + spends >= held.max_attempts
+    leave = after_a_run(held, spends=spends, failed=outcome.error if last else None)
+    return replace(leave, in_ms=outcome.retry_in_ms) if isinstance(leave, Requeueing) else leave
+
+
+def _blamed(held: Held, alone: bool) -> Leave:
+    if alone:
+        last = held.attempts + 1 >= held.max_attempts
+        return after_a_run(held, spends=1, failed=_POISON if last else None)
+    leave = after_a_run(held, failed=None)
+    return replace(leave, suspects=1) if isinstance(leave, Requeueing) else leave

@@ -1,8 +1,10 @@
-"""Submit: a request's jobs, payloads and labels, in three statements whatever their number."""
+"""Submit: a request's jobs with their inputs, in one or two statements whatever their number."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import orjson
 
@@ -10,58 +12,99 @@ from storage.database.statements import SQLITE, Statement
 from storage.database.store import Store
 from storage.database.texts import refuse_nul
 from storage.records.errors import InvalidInput
-from storage.records.jobs import NewJob, PackSlice, backlog_rank
+from storage.records.jobs import AGEING_MS_PER_PRIORITY, NewJob, PackSlice
 
 MAX_LABEL_BYTES = 2_000  # key and value together; a PostgreSQL index entry ends at 2,704
 
-SUBMIT = Statement(
-    "New jobs enter the backlog.",
-    """
-    INSERT INTO jobs (
-        id, tenant, kind, state, model_name, version, version_id, pool, priority, rank,
-        group_id, group_index, custom_id, metadata, seq, epoch, attempts, max_attempts, losses,
-        created_at, expires_at, not_before, published_at, run_timeout_ms, retry_of)
-    SELECT id, tenant, kind, 'queued', model_name, version, version_id, pool, priority, rank,
-        group_id, group_index, custom_id, metadata, 1, 0, 0, max_attempts, 0,
-        :now, expires_at, :now, published_at, run_timeout_ms, retry_of
-    FROM {rows} AS r
-    """,
-    {
-        "id": "uuid",
-        "tenant": "text",
-        "kind": "text",
-        "model_name": "text",
-        "version": "integer",
-        "version_id": "uuid",
-        "pool": "text",
-        "priority": "smallint",
-        "rank": "bigint",
-        "group_id": "uuid",
-        "group_index": "integer",
-        "custom_id": "text",
-        "metadata": "text",
-        "max_attempts": "integer",
-        "expires_at": "bigint",
-        "published_at": "bigint",
-        "run_timeout_ms": "bigint",
-        "retry_of": "uuid",
-    },
+# What differs from job to job travels in ``{rows}``; what is the same for all, as in most
+# requests, is a parameter of its own. A column is in one of the two, and NULL in the other.
+_GIVEN = {
+    "id": "uuid",
+    "tenant": "text",
+    "kind": "text",
+    "model_name": "text",
+    "version": "integer",
+    "version_id": "uuid",
+    "pool": "text",
+    "priority": "smallint",
+    "group_id": "uuid",
+    "group_index": "integer",
+    "custom_id": "text",
+    "metadata": "text",
+    "max_attempts": "integer",
+    "expires_in_ms": "bigint",
+    "run_timeout_ms": "bigint",
+    "retry_of": "uuid",
+    "published": "boolean",
+}
+_SHARED = ", ".join(
+    f"COALESCE(r.{name}, CAST(:{name} AS {sql_type})) AS {name}"
+    for name, sql_type in _GIVEN.items()
+    if name != "id"
 )
 
-INLINE_PAYLOADS = Statement(
-    "Inputs small enough to lie in SQL (PostgreSQL: all in one statement).",
-    """
-    INSERT INTO payloads (job_id, tenant, body)
-    SELECT given.id, given.tenant, given.body
-    FROM unnest(CAST(:ids AS uuid[]), CAST(:tenants AS text[]), CAST(:bodies AS bytea[]))
-        AS given(id, tenant, body)
+_JOB = """
+    INSERT INTO jobs (id, tenant, kind, model_name, version, version_id, pool, priority,
+        group_id, group_index, custom_id, metadata, max_attempts, created_at, expires_at,
+        run_timeout_ms, retry_of)
+    {source}
+"""
+_JOB_VALUES = """
+    id, tenant, kind, model_name, version, version_id, pool, priority, group_id, group_index,
+    custom_id, metadata, max_attempts, :now, :now + expires_in_ms, run_timeout_ms, retry_of
+"""
+_LIVE = """
+    INSERT INTO live (id, tenant, pool, version_id, group_id, priority, rank, state, seq, epoch,
+        attempts, max_attempts, losses, suspicions, created_at, expires_at, not_before,
+        published_at, run_timeout_ms)
+    {source}
+"""
+_LIVE_VALUES = f"""
+    id, tenant, pool, version_id, group_id, priority, :now - priority * {AGEING_MS_PER_PRIORITY},
+    'queued', 1, 0, 0, max_attempts, 0, 0, :now, :now + expires_in_ms, :now,
+    CASE WHEN published THEN CAST(:now AS bigint) END, run_timeout_ms
+"""
+
+SUBMIT = Statement(
+    "New jobs enter the backlog, those with small inputs with them (PostgreSQL).",
+    f"""
+    WITH said AS MATERIALIZED (SELECT r.id, {_SHARED} FROM {{rows}} AS r),
+    written AS ({_JOB.format(source=f"SELECT {_JOB_VALUES} FROM said")}),
+    inputs AS (
+        INSERT INTO payloads (job_id, tenant, body)
+        SELECT given.id, COALESCE(given.tenant, CAST(:tenant AS text)), given.body
+        FROM unnest(CAST(:ids AS uuid[]), CAST(:tenants AS text[]), CAST(:bodies AS bytea[]))
+            AS given(id, tenant, body)
+    )
+    {_LIVE.format(source=f"SELECT {_LIVE_VALUES} FROM said")}
     """,
+    _GIVEN,
     binary=frozenset({"bodies"}),
+    only="postgresql",
+)
+
+
+def _bound(values: str) -> str:
+    """The same values with every column as a parameter."""
+    for name in _GIVEN:
+        values = re.sub(rf"(?<![:\w]){name}\b", f":{name}", values)
+    return f"VALUES ({values})"
+
+
+SUBMIT_JOB = Statement(
+    "One new job (SQLite, run once per row).",
+    _JOB.format(source=_bound(_JOB_VALUES)),
+    only="sqlite",
+)
+
+SUBMIT_LIVE = Statement(
+    "It enters the backlog.", _LIVE.format(source=_bound(_LIVE_VALUES)), only="sqlite"
 )
 
 INLINE_PAYLOAD = Statement(
-    "The same for SQLite, run once per row: JSON cannot carry bytes.",
+    "Its input, if that is small.",
     "INSERT INTO payloads (job_id, tenant, body) VALUES (:id, :tenant, :body)",
+    only="sqlite",
 )
 
 PACKED_PAYLOADS = Statement(
@@ -108,92 +151,95 @@ class Submitting(Store):
         they are in the ready window from the start: the caller sends their message after the
         commit. ``Conflict`` when an id is taken.
         """
-        self._write(
-            [(tenant, job) for job in jobs],
-            frozenset(job.id for job in jobs) if published else frozenset(),
-            group_id,
-            first_index,
-        )
+        rows = [_job_row(tenant, job, published) for job in jobs]
+        if group_id is not None:
+            for index, row in enumerate(rows, start=first_index):
+                row["group_id"], row["group_index"] = group_id, index
+        self._write_all(rows, [(tenant, job) for job in jobs])
 
     def submit_each(
         self, jobs: Sequence[tuple[str, NewJob]], *, published: bool | Collection[str] = False
     ) -> None:
         """Write jobs of any tenants, none in a group; which of them enter the ready window."""
-        if isinstance(published, bool):
-            published = frozenset(job.id for _, job in jobs) if published else frozenset()
-        self._write(jobs, published, None, 0)
+        rows = [
+            _job_row(tenant, job, published if isinstance(published, bool) else job.id in published)
+            for tenant, job in jobs
+        ]
+        self._write_all(rows, jobs)
 
-    def _write(
-        self,
-        jobs: Sequence[tuple[str, NewJob]],
-        published: Collection[str],
-        group_id: str | None,
-        first_index: int,
-    ) -> None:
+    def _write_all(self, rows: list[dict[str, object]], jobs: Sequence[tuple[str, NewJob]]) -> None:
         if not jobs:
             return
         work = self._work
-        now = work.now()
-        rows = []
-        for index, (tenant, job) in enumerate(jobs, start=first_index):
-            row = _job_row(tenant, job, now)
-            if group_id is not None:
-                row["group_id"], row["group_index"] = group_id, index
-            if job.id in published:
-                row["published_at"] = now
-            rows.append(row)
-        work.count(SUBMIT, now=now, rows=work.table(rows))
-        self._write_payloads(jobs)
+        packed = [
+            _slice_row(tenant, job.id, job.payload)
+            for tenant, job in jobs
+            if isinstance(job.payload, PackSlice)
+        ]
+        inline: list[dict[str, Any]] = [
+            {"id": job.id, "tenant": tenant, "body": job.payload}
+            for tenant, job in jobs
+            if not isinstance(job.payload, PackSlice)
+        ]
+        if work.dialect == SQLITE:
+            now = work.now()
+            for row in rows:
+                row["now"] = now
+            work.each(SUBMIT_JOB, rows)
+            work.each(SUBMIT_LIVE, rows)
+            if inline:
+                work.each(INLINE_PAYLOAD, inline)
+        else:
+            shared = _taken_out(rows)
+            work.count(
+                SUBMIT,
+                rows=work.table(rows),
+                ids=work.ids(job["id"] for job in inline),
+                tenants=[] if shared["tenant"] else [job["tenant"] for job in inline],
+                bodies=[job["body"] for job in inline],
+                **shared,
+            )
+        if packed:
+            work.count(PACKED_PAYLOADS, rows=work.table(packed))
         labels = [label for one in jobs if one[1].metadata for label in _label_rows(*one)]
         if labels:
             work.count(LABELS, rows=work.table(labels))
 
-    def _write_payloads(self, jobs: Sequence[tuple[str, NewJob]]) -> None:
-        work = self._work
-        inline: list[tuple[str, str, bytes]] = []
-        packed: list[Mapping[str, object]] = []
-        for tenant, job in jobs:
-            if isinstance(job.payload, PackSlice):
-                packed.append(_slice_row(tenant, job.id, job.payload))
-            else:
-                inline.append((job.id, tenant, job.payload))
-        if packed:
-            work.count(PACKED_PAYLOADS, rows=work.table(packed))
-        if not inline:
-            return
-        if work.dialect == SQLITE:
-            work.each(
-                INLINE_PAYLOAD,
-                [{"id": job_id, "tenant": tenant, "body": body} for job_id, tenant, body in inline],
-            )
-        else:
-            work.count(
-                INLINE_PAYLOADS,
-                ids=work.ids(job_id for job_id, _, _ in inline),
-                tenants=[tenant for _, tenant, _ in inline],
-                bodies=[body for _, _, body in inline],
-            )
+
+def _taken_out(rows: list[dict[str, object]]) -> dict[str, object]:
+    """The columns in which all rows are alike, taken out of the rows."""
+    first = dict(rows[0])
+    del first["id"]
+    shared: dict[str, object] = dict.fromkeys(first)
+    for name, value in first.items():
+        if all(row[name] == value for row in rows):
+            shared[name] = value
+            for row in rows:
+                del row[name]
+    return shared
 
 
-def _job_row(tenant: str, job: NewJob, now: int) -> dict[str, object]:
+def _job_row(tenant: str, job: NewJob, published: bool) -> dict[str, object]:
     if job.custom_id is not None:
         refuse_nul(job.custom_id, field="custom_id")
     return {
         "id": job.id,
         "tenant": tenant,
-        "kind": job.kind,
+        "kind": job.kind.value,
         "model_name": job.model_name,
         "version": job.version,
         "version_id": job.version_id,
         "pool": job.pool,
         "priority": job.priority,
-        "rank": backlog_rank(now, job.priority),
+        "group_id": None,
+        "group_index": None,
         "custom_id": job.custom_id,
         "metadata": orjson.dumps(dict(job.metadata)).decode() if job.metadata else None,
         "max_attempts": job.max_attempts,
-        "expires_at": now + job.expires_in_ms,
+        "expires_in_ms": job.expires_in_ms,
         "run_timeout_ms": job.run_timeout_ms,
         "retry_of": job.retry_of,
+        "published": published,
     }
 
 
@@ -208,8 +254,8 @@ def _slice_row(tenant: str, job_id: str, where: PackSlice) -> dict[str, object]:
     }
 
 
-def _label_rows(tenant: str, job: NewJob) -> list[dict[str, object]]:
-    rows: list[dict[str, object]] = []
+def _label_rows(tenant: str, job: NewJob) -> list[Mapping[str, object]]:
+    rows: list[Mapping[str, object]] = []
     for key, value in job.metadata.items():
         refuse_nul(key + value, field="metadata")
         if len(key.encode()) + len(value.encode()) > MAX_LABEL_BYTES:
