@@ -262,16 +262,16 @@ def test_a_row_that_costs_more_than_is_allowed_still_goes() -> None:
 def test_sizes_that_never_ran_are_reached_step_by_step() -> None:
     """Nobody knows yet whether a row takes a microsecond or a second."""
     book = LatencyBook()
-    sizes = (1, 8, 32, 128, 512)
+    sizes = (1, 16, 64, 256, 1024)
     ready = Window(book, limits=lambda version_id: limits(sizes))
-    ready.add([candidate() for _ in range(2000)], 0.0)
+    ready.add([candidate() for _ in range(3000)], 0.0)
     buckets = []
     for _ in range(4):
         picked = ready.pick(0.0, always)
         assert picked is not None
         buckets.append(picked.bucket)
         book.observe("v", "", picked.bucket, 0.005)
-    assert buckets == [32, 128, 512, 512]
+    assert buckets == [64, 256, 1024, 1024]
 
 
 def test_what_did_not_fit_in_memory_is_not_tried_again() -> None:

@@ -14,7 +14,7 @@ from workers.inference.batching.latency import LatencyBook
 from workers.inference.batching.patience import PATIENCE_S
 from workers.inference.batching.sizes import Estimate, next_size, padded, within, worthwhile
 
-FIRST_ROWS = 32  # most rows of a version's first pass, as nobody knows how long it takes
+FIRST_ROWS = 64  # most rows of a version's first pass, as nobody knows how long it takes
 GROWTH = 4  # and no pass is larger than the largest so far by more than this
 _MOST_PASSES_AHEAD = 16  # of a group's own queue, when told how soon its deadlines press
 _HASTE = 1.5  # a deadline presses this much earlier than the mean pass would have it
