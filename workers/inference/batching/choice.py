@@ -90,16 +90,17 @@ def ranked(
     """The group with the lowest effective rank; there is at least one."""
     if len(groups) == 1:
         return Choice(groups[0], bulk)
-    newest_ms = max(lane[0].rank_ms for group in groups for lane in group.side(bulk).lanes.values())
+    newest_ms = max(lane[0][0] for group in groups for lane in group.side(bulk).lanes.values())
     floor_ms = newest_ms - RANK_SPAN_MS
-    best: tuple[float, Entry] | None = None
-    chosen = groups[0]
+    chosen, least_ms = groups[0], math.inf
+    chosen_head = next(iter(chosen.side(bulk).lanes.values()))[0]
     for group in groups:
         version_id = group.version_id
         extra_s = min(switch_s(version_id), MOST_SWITCH_S) if version_id != last_version else 0.0
         for tenant, lane in group.side(bulk).lanes.items():
             head = lane[0]
-            score = (max(head.rank_ms, floor_ms) + 1000 * (debts.levels_s[tenant] + extra_s), head)
-            if best is None or score < best:
-                best, chosen = score, group
+            rank_ms = head[0] if head[0] > floor_ms else floor_ms
+            rank_ms += 1000 * (debts.levels_s[tenant] + extra_s)
+            if rank_ms < least_ms or (rank_ms == least_ms and head < chosen_head):
+                chosen, chosen_head, least_ms = group, head, rank_ms
     return Choice(chosen, bulk)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import math
 from dataclasses import dataclass, field
 
 from workers.inference.batching.candidate import Candidate
@@ -59,17 +58,15 @@ def take_fairly(side: Side, room: Room, debts: Debts, s_per_cost: float) -> None
     heapq.heapify(queue)
     stayed: list[tuple[str, Entry]] = []
     took: list[Entry] = []
-    while queue and not room.is_full and len(stayed) < _MOST_MISFITS:
+    while queue and room.rows > 0 and room.jobs > 0 and len(stayed) < _MOST_MISFITS:
         level_s, _, tenant = queue[0]
-        until_s = min((one[0] for one in queue[1:3]), default=math.inf)
         lane = side.lanes[tenant]
-        while lane and level_s <= until_s and not room.is_full and len(stayed) < _MOST_MISFITS:
-            entry = heapq.heappop(lane)
-            if room.take(entry.candidate):
-                took.append(entry)
-                level_s += entry.candidate.cost * s_per_cost
-            else:
-                stayed.append((tenant, entry))
+        entry = heapq.heappop(lane)
+        if room.take(entry.candidate):
+            took.append(entry)
+            level_s += entry.candidate.cost * s_per_cost
+        else:
+            stayed.append((tenant, entry))
         if lane:
             heapq.heapreplace(queue, (level_s, lane[0], tenant))
         else:
