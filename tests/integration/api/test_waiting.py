@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from producers.api import watcher
+from producers.api import events, watcher
 from storage.records.jobs import JobError
 from tests.support.waiting import wait_until
 
@@ -332,3 +332,24 @@ def test_a_job_that_was_not_over_when_told_is_waited_for_on(quiet_house, looks_a
             assert poll.result(10).json()["state"] == "queued"
     finally:
         house.stop()
+
+
+def test_a_stream_whose_caller_hangs_up_is_forgotten(house):
+    job = house.submit()
+    host, port = house.url.removeprefix("http://").split(":")
+    request = f"GET /v1/jobs/{job['id']}/events HTTP/1.1\r\nHost: {host}\r\n\r\n"
+    with socket.create_connection((host, int(port))) as caller:
+        caller.sendall(request.encode())
+        assert b" 200 " in caller.recv(65536)
+        wait_until(lambda: waiting(house) == 1, what="the stream")
+    wait_until(lambda: waiting(house) == 0, what="the stream's end")
+
+
+def test_a_quiet_stream_is_kept_alive(house, monkeypatch):
+    monkeypatch.setattr(events, "HEARTBEAT_S", 0.05)
+    job = house.submit()
+    with house.client() as client, client.stream("GET", f"/v1/jobs/{job['id']}/events") as answer:
+        for beats, line in enumerate(line for line in answer.iter_lines() if line[:1] == ":"):
+            assert line == ": still here"
+            if beats == 2:
+                break
