@@ -21,6 +21,7 @@ _SHAPES = bytes(
     ord("0") if chr(byte).isdecimal() else ord("." if chr(byte) in ".eE+" else " ")
     for byte in range(128)
 ) + bytes([ord(" ")] * 128)
+_SHORT_BYTES, _FEW = 256, 16
 _MIN_INTEGER, _MAX_INTEGER = -(2**63), 2**64 - 1
 
 
@@ -30,11 +31,32 @@ def parse(data: bytes, *, max_depth: int = 64) -> object:
         value: object = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         raise _refusal(str(error), max_depth) from None
+    if len(data) > _SHORT_BYTES and _is_small(value, max_depth):
+        return value
     bare = without_strings(data) if b'"' in data else data
     if nests_deeper_than(bare, max_depth):
         raise _too_deep(max_depth)
     _check_integers(bare)
     return value
+
+
+def _is_small(value: object, max_depth: int) -> bool:
+    """Whether a look at the value tells that all is well: a picture's megabyte in one string.
+
+    Fewer containers than levels cannot nest too deep. A float is no answer: it may have been an
+    integer that was rounded.
+    """
+    open_values, containers = [value], 0
+    while open_values:
+        one = open_values.pop()
+        if isinstance(one, float):
+            return False
+        if isinstance(one, (dict, list)):
+            containers += 1
+            if containers > max_depth or len(one) > _FEW or containers > _FEW:
+                return False
+            open_values.extend(one.values() if isinstance(one, dict) else one)
+    return True
 
 
 def _check_integers(bare: bytes) -> None:

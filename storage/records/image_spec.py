@@ -68,11 +68,14 @@ class ImageSpec:
     order: ChannelOrder = ChannelOrder.RGB
     invert: bool = False  # dark on light becomes light on dark
     background: int = 255  # under transparency and around ``fit``
+    draft: bool = False  # let large JPEGs be decoded smaller: faster, a little different
 
     def to_json(self) -> dict[str, object]:
         """Spelled in full."""
         out = asdict(self)
         out["mean"], out["std"] = list(self.mean), list(self.std)
+        if not self.draft:
+            del out["draft"]  # younger than the others: who does not know it need not read it
         return {key: str(v) if isinstance(v, StrEnum) else v for key, v in out.items()}
 
 
@@ -155,14 +158,14 @@ def _override(base: ImageSpec, given: Mapping[str, object], field: str) -> Image
     no_unknown_keys(
         given,
         {"height", "width", "channels", "resize", "resample", "scale", "mean", "std", "order"}
-        | {"invert", "background"},
+        | {"invert", "background", "draft"},
         field,
     )
     if given.get("channels", base.channels) != base.channels:
         raise refuse(f"the model's input has {base.channels} channel(s)", f"{field}.channels")
-    invert = given.get("invert", base.invert)
-    if not isinstance(invert, bool):
-        raise refuse("invert must be true or false", f"{field}.invert")
+    for flag in ("invert", "draft"):
+        if not isinstance(given.get(flag, False), bool):
+            raise refuse(f"{flag} must be true or false", f"{field}.{flag}")
     std = _per_channel(given.get("std"), base.channels, f"{field}.std")
     if 0.0 in std:
         raise refuse("std must not be 0", f"{field}.std")
@@ -176,7 +179,8 @@ def _override(base: ImageSpec, given: Mapping[str, object], field: str) -> Image
         mean=_per_channel(given.get("mean"), base.channels, f"{field}.mean"),
         std=std,
         order=ChannelOrder(as_choice(given.get("order", "rgb"), ChannelOrder, f"{field}.order")),
-        invert=invert,
+        invert=bool(given.get("invert", base.invert)),
+        draft=bool(given.get("draft", base.draft)),
         background=as_integer(
             given.get("background", base.background), 0, 255, f"{field}.background"
         ),

@@ -10,14 +10,16 @@ import binascii
 import io
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from storage.records.errors import ItemError
 from storage.records.image_spec import ChannelOrder, ImageSpec, Layout, Resample, Resize
+from workers.inference.decode_png import read_plain_png
 from workers.inference.ports import Array
 
 MAX_PIXELS = 50_000_000
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+_DRAFT_MARGIN = 2  # a drafted picture is larger than the model's by this at least
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _FILTERS = {
@@ -33,8 +35,8 @@ def decode_base64(content: object, where: str) -> bytes:
     if not isinstance(content, str) or not content:
         raise ItemError("image must be a base64 string", code="wrong_form", field=where)
     try:
-        return binascii.a2b_base64(content.encode("ascii"), strict_mode=True)
-    except (ValueError, UnicodeEncodeError) as error:
+        return binascii.a2b_base64(content, strict_mode=True)
+    except ValueError as error:
         raise ItemError(f"not base64: {error}", code="bad_base64", field=where) from None
 
 
@@ -43,13 +45,10 @@ def decode_image(
 ) -> Array:
     """The picture upright, in the model's size, channels, scale and type."""
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            width, height = image.size
-            if width * height > max_pixels:
-                raise _too_large(width, height, max_pixels, where)
-            image.load()
-            upright = ImageOps.exif_transpose(image)
-            pixels = np.asarray(_resized(_in_mode(upright, spec), spec))
+        image = read_plain_png(data, max_pixels)
+        if image is None:
+            image = _read(spec, data, where, max_pixels)
+        pixels = np.asarray(_resized(_in_mode(image, spec), spec))
     except (ItemError, MemoryError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -67,6 +66,21 @@ def decode_image(
             f"the picture cannot be decoded: {str(error)[:200]}", code="bad_image", field=where
         ) from None
     return _as_tensor(pixels, spec, dtype)
+
+
+def _read(spec: ImageSpec, data: bytes, where: str, max_pixels: int) -> Image.Image:
+    """Any picture of a known format, upright."""
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        width, height = image.size
+        if width * height > max_pixels:
+            raise _too_large(width, height, max_pixels, where)
+        if spec.draft and spec.width is not None and spec.height is not None:
+            # It may be turned yet: room for the longer side in both directions.
+            side = _DRAFT_MARGIN * max(spec.width, spec.height)
+            image.draft(None, (side, side))
+        image.load()
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+        return ImageOps.exif_transpose(image) if turned else image
 
 
 def _in_mode(image: Image.Image, spec: ImageSpec) -> Image.Image:

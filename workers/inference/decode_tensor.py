@@ -144,9 +144,9 @@ def _from_base64(content: dict[str, object], where: str) -> Array:
     text = content["b64"]
     assert isinstance(text, str)
     try:
-        data = binascii.a2b_base64(text.encode("ascii"), strict_mode=True)
+        data = binascii.a2b_base64(text, strict_mode=True)
         array = np.frombuffer(data, dtype=np.dtype(dtype).newbyteorder("<")).reshape(shape)
-    except (ValueError, UnicodeEncodeError) as error:
+    except ValueError as error:
         raise ItemError(
             f"b64 is not base64 of that many bytes: {error}", code="bad_base64", field=where
         ) from None

@@ -196,3 +196,37 @@ def test_damage_is_an_item_error_or_a_picture_never_a_crash(format: str, data) -
         assert decode(model(), bytes(damaged)).shape == (2, 2, 1)
     except ItemError as error:
         assert error.stable_code in {"bad_image", "image_too_large"}
+
+
+def photograph(width: int, height: int, **options: object) -> bytes:
+    y, x = np.mgrid[0:height, 0:width]
+    colours = [128 + 100 * np.sin(x / 37 + y / 53), x * 255 / width, y * 255 / height]
+    return encoded(np.stack(colours, axis=2), "JPEG", "RGB", quality=90, **options)
+
+
+@pytest.mark.parametrize("resize", ["stretch", "fit", "crop"])
+def test_a_drafted_photograph_differs_little_and_only_when_asked_for(resize: str) -> None:
+    data = photograph(1600, 1200)
+    exact = decode(model((64, 48, 3), resize=resize), data)
+    drafted = decode(model((64, 48, 3), resize=resize, draft=True), data)
+    difference = np.abs(exact - drafted)
+    assert 0 < difference.mean() < 1.5 / 255 and difference.max() < 0.1
+
+
+def test_a_draft_is_never_smaller_than_the_model_however_it_is_turned() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = photograph(600, 100, exif=exif)
+    exact = decode(model((90, 30, 3)), data)
+    drafted = decode(model((90, 30, 3), draft=True), data)
+    assert np.array_equal(exact, drafted), "the short side leaves no room to draft"
+
+
+def test_a_picture_without_an_orientation_and_one_with_are_both_upright() -> None:
+    grey = np.zeros((8, 8), dtype=np.uint8)
+    grey[0] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    plain = decode(model((8, 8, 1)), encoded(grey, "JPEG", quality=100))
+    turned = decode(model((8, 8, 1)), encoded(grey, "JPEG", quality=100, exif=exif))
+    assert plain[0].mean() > 0.9 and turned[-1].mean() > 0.9

@@ -145,3 +145,18 @@ def test_a_full_body_is_read_in_a_moment() -> None:
     parse(body)
     took = time.perf_counter() - began
     assert took < 2.0, f"{took:.2f} s"
+
+
+@pytest.mark.parametrize(
+    ("rest", "code"),
+    [
+        (b"123456789012345678901", "number_out_of_range"),
+        (b"[" * 65 + b"]" * 65, "too_deep"),
+        (b'{"a":' * 70 + b"1" + b"}" * 70, "too_deep"),
+        (b"[[1.5, 123456789012345678901]]", "number_out_of_range"),
+    ],
+)
+def test_a_long_string_hides_nothing_beside_it(rest: bytes, code: str) -> None:
+    picture = b'{"image": "' + b"A1" * 500 + b'"'
+    assert parse(picture + b"}") == {"image": "A1" * 500}
+    assert code_of(picture + b', "x": ' + rest + b"}") == code
