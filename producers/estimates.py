@@ -23,7 +23,7 @@ from storage.records.counts import WorkerCounts
 from storage.records.errors import ForebayError
 from storage.records.jobs import AGEING_MS_PER_PRIORITY, BULK_PRIORITY, Millis
 from storage.records.latency import QueuedLoad, VersionCost
-from storage.records.sessions import Session
+from storage.records.sessions import Session, processes
 
 SAMPLE_EVERY_S = 1.0
 COST_FACTOR = 50.0  # a sample that took 0.2 s holds for at least 10 s
@@ -215,7 +215,7 @@ class Estimates:
 
 def take_sample(tx: Transaction, pool: str, now_s: float, also: Iterable[str] = ()) -> Sample:
     """Read a pool. ``also`` names versions whose cost is wanted though none of their jobs wait."""
-    sessions = tx.sessions.live(pool)
+    sessions = processes(tx.sessions.live(pool))
     loads = tx.backlog.load(pool, MAX_COUNTED)
     costs = tx.latency.costs(sorted({load.version_id for load in loads} | {*also} - {""}))
     per_job, load_s = costs_of(costs)

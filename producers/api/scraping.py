@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
@@ -60,8 +61,9 @@ class Scraper:
             if view is None:
                 return b""
             if named not in self._pages:
-                self._pages[named] = await self._lane.run(lambda: rendered(view, named=named))
-            return self._pages[named]
+                with suppress(ForebayError):  # the lane is full
+                    self._pages[named] = await self._lane.run(lambda: rendered(view, named=named))
+            return self._pages.get(named, b"")
 
     def _look(self) -> View:
         with self._database.read() as tx:
@@ -74,15 +76,15 @@ class Scraper:
             self._learn_names(
                 tx, (id_ for one in workers for id_ in (*one.counts.versions, *one.counts.loaded))
             )
-        return View(
-            [self._pool_view(pool, windows[pool]) for pool in windows], workers, self._names
-        )
+        alive = Counter(worker.session.pool for worker in workers)
+        views = [self._pool_view(pool, window, alive[pool]) for pool, window in windows.items()]
+        return View(views, workers, self._names)
 
-    def _pool_view(self, pool: str, window: int) -> PoolView:
+    def _pool_view(self, pool: str, window: int, workers: int) -> PoolView:
         sample = self._estimates.sample(pool)
         if sample is None:
             raise DatabaseUnavailable("the backlog could not be looked at")
-        return PoolView(pool, sample, window)
+        return PoolView(pool, sample, window, workers)
 
     def _learn_names(self, tx: Transaction, ids: Iterable[str]) -> None:
         unknown = [id_ for id_ in dict.fromkeys(ids) if id_ not in self._names]

@@ -34,7 +34,7 @@ from storage.records.counts import (
     WorkerCounts,
 )
 from storage.records.jobs import BULK_PRIORITY
-from storage.records.sessions import Session
+from storage.records.sessions import Session, processes
 
 OTHER = "(other)"  # no name of a tenant or a model looks like this
 MAX_WORKERS = 256
@@ -59,6 +59,7 @@ class PoolView:
     pool: str
     sample: Sample
     window: int  # how much of it is in the ready window
+    workers: int  # alive now; the sample may be older
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +85,11 @@ class View:
 
 
 def workers_of(sessions: Iterable[Session]) -> list[WorkerView]:
-    """One view per process: it leaves its old session behind when it had to open a new one."""
-    newest: dict[tuple[str, str, str], Session] = {}
-    for session in sorted(sessions, key=lambda one: (one.started_at, one.id)):
-        newest[session.host, session.node, session.device] = session
+    """One view per process."""
     return [
-        WorkerView(session, WorkerCounts.from_json(session.stats)) for session in newest.values()
-    ][-MAX_WORKERS:]
+        WorkerView(session, WorkerCounts.from_json(session.stats))
+        for session in processes(sessions)[-MAX_WORKERS:]
+    ]
 
 
 def families(view: View, *, named: bool) -> list[Metric]:
@@ -179,7 +178,7 @@ def _backlog(page: _Page, pool: PoolView, view: View, named: bool) -> None:
     here = {"pool": pool.pool}
     sample = pool.sample
     page.put("forebay_window_jobs", here, pool.window)
-    page.put("forebay_worker_sessions", here, sample.workers)
+    page.put("forebay_worker_sessions", here, pool.workers)
     found: dict[tuple[str, ...], list[float]] = {}
     by_jobs = sorted(sample.loads, key=lambda load: -load.jobs)
     for place, load in enumerate(by_jobs):
@@ -190,7 +189,7 @@ def _backlog(page: _Page, pool: PoolView, view: View, named: bool) -> None:
             key += (model, load.tenant) if place < MAX_WAITING else (OTHER, OTHER)
         row = found.setdefault(key, [0.0, 0.0, 0.0])
         row[0] += load.jobs
-        row[1] += sample.seconds_of(load) / max(1, sample.workers)
+        row[1] += sample.seconds_of(load) / max(1, pool.workers)
         row[2] = max(row[2], (sample.taken_at - load.oldest_at) / 1000)
     for kind in CLASSES:  # an empty backlog is a zero, not a gap
         if not any(key[0] == kind for key in found):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from storage.records.jobs import Millis
@@ -36,3 +36,12 @@ class Session:
     jobs_per_s: float  # what it finished lately; sizes the ready window
     ended_at: Millis | None
     stats: Mapping[str, object] = field(default_factory=dict)  # what the process counted so far
+
+
+def processes(sessions: Iterable[Session]) -> list[Session]:
+    """The newest session of each process: one that had to open another left the old one behind,
+    under a lease for a few seconds more."""
+    newest: dict[tuple[str, str, str], Session] = {}
+    for session in sorted(sessions, key=lambda one: (one.started_at, one.id)):
+        newest[session.host, session.node, session.device] = session
+    return list(newest.values())

@@ -199,10 +199,10 @@ def told(reads, clock):
     told.close()
 
 
-def live_session(house, **changes) -> str:
+def live_session(house, node: str = "a") -> str:
     with house.database.begin() as tx:
         id_ = new_id()
-        tx.sessions.open(NewSession(id_, "node", "host", "cpu", "default"), 60_000)
+        tx.sessions.open(NewSession(id_, node, "host", "cpu", "default"), 60_000)
     return id_
 
 
@@ -226,7 +226,9 @@ def test_what_waits_is_told_in_seconds_for_those_who_live(house, told, clock):
     house.submit([tensor(1)] * 40)
     save_cost(house, 0.5)
     assert told.backlog_seconds("default") == pytest.approx(20)
-    live_session(house), live_session(house)
+    live_session(house)
+    live_session(house, "b")
+    live_session(house, "b")  # a process that lost its session and opened another
     clock.at_s += 60
     assert told.backlog_seconds("default") == pytest.approx(10)
 

@@ -80,7 +80,7 @@ NAMES = {"v1": Named("acme", "digits:3"), "v2": Named("umbrella", "reviews:1")}
 
 def a_view() -> View:
     sessions = [session(busy_document()), session(busy_document(), node="node-8")]
-    return View([PoolView("default", sample(sessions, LOADS), 17)], workers_of(sessions), NAMES)
+    return View([PoolView("default", sample(sessions, LOADS), 17, 2)], workers_of(sessions), NAMES)
 
 
 def page(view: View, *, named: bool):
@@ -139,7 +139,7 @@ def test_the_backlog_is_told_in_jobs_and_in_seconds_of_those_alive(named):
 
 @pytest.mark.parametrize("named", [True, False])
 def test_an_empty_backlog_is_a_zero_and_not_a_gap(named):
-    found = page(View([PoolView("default", sample(), 0)], []), named=named)
+    found = page(View([PoolView("default", sample(), 0, 0)], []), named=named)
     for name in ("jobs", "seconds", "oldest_seconds"):
         rows = found[f"forebay_backlog_{name}"]
         assert [value for _, value in rows] == [0, 0]
@@ -196,7 +196,7 @@ def test_the_number_of_series_is_bounded():
         for one in sessions
         for version_id in one.stats["versions"]
     }
-    view = View([PoolView("default", sample(sessions, loads), 0)], workers_of(sessions), names)
+    view = View([PoolView("default", sample(sessions, loads), 0, 60)], workers_of(sessions), names)
     found = page(view, named=True)
     assert sum(len(rows) for rows in found.values()) < 60_000
     assert len(found["forebay_backlog_jobs"]) < 300
