@@ -19,7 +19,7 @@ import dataclasses
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from producers.settings import RelaySettings
 from producers.window import choice, fairness
@@ -33,8 +33,9 @@ from producers.window.pace import (
     Pace,
     next_again_s,
 )
-from producers.window.packing import Item, chunk_size, messages
+from producers.window.packing import chunk_size
 from producers.window.places import Entry, Places
+from producers.window.sending import Sender
 from producers.window.sight import Eyes, Sight
 from storage.clock import Clock, random_bits
 from storage.database import Database, Transaction
@@ -71,11 +72,9 @@ class Relay:
     ) -> None:
         """``declare(pools)`` makes the pools' queues exist; it is asked again when one is gone."""
         self._database = database
-        self._publisher = publisher
         self._clock = clock
         self._settings = settings or RelaySettings()
-        self._declare = declare
-        self._chance = chance
+        self._sender = Sender(database, publisher, declare, chance)
         self._wake = threading.Event()
         self._poked = False
         self._places = Places(clock)
@@ -83,14 +82,11 @@ class Relay:
         self._books: dict[str, Books] = {}
         self._full: dict[str, _Full] = {}
         self._sent: dict[str, list[Entry]] = {}  # by submits of this process, not yet in a book
-        self._declared: set[str] = set()
-        self._trouble: str | None = None
-        self._least_pause_s = 0.0  # what the publisher asked for when it last failed
 
     @property
     def trouble(self) -> str | None:
         """Why nothing can be published at the moment, in words without secrets."""
-        return self._trouble
+        return self._sender.trouble
 
     def poke(self) -> None:
         """There is new work. Many pokes before the next look are one."""
@@ -131,7 +127,7 @@ class Relay:
             ended_s = self._clock.monotonic_s()
             if look is None or look.failed:
                 self._places.shut()
-                pace.failed(ended_s, self._least_pause_s)
+                pace.failed(ended_s, self._sender.least_pause_s)
             else:
                 longest_s = FRESH_TICK_S if self._places.pools() else IDLE_TICK_S
                 pace.looked(look, began_s, ended_s, longest_s)
@@ -141,10 +137,10 @@ class Relay:
         try:
             return self.look(glance=True)
         except ForebayError as error:
-            self._note(error.message)
+            self._sender.note(error.message)
         except Exception:
             _LOG.exception("the relay's look failed; it goes on")
-            self._note("an unexpected error, see the log")
+            self._sender.note("an unexpected error, see the log")
         return None
 
     def look(self, *, glance: bool = False) -> Look:
@@ -166,7 +162,7 @@ class Relay:
             total += view if isinstance(view, Look) else self._look_at(pool, view)
             self._publish_sent()
         if total.marked > total.returned or not (total.marked or total.waiting):
-            self._note(None)
+            self._sender.note(None)
         return total
 
     def _see(
@@ -188,13 +184,13 @@ class Relay:
         won: list[Pick] = []
         returned: frozenset[str] = frozenset()
         if chosen.picks:
-            self._ensure(pool)
+            self._sender.ensure(pool)
             with self._database.begin() as tx:
                 ids = tx.backlog.mark_published([pick.head.id for pick in chosen.picks])
             won = [pick for pick in chosen.picks if pick.head.id in ids]
             size = chunk_size(sight.target, sight.workers, self._settings.max_jobs_per_message)
             items = ((pick.lane, pick.head.version_id, pick.head.id) for pick in won)
-            returned = self._publish(pool, items, size)
+            returned = self._sender.send(pool, items, size)
         places = Counter(
             (pick.head.tenant, pick.head.version_id, pick.head.priority <= BULK_PRIORITY)
             for pick in won
@@ -262,21 +258,13 @@ class Relay:
         return again_s
 
     def _publish_sent(self) -> None:
-        """What submits of this process have put into the window themselves. Raises nothing: what
-        is lost here has a mark, and the sweep finds it."""
+        """What submits of this process have put into the window themselves."""
         entries = self._places.take()
         for pool in {entry[0] for entry in entries}:
             mine = [entry for entry in entries if entry[0] == pool]
-            try:
-                self._ensure(pool)
-                items = ((class_of(priority), version, id_) for _, version, id_, priority in mine)
-                failed = self._publish(pool, items, self._settings.max_jobs_per_message)
-            except ForebayError as error:
-                self._note(error.message)
-                self._unmark([entry[2] for entry in mine])
-                self._places.shut()
-                continue
-            if failed:
+            items = [(class_of(priority), version, id_) for _, version, id_, priority in mine]
+            most = self._settings.max_jobs_per_message
+            if failed := self._sender.send_whatever_happens(pool, items, most):
                 self._places.shut()
             self._sent.setdefault(pool, []).extend(e for e in mine if e[2] not in failed)
 
@@ -290,37 +278,3 @@ class Relay:
         )
         books = self._books.get(pool, Books())
         self._books[pool] = books.entered(places, self._eyes.rates(pool).cost)
-
-    def _publish(self, pool: str, items: Iterable[Item], size: int) -> frozenset[str]:
-        """Send the wake-ups; the ids whose messages were not confirmed, their marks taken off."""
-        sent = {m.id: m for m in messages(pool, items, size, lambda: f"{self._chance(128):032x}")}
-        if not sent:
-            return frozenset()
-        report = self._publisher.publish(list(sent.values()))
-        if report.unroutable:
-            self._declared.discard(pool)  # somebody deleted the queue: declare it again
-        failed = report.unroutable | report.refused | report.unknown
-        ids = frozenset(i for message in failed for i in sent[message].wake_up.job_ids)
-        if ids:
-            self._least_pause_s = report.retry_after_s
-            counts = f"{len(report.refused)} refused, {len(report.unroutable)} unroutable"
-            self._note(report.trouble or f"{len(report.unknown)} unconfirmed, {counts}")
-            self._unmark(sorted(ids))
-        return ids
-
-    def _unmark(self, ids: Sequence[str]) -> None:
-        with self._database.begin() as tx:
-            tx.backlog.unmark(ids)
-
-    def _ensure(self, pool: str) -> None:
-        if self._declare is not None and pool not in self._declared:
-            self._declare([pool])
-        self._declared.add(pool)
-
-    def _note(self, trouble: str | None) -> None:
-        if trouble != self._trouble:
-            if trouble:
-                _LOG.warning("the relay pauses: %s", trouble)
-            else:
-                _LOG.info("the relay publishes again")
-        self._trouble = trouble

@@ -366,6 +366,26 @@ class TestExpress:
         assert one.look().marked == 3 and one.trouble is None
         assert set(recorder.sent[-1].wake_up.job_ids) == set(ids)
 
+    def test_no_trouble_ends_the_relay(self, house, recorder, caplog):
+        def declare(_):
+            if broken:
+                raise broken.pop()
+
+        broken: list[Exception] = []
+        one = relay(house, recorder, declare=declare)
+        one.reserve("default", 1)
+        for error in (BrokerUnavailable("it is gone"), ZeroDivisionError()):
+            one.look()
+            broken.append(error)
+            assert self.enter(house, one, "a", 2)
+            one._publish_sent()
+            assert house.window() == {} and recorder.sent == []
+            assert self.enter(house, one, "a", 1) is None
+            one._sender.ensure("default")
+            assert one.look().marked == 2
+            house.drain(recorder.sent.pop().wake_up.job_ids)
+            one._sender._declared.clear()
+
     def test_it_costs_a_turn_like_any_other(self, house, one):
         house.submit("a", 1)
         house.submit("b", 1)
