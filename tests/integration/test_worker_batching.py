@@ -24,6 +24,7 @@ from tests.support.numpy_runtime import Behaviour
 from tests.support.waiting import wait_until
 from workers.inference.pipeline import Pipeline
 from workers.inference.ports import Array, DeviceOutOfMemory
+from workers.inference.waiting import Line
 
 
 @pytest.fixture
@@ -135,6 +136,26 @@ def test_a_window_full_of_bulk_does_not_keep_online_work_unclaimed(
         behaviour.gate.set()
         house.wait_terminal([*bulk, *online])
     assert set(range(4)) <= set(log.passes[1]), "bulk went before online work that was ready"
+
+
+def test_while_somebody_waits_for_an_answer_one_bulk_claim_is_under_way_at_a_time(
+    house: Household, tmp_path: Path
+) -> None:
+    behaviour, _ = held()
+    with running_pipeline(house, tmp_path, behaviour) as pipeline:
+        line = Line(house.version.id, Lane.BULK)
+        online = house.submit([tensor(0)])
+        offer(pipeline, online, house.version)
+        assert behaviour.entered.acquire(timeout=10)
+        bulk = house.submit([tensor(n) for n in range(100, 164)], priority=1)
+        offer(pipeline, bulk[:8], house.version, lane=Lane.BULK)
+        ready(pipeline, 8)
+        assert pipeline.parts.ready.online_seen()
+        assert pipeline.parts.claimer._room(line) == 0
+        offer(pipeline, bulk[8:], house.version, lane=Lane.BULK)
+        behaviour.gate.set()
+        house.wait_terminal([*online, *bulk])
+        assert pipeline.parts.credit.bulk_out == 0
 
 
 def test_who_cannot_start_in_time_is_expired_and_the_others_run(

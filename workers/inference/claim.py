@@ -80,6 +80,8 @@ class Claimer:
         if not works:
             return
         closing = self._intake.detach([work.job.id for work in works])
+        for work in works:
+            self._credit.claimed(work.line, -1)
         claims: dict[str, list[tuple[str, int]]] = {}
         for work in works:
             claims.setdefault(work.session_id, []).append((work.job.id, work.job.epoch))
@@ -103,10 +105,13 @@ class Claimer:
     def _room(self, line: Line) -> int:
         if not self._gate.is_open or not self._versions.is_loaded(line.version_id):
             return 0
-        room = self._credit.room(line, self._ready.claim_most(line.version_id))
-        if room and line.lane is Lane.BULK:
-            room = min(room, self._ready.bulk_cap(line.version_id))
-        return room
+        if line.lane is Lane.BULK:
+            if self._credit.bulk_out and self._ready.online_seen():
+                return 0
+            most = self._ready.bulk_cap(line.version_id)
+        else:
+            most = self._ready.claim_most(line.version_id)
+        return self._credit.room(line, most)
 
     def _ask_for_versions(self) -> None:
         self._intake.let_go_older_than(self._wait_patience_s)
@@ -163,6 +168,7 @@ class Claimer:
         for line, ids in taken.parts:
             here = sum(job_id in mine for job_id in ids)
             self._credit.spend(line, here - len(ids))
+            self._credit.claimed(line, here)
             if here:
                 share_s = seconds * here / len(mine)
                 self._meters.stage(line.version_id, "claim", here, share_s)

@@ -4,6 +4,9 @@ Counted for each version and lane, so that bulk work that waits never keeps onli
 and bounded over all versions of a class, so that many of them cannot fill the memory. A job counts
 as one row from its claim on, as what it really has once it is decoded, and as nothing once it
 leaves for the device or is given back.
+
+Bulk jobs are counted further, until they are settled: while somebody waits for an answer, one
+claim of them is under way at a time, so that of all stages at most one is busy with bulk work.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ class Credit:
         self._lock = threading.Lock()
         self._rows: dict[Line, int] = {}
         self._sums = {True: 0, False: 0}  # by whether it is bulk
+        self._bulk_out = 0  # jobs claimed and not yet settled
 
     def room(self, line: Line, most: int) -> int:
         """How many more rows of this line may be claimed, when it may hold ``most``."""
@@ -42,6 +46,17 @@ class Credit:
             else:
                 self._rows.pop(line, None)
             self._sums[line.lane is Lane.BULK] += rows
+
+    def claimed(self, line: Line, jobs: int) -> None:
+        """So many of this line are this process's now; a negative number when they are settled."""
+        if line.lane is Lane.BULK:
+            with self._lock:
+                self._bulk_out += jobs
+
+    @property
+    def bulk_out(self) -> int:
+        """Bulk jobs that are this process's."""
+        return self._bulk_out
 
     def held(self) -> int:
         """Rows claimed and not yet on their way to the device."""

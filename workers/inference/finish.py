@@ -24,6 +24,7 @@ from storage.records.jobs import JobError, JobState, Outcome, PackSlice, Verdict
 from storage.records.packs import PackSummary
 from workers.inference.answers import answer
 from workers.inference.batch import Batch, Work
+from workers.inference.credit import Credit
 from workers.inference.gate import TROUBLE, Gate
 from workers.inference.intake import Intake
 from workers.inference.meters import Meters
@@ -69,6 +70,7 @@ class Finisher:
         rate: Rate,
         *,
         intake: Intake,
+        credit: Credit,
         stock: PackStock,
         ready: Ready,
         meters: Meters,
@@ -78,8 +80,8 @@ class Finisher:
     ) -> None:
         self._database, self._objects, self._gate = database, objects, gate
         self._clock, self._rate, self._intake = clock, rate, intake
-        self._stock, self._ready, self._meters = stock, ready, meters
-        self._announce = announce
+        self._credit, self._stock, self._ready = credit, stock, ready
+        self._meters, self._announce = meters, announce
         self._pace = Pace()
         self._put_patience_s, self._retry_back_off_s = put_patience_s, retry_back_off_s
         self.hurry = threading.Event()  # a stop is under way: one try, then give back
@@ -110,13 +112,14 @@ class Finisher:
     def commit(self, stored: Stored) -> None:
         """One transaction, then the settling. Returns when the jobs are somebody's again."""
         began_s = self._clock.monotonic_s()
-        ids = [work.job.id for work in stored.works]
-        closing = self._intake.detach(ids)
+        closing = self._intake.detach([work.job.id for work in stored.works])
         try:
             settled = self._commit(stored.shares)
         except Exception:
             closing.settle()  # the caller gives up the session, and its reaper the jobs
             raise
+        finally:
+            self._credit_back(stored.works)
         if settled is None:
             return
         if self._announce is not None:
@@ -132,6 +135,13 @@ class Finisher:
         )
         for (version_id, tenant, state), count in counts.items():
             self._meters.settled(version_id, tenant, state, count)
+
+    def _credit_back(self, works: Sequence[Work]) -> None:
+        bulk_before = self._credit.bulk_out
+        for work in works:
+            self._credit.claimed(work.line, -1)
+        if bulk_before and not self._credit.bulk_out:
+            self._intake.poke()
 
     def _learn_pace(self, works: Sequence[Work]) -> None:
         version_id = works[0].job.version_id

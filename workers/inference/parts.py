@@ -118,6 +118,7 @@ class Parts:
             clock,
             self.sessions.rate,
             intake=self.intake,
+            credit=self.credit,
             stock=self.stock,
             ready=self.ready,
             meters=self.meters,

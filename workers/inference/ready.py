@@ -177,8 +177,14 @@ class Ready:
 
     def bulk_cap(self, version_id: str) -> int:
         """Most rows of a bulk claim now."""
+        most = self.claim_most(version_id)
         with self.changed:
-            return self._window.bulk_cap(version_id, self._clock.monotonic_s())
+            return min(most, self._window.bulk_cap(version_id, self._clock.monotonic_s()))
+
+    def online_seen(self) -> bool:
+        """Whether an online job waits, or came within the last second."""
+        with self.changed:
+            return self._window.online_seen(self._clock.monotonic_s())
 
     def estimate_s(self, version_id: str, shape: str, rows: int) -> float:
         """How long a pass of so many rows will probably take."""
