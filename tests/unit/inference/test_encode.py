@@ -8,6 +8,8 @@ from dataclasses import replace
 import numpy as np
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from storage.records.errors import ItemError
 from storage.records.push_options import ScoreKind, parse_push_options
@@ -143,3 +145,38 @@ def test_a_full_batch_is_encoded_within_a_millisecond_and_a_half() -> None:
         encode_rows(model, outputs, 128)
         times.append(time.perf_counter() - began)
     assert min(times) < 0.0015, f"{min(times) * 1e3:.2f} ms"
+
+
+@given(
+    st.integers(0, 5),
+    st.sampled_from([(), (1,), (3,), (0,), (70,), (2, 3), (0, 2)]),
+    st.sampled_from(["float32", "int64", "bool", "uint8"]),
+    st.integers(0, 2**32),
+)
+def test_every_row_of_any_table_is_written_as_if_it_were_alone(rows, shape, dtype, seed) -> None:
+    chance = np.random.default_rng(seed)
+    array = (chance.normal(size=(rows, *shape)) * 100).astype(dtype)
+    found = encode_rows(signature(OutputSpec("y", dtype, shape)), {"y": array}, rows)
+    assert [orjson.loads(row)["outputs"]["y"] for row in found] == [
+        orjson.loads(orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY)) for row in array
+    ]
+
+
+def test_rows_of_different_lengths_are_written_each_by_itself() -> None:
+    model = signature(OutputSpec("tags", "float32", (None, 2)), OutputSpec("n", "int32", ()))
+    tags = [np.ones((n, 2), dtype=np.float32) for n in (2, 0, 1)]
+    tags[2][0, 1] = np.nan
+    first, second, third = encode_rows(model, {"tags": tags, "n": np.array([2, 0, 1])}, 3)
+    assert orjson.loads(first)["outputs"] == {"tags": [[1, 1], [1, 1]], "n": 2}
+    assert orjson.loads(second)["outputs"] == {"tags": [], "n": 0}
+    assert isinstance(third, ItemError) and third.stable_code == "non_finite_output"
+    with pytest.raises(RuntimeError, match="3 answers for 2 rows"):
+        encode_rows(model, {"tags": tags}, 2)
+
+
+def test_labels_and_names_may_hold_anything() -> None:
+    name = 'a "name", with ] and \u00fc'
+    model = signature(OutputSpec(name, "float32", (2,)), labels=['],["', "\\ü%b"], top_k=2)
+    answer = one(model, [0.25, 0.75])
+    assert answer["outputs"] == {name: [0.25, 0.75]}
+    assert [entry["label"] for entry in answer["top"]] == ["\\ü%b", '],["']
