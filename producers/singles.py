@@ -177,7 +177,6 @@ class Singles:
         parts = self._parts
         answers: list[tuple[Case, Answer]] = []
         with booking(parts.express) as booked, parts.database.begin() as tx:
-            now = tx.now()  # asked first, it is the moment of all that follows
             answers += self._take_keys(tx, firsts)
             known = {case for case, _ in answers}
             fresh = [(c, c.job) for c in firsts if c.job is not None and c not in known]
@@ -186,7 +185,8 @@ class Singles:
                     case.placed.publish(tx)
             booked.take(job for _, job in fresh)
             published = booked.ids
-            tx.jobs.submit_each([(c.tenant, job) for c, job in fresh], published=published)
+            written = [(case.tenant, job) for case, job in fresh]
+            now = tx.jobs.submit_each(written, published=published) if written else 0
             answers += [
                 (c, Accepted(as_written(job, c.tenant, now, published=job.id in published)))
                 for c, job in fresh

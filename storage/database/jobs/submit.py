@@ -12,7 +12,7 @@ from storage.database.statements import SQLITE, Statement
 from storage.database.store import Store
 from storage.database.texts import refuse_nul
 from storage.records.errors import InvalidInput
-from storage.records.jobs import AGEING_MS_PER_PRIORITY, NewJob, PackSlice
+from storage.records.jobs import AGEING_MS_PER_PRIORITY, Millis, NewJob, PackSlice
 
 MAX_LABEL_BYTES = 2_000  # key and value together; a PostgreSQL index entry ends at 2,704
 
@@ -75,8 +75,8 @@ SUBMIT = Statement(
         SELECT given.id, COALESCE(given.tenant, CAST(:tenant AS text)), given.body
         FROM unnest(CAST(:ids AS uuid[]), CAST(:tenants AS text[]), CAST(:bodies AS bytea[]))
             AS given(id, tenant, body)
-    )
-    {_LIVE.format(source=f"SELECT {_LIVE_VALUES} FROM said")}
+    ), entered AS ({_LIVE.format(source=f"SELECT {_LIVE_VALUES} FROM said")})
+    SELECT CAST(:now AS bigint) AS now
     """,
     _GIVEN,
     binary=frozenset({"bodies"}),
@@ -144,8 +144,9 @@ class Submitting(Store):
         group_id: str | None = None,
         first_index: int = 0,
         published: bool = False,
-    ) -> None:
-        """Write jobs, payloads and labels. All or nothing, with the rest of the transaction.
+    ) -> Millis:
+        """Write jobs, payloads and labels, and the moment they are written with. All or nothing,
+        with the rest of the transaction.
 
         In a group a job's place is ``first_index`` plus its place in ``jobs``. With ``published``
         they are in the ready window from the start: the caller sends their message after the
@@ -155,22 +156,24 @@ class Submitting(Store):
         if group_id is not None:
             for index, row in enumerate(rows, start=first_index):
                 row["group_id"], row["group_index"] = group_id, index
-        self._write_all(rows, [(tenant, job) for job in jobs])
+        return self._write_all(rows, [(tenant, job) for job in jobs])
 
     def submit_each(
         self, jobs: Sequence[tuple[str, NewJob]], *, published: bool | Collection[str] = False
-    ) -> None:
+    ) -> Millis:
         """Write jobs of any tenants, none in a group; which of them enter the ready window."""
         rows = [
             _job_row(tenant, job, published if isinstance(published, bool) else job.id in published)
             for tenant, job in jobs
         ]
-        self._write_all(rows, jobs)
+        return self._write_all(rows, jobs)
 
-    def _write_all(self, rows: list[dict[str, object]], jobs: Sequence[tuple[str, NewJob]]) -> None:
-        if not jobs:
-            return
+    def _write_all(
+        self, rows: list[dict[str, object]], jobs: Sequence[tuple[str, NewJob]]
+    ) -> Millis:
         work = self._work
+        if not jobs:
+            return work.now()
         packed = [
             _slice_row(tenant, job.id, job.payload)
             for tenant, job in jobs
@@ -191,7 +194,7 @@ class Submitting(Store):
                 work.each(INLINE_PAYLOAD, inline)
         else:
             shared = _taken_out(rows)
-            work.count(
+            (told,) = work.change(
                 SUBMIT,
                 rows=work.table(rows),
                 ids=work.ids(job["id"] for job in inline),
@@ -199,11 +202,13 @@ class Submitting(Store):
                 bodies=[job["body"] for job in inline],
                 **shared,
             )
+            now = int(told.now)
         if packed:
             work.count(PACKED_PAYLOADS, rows=work.table(packed))
         labels = [label for one in jobs if one[1].metadata for label in _label_rows(*one)]
         if labels:
             work.count(LABELS, rows=work.table(labels))
+        return now
 
 
 def _taken_out(rows: list[dict[str, object]]) -> dict[str, object]:
