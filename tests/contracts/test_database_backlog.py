@@ -208,6 +208,16 @@ def test_the_load_is_every_queued_job_by_tenant_and_version(database, clock):
     assert {*old, later} == set(heads(database) + heads(database, BOB))
 
 
+def test_the_load_tells_priorities_apart_in_the_window_and_before_it(database):
+    submit(database, ALICE, 3, priority=5)
+    urgent = submit(database, ALICE, 2, priority=9)
+    mark(database, submit(database, ALICE, 4, priority=1))
+    mark(database, urgent[:1])
+    with database.read() as tx:
+        counted = {one.priority: one.jobs for one in tx.backlog.load(POOL)}
+    assert counted == {1: 4, 5: 3, 9: 2}
+
+
 def test_the_load_counts_no_further_than_its_cap_and_hides_no_tenant(database):
     submit(database, ALICE, 90)
     submit(database, BOB, 5)
