@@ -8,7 +8,7 @@ neither: it passes through untouched, as it blames no item.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from storage.records.errors import InvalidInput, ItemError, NotFound
 from storage.records.input_check import MAX_ITEMS, check_form, form_of
@@ -41,7 +41,7 @@ def decode_input(
     max_pixels: int = MAX_PIXELS,
 ) -> DecodedInput:
     """The rows of a payload; raises ``ItemError`` when there are none to score."""
-    decoder = _Decoder(signature, fetch_ref, max_pixels)
+    decoder = _Decoder(signature, fetch_ref, max_pixels, _may_hold_bools(payload))
     try:
         value = parse(payload)
         if not isinstance(value, dict) or "items" not in value:
@@ -66,6 +66,7 @@ class _Decoder:
     signature: Signature
     fetch_ref: FetchRef | None
     max_pixels: int
+    bools: bool  # whether true or false may be among the numbers
 
     def item_or_error(self, value: object, index: int) -> Row | ItemError:
         try:
@@ -89,9 +90,9 @@ class _Decoder:
         match form:
             case "tensor":
                 spec = self.signature.asked[0]
-                return {spec.name: decode_tensor(spec, content, where)}
+                return {spec.name: decode_tensor(spec, content, where, bools=self.bools)}
             case "inputs":
-                return decode_inputs(self.signature, content, where)
+                return decode_inputs(self.signature, content, where, bools=self.bools)
             case "image":
                 return self.image(decode_base64(content, where), where)
             case "text":
@@ -128,7 +129,12 @@ class _Decoder:
         value = parse(data)
         if isinstance(value, dict) and "ref" in value:
             raise ItemError("a reference may not lead to another", code="wrong_form", field=where)
-        return self.row(value, where)
+        return replace(self, bools=_may_hold_bools(data)).row(value, where)
+
+
+def _may_hold_bools(text: bytes) -> bool:
+    """Looking for the words is quicker than looking at every value."""
+    return b"true" in text or b"false" in text
 
 
 def _utf8(data: bytes, where: str) -> str:

@@ -19,7 +19,7 @@ from storage.records.signatures import InputSpec, Signature
 from workers.inference.ports import Array, Row
 
 
-def decode_inputs(signature: Signature, content: object, where: str) -> Row:
+def decode_inputs(signature: Signature, content: object, where: str, *, bools: bool = True) -> Row:
     """Every named tensor of the model, none missing and none besides."""
     if not isinstance(content, dict):
         raise ItemError("inputs must be an object", code="wrong_form", field=where)
@@ -32,16 +32,19 @@ def decode_inputs(signature: Signature, content: object, where: str) -> Row:
     missing = [name for name in specs if name not in content]
     if missing:
         raise ItemError(f"input {missing[0]!r} is missing", code="missing_input", field=where)
-    return {n: decode_tensor(spec, content[n], f"{where}.{n}") for n, spec in specs.items()}
+    return {
+        name: decode_tensor(spec, content[name], f"{where}.{name}", bools=bools)
+        for name, spec in specs.items()
+    }
 
 
-def decode_tensor(spec: InputSpec, content: object, where: str) -> Array:
-    """One tensor, of exactly the model's type and shape."""
+def decode_tensor(spec: InputSpec, content: object, where: str, *, bools: bool = True) -> Array:
+    """One tensor, of exactly the model's type and shape; ``bools`` as there may be some in it."""
     if isinstance(content, dict):
         return fit(spec, _from_base64(content, where), where)
     if spec.dtype == "string":
         return _strings(spec, content, where)
-    return fit(spec, _from_lists(content, where), where)
+    return fit(spec, _from_lists(content, where, bools), where)
 
 
 def decode_npy(signature: Signature, data: bytes, where: str) -> Row:
@@ -116,7 +119,7 @@ def _to_integers(array: Array, want: np.dtype[Any], where: str) -> Array:
     return array.astype(want)
 
 
-def _from_lists(content: object, where: str) -> Array:
+def _from_lists(content: object, where: str, bools: bool) -> Array:
     try:
         array = np.array(content)
     except (ValueError, OverflowError) as error:
@@ -124,7 +127,7 @@ def _from_lists(content: object, where: str) -> Array:
         raise ItemError(
             f"the nested lists are ragged: {message}", code="wrong_shape", field=where
         ) from None
-    if array.dtype.kind in "iuf" and array.size and _holds_bool(content):
+    if bools and array.dtype.kind in "iuf" and array.size and _holds_bool(content):
         raise _wrong_dtype("true and false among numbers", where)
     if array.dtype.kind == "f" and not array.size:
         return array.astype(np.int8)  # an empty list has no type of its own
