@@ -35,6 +35,6 @@ def test_the_demo_does_the_main_job_and_tells_what_happened(tmp_path, monkeypatc
     # One at a time it would be 1,000 batches; what came while a batch ran was the next one.
     assert told["batches"] < 200 and told["mean_batch"] == 1000 / told["batches"]
     assert 0 < told["latency_p50_ms"] <= told["latency_p99_ms"] <= 1000 * told["elapsed_s"] + 1
-    assert 1 < told["worker"]["rows_per_pass"] and 0.5 < told["worker"]["fill"] <= 1
+    assert told["worker"]["rows_per_pass"] > 1 and 0.5 < told["worker"]["fill"] <= 1
     assert all(told["worker"]["stages"].values())
     assert told["jobs_per_s"] == pytest.approx(1000 / told["elapsed_s"])
