@@ -24,7 +24,7 @@ import heapq
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from producers.window.fairness import EMPTY, Cost, Ledger, Scale, Tags, entered, work_of
 from storage.queue.lanes import Lane, class_of
@@ -61,8 +61,7 @@ class Deadlines:
     horizon_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Pick:
+class Pick(NamedTuple):
     """A job that enters the window now."""
 
     head: BacklogHead
@@ -97,28 +96,34 @@ class _Line:
         self.left = sum(map(len, heads.values()))
         self._queue = [self._place(tenant, 0) for tenant, jobs in self._jobs.items() if jobs]
         heapq.heapify(self._queue)
-
-    def first(self) -> BacklogHead | None:
-        """Whose turn it is."""
-        if not self._queue:
-            return None
-        _, _, _, tenant, index = self._queue[0]
-        return self._jobs[tenant][index]
+        self._tenant, self._index = "", 0
+        self.first: BacklogHead | None = None  # whose turn it is
+        self.turn_away()
 
     def take(self) -> None:
         """The first one goes, and its tenant pays for it."""
-        _, _, _, tenant, index = self._queue[0]
-        jobs = self._jobs[tenant]
-        self._turns[tenant] = self._turns.get(tenant, 0.0) + self._cost(jobs[index].version_id)
+        tenant, jobs = self._tenant, self._jobs[self._tenant]
+        seconds = self._cost(jobs[self._index].version_id)
+        self._turns[tenant] = self._turns.get(tenant, 0.0) + seconds
         self.left -= 1
-        if index + 1 < len(jobs):
-            heapq.heapreplace(self._queue, self._place(tenant, index + 1))
+        index = self._index + 1
+        if index == len(jobs):
+            self.turn_away()
+        elif not self._queue or (place := self._place(tenant, index)) <= self._queue[0]:
+            self._index, self.first = index, jobs[index]
         else:
-            heapq.heappop(self._queue)
+            self._come_forward(heapq.heapreplace(self._queue, place))
 
     def turn_away(self) -> None:
         """The first one's tenant gets nothing more in this look."""
-        heapq.heappop(self._queue)
+        if self._queue:
+            self._come_forward(heapq.heappop(self._queue))
+        else:
+            self.first = None
+
+    def _come_forward(self, place: tuple[float, float, int, str, int]) -> None:
+        _, _, _, self._tenant, self._index = place
+        self.first = self._jobs[self._tenant][self._index]
 
     def is_urgent(self, job: BacklogHead) -> bool:
         return job.id in self._urgent
@@ -162,7 +167,7 @@ def choose(
     picks: list[Pick] = []
     owed_s, aged = books.owed_s, False
     while True:
-        head, filler = first.first(), second.first()
+        head, filler = first.first, second.first
         aged = oldest is not None and filler is not None and free > 0 and filler.rank < oldest
         if filler is not None and aged and owed_s >= (seconds := cost(filler.version_id)):
             owed_s -= seconds
