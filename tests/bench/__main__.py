@@ -13,11 +13,15 @@ from pathlib import Path
 from typing import Protocol
 
 from tests.bench import (
+    device_bound,
+    finished,
     flood,
     latency,
     load_latency,
     long_polls,
     memory,
+    online,
+    profile,
     report,
     startup,
     throughput,
@@ -35,11 +39,32 @@ class OnAStack(Protocol):
     def measure(self, rig: Rig, stack: FullStack) -> list[Figure]: ...
 
 
+class OnARig(Protocol):
+    """A module that starts what it needs."""
+
+    def measure(self, rig: Rig) -> list[Figure]: ...
+
+
 # In this order: what is measured idle comes before what leaves a database with work to do.
-ON_THE_FIRST_STACK: Mapping[str, OnAStack] = {"latency": latency, "long-polls": long_polls}
+ON_THE_FIRST_STACK: Mapping[str, OnAStack] = {
+    "latency": latency,
+    "long-polls": long_polls,
+    "online": online,
+}
 ON_THE_LAST_STACK: Mapping[str, OnAStack] = {"flood": flood, "memory": memory}
 WITHOUT_SERVERS = ("help", load_latency.NAME)
-NAMES = (*WITHOUT_SERVERS, *ON_THE_FIRST_STACK, *throughput.NAMES, *ON_THE_LAST_STACK)
+WITH_STACKS_OF_ITS_OWN: Mapping[str, OnARig] = {
+    "profile": profile,
+    "device-bound": device_bound,
+    "finished": finished,
+}
+NAMES = (
+    *WITHOUT_SERVERS,
+    *ON_THE_FIRST_STACK,
+    *throughput.NAMES,
+    *WITH_STACKS_OF_ITS_OWN,
+    *ON_THE_LAST_STACK,
+)
 
 
 def main() -> int:
@@ -71,6 +96,10 @@ def _on_the_rig(made: Rig, chosen: Collection[str]) -> list[Figure]:
     figures = _on_one_stack(made, chosen, ON_THE_FIRST_STACK)
     if set(throughput.NAMES) & set(chosen):
         figures += throughput.measure(made, chosen)
+    for name, module in WITH_STACKS_OF_ITS_OWN.items():
+        if name in chosen:
+            print(f"measuring {name}", flush=True)
+            figures += module.measure(made)
     return figures + _on_one_stack(made, chosen, ON_THE_LAST_STACK)
 
 

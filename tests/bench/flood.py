@@ -44,9 +44,9 @@ def _ask_when(rig: Rig, stack: FullStack, b: Caller, waiting: float) -> dict[str
     seconds = time.perf_counter() - began
     ((batches, passed),) = rows(
         stack.services,
-        "SELECT count(DISTINCT a.result_pack_id), count(*) FROM jobs a, jobs b"
-        " WHERE b.id = %s AND a.tenant = 'flood-a'"
-        " AND a.finished_at BETWEEN b.created_at AND b.finished_at",
+        "SELECT count(DISTINCT a.result_pack_id), count(*) FROM ends a, ends b, jobs c"
+        " WHERE b.id = %s AND c.id = b.id AND a.tenant = 'flood-a'"
+        " AND a.finished_at BETWEEN c.created_at AND b.finished_at",
         job["id"],
     )
     return {"batches": batches, "jobs": passed, "seconds": round(seconds, 3), "queued": left}
@@ -64,16 +64,16 @@ def _fairness(probes: list[dict[str, float]], jobs: int) -> Figure:
 
 
 def _done(stack: FullStack) -> int:
-    return _count(stack, "state = 'succeeded'")
+    return _count(stack, "ends", "succeeded")
 
 
 def _left(stack: FullStack) -> int:
-    return _count(stack, "state = 'queued'")
+    return _count(stack, "live", "queued")
 
 
-def _count(stack: FullStack, what: str) -> int:
-    query = f"SELECT count(*) FROM jobs WHERE tenant = 'flood-a' AND {what}"
-    return int(one(stack.services, query))
+def _count(stack: FullStack, table: str, state: str) -> int:
+    query = f"SELECT count(*) FROM {table} WHERE tenant = 'flood-a' AND state = %s"
+    return int(one(stack.services, query, state))
 
 
 def _wait_for_all(a: Caller, groups: list[str]) -> None:

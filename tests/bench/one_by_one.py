@@ -43,9 +43,9 @@ def run(rig: Rig, stack: FullStack, jobs: int) -> Singles:
     )
     seen = json.loads(done.stdout)
     ids = seen["ids"]
-    query = "SELECT count(*), max(finished_at) FROM jobs WHERE id = ANY(%s::uuid[])"
+    query = "SELECT count(*), max(finished_at) FROM ends WHERE id = ANY(%s::uuid[])"
     wait_until(
-        lambda: rows(stack.services, f"{query} AND finished_at IS NOT NULL", ids)[0][0] == jobs,
+        lambda: rows(stack.services, query, ids)[0][0] == jobs,
         120,
         what="all jobs to end",
         every_s=0.1,
@@ -57,7 +57,7 @@ def run(rig: Rig, stack: FullStack, jobs: int) -> Singles:
             if label != rig.digits.question(index).label:
                 raise WrongAnswers(f"job {index}: {label}")
     good = "state = 'succeeded' AND id = ANY(%s::uuid[])"
-    ((count,),) = rows(stack.services, f"SELECT count(*) FROM jobs WHERE {good}", ids)
+    ((count,),) = rows(stack.services, f"SELECT count(*) FROM ends WHERE {good}", ids)
     if count != jobs:
         raise WrongAnswers(f"{count} of {jobs} jobs succeeded")
     return Singles(

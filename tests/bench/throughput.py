@@ -141,7 +141,7 @@ def _many(rig: Rig, stack: FullStack, rates: Rates) -> None:
     ((gap_ms,),) = rows(
         stack.services,
         "SELECT max(gap) FROM (SELECT finished_at - lag(finished_at)"
-        " OVER (ORDER BY finished_at) AS gap FROM jobs WHERE group_id = ANY(%s::uuid[])) AS g",
+        " OVER (ORDER BY finished_at) AS gap FROM ends WHERE group_id = ANY(%s::uuid[])) AS g",
         groups,
     )
     rates.longest_gap_s.append(round(int(gap_ms or 0) / 1_000, 3))
