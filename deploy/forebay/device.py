@@ -36,7 +36,9 @@ def worker_parts(
     def runtime() -> Runtime:
         from workers.runtime.keras_runtime import KerasRuntime
 
-        made = KerasRuntime(tuned.device, max_batch=tuned.max_batch)
+        made = KerasRuntime(
+            tuned.device, max_batch=tuned.max_batch, threads=tuned.tf_threads or None
+        )
         made.start()
         # TensorFlow's 270,000 objects never become garbage: out of every later collection,
         # those while batches run and those when a model is let go.

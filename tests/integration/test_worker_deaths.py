@@ -16,8 +16,9 @@ import pytest
 from storage.queue.lanes import Lane
 from storage.records.jobs import LIVE, JobState
 from storage.records.models import VersionState
+from storage.records.sessions import NewSession
 from tests.support.bare_pipeline import offer, running_pipeline
-from tests.support.household import Household, tensor
+from tests.support.household import Household, new_id, tensor
 from tests.support.misbehaviour import KILLER
 from tests.support.numpy_runtime import Behaviour
 from tests.support.waiting import wait_until
@@ -78,12 +79,17 @@ def test_only_what_was_on_the_device_is_suspected_and_not_what_was_claimed(
 
 
 def marks(house: Household, ids: list[str]) -> list[tuple[int, int, int]]:
-    """(attempts, suspicions, losses) of each."""
-    with house.database.read() as tx:
-        connection = tx.jobs._work._connection
-        found = connection.exec_driver_sql("SELECT id, attempts, suspicions, losses FROM jobs")
-        rows = {str(row[0]): (row[1], row[2], row[3]) for row in found}
-    return [rows[one] for one in ids]
+    """(attempts, suspicions, losses) of each: what another worker would be told."""
+    losses = [job.losses for job in house.jobs(ids)]
+    with house.database.begin() as tx:
+        session = NewSession(new_id(), "another", "host", "cpu", "default")
+        tx.sessions.open(session, 10_000)
+        told = {job.id: job for job in tx.jobs.claim(session.id, ids)}
+        tx.jobs.release(session.id, [(job.id, job.epoch) for job in told.values()])
+    return [
+        (told[one].attempts, told[one].suspicions, lost)
+        for one, lost in zip(ids, losses, strict=True)
+    ]
 
 
 def test_a_culprit_is_quarantined_and_the_innocents_keep_their_attempts(
@@ -157,6 +163,25 @@ def test_a_death_long_after_a_load_accuses_no_version(house: Household, tmp_path
         assert found is not None and not found.at_work
     found = read(ledger)
     assert found is not None and found.session_id is None, "a graceful end blames nobody"
+
+
+def test_what_is_being_loaded_is_in_the_ledger(house: Household, tmp_path: Path) -> None:
+    ledger, loading, go_on = tmp_path / "ledger", threading.Event(), threading.Event()
+
+    def load(*_: object) -> None:
+        loading.set()
+        assert go_on.wait(20)
+
+    with running_pipeline(house, tmp_path, Behaviour(load=load), ledger=ledger) as pipeline:
+        ids = house.submit([tensor(1)])
+        offer(pipeline, ids, house.version)
+        assert loading.wait(10)
+        found = read(ledger)
+        assert found is not None and found.loading == house.version.id
+        go_on.set()
+        house.wait_terminal(ids)
+        found = read(ledger)
+        assert found is not None and found.loading is None
 
 
 def test_a_pass_past_everybodys_deadline_ends_the_process(

@@ -16,7 +16,6 @@ from storage.database import Database
 from storage.queue.lanes import Lane
 from storage.records.jobs import ClaimedJob
 from workers.inference.batch import Work
-from workers.inference.costs import CostKeeper
 from workers.inference.credit import Credit
 from workers.inference.gate import TROUBLE, Gate
 from workers.inference.intake import Intake, Taken
@@ -51,7 +50,6 @@ class Claimer:
         clock: Clock,
         credit: Credit,
         ready: Ready,
-        costs: CostKeeper,
         stock: PackStock,
         meters: Meters,
         *,
@@ -60,7 +58,7 @@ class Claimer:
     ) -> None:
         self._database, self._intake, self._versions = database, intake, versions
         self._sessions, self._gate, self._clock = sessions, gate, clock
-        self._credit, self._ready, self._costs = credit, ready, costs
+        self._credit, self._ready = credit, ready
         self._stock, self._meters = stock, meters
         self._max_batch, self._wait_patience_s = max_batch, wait_patience_s
 
@@ -136,7 +134,6 @@ class Claimer:
                 lease = self._versions.acquire(line.version_id)
                 if lease is not None:
                     leases[line.version_id] = lease
-                    self._costs.note(lease.model)
         commits = False
         began_s = self._clock.monotonic_s()
         try:

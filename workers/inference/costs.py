@@ -17,28 +17,25 @@ log = logging.getLogger(__name__)
 
 
 class CostKeeper:
-    """``restore`` before a version's first claim, ``save`` with every renewal of the session."""
+    """Reads on the loader, before a version's first batch; writes with every renewal."""
 
     def __init__(
         self, database: Database, ready: Ready, limits: LimitsOf, device_kind: str
     ) -> None:
         self._database, self._ready, self._limits = database, ready, limits
         self._device = device_kind
-        self._loads: dict[str, int] = {}  # by version: which load of it is known here
+        self._seen: set[str] = set()
 
     def note(self, model: LoadedModel) -> None:
-        """A version is used. If it was loaded anew: go on from what is known of it on devices of
-        this kind."""
-        version_id = model.version_id
-        before = self._loads.get(version_id)
-        if before == id(model):
-            return
-        self._loads[version_id] = id(model)
+        """A version was loaded. The first time go on from what is known of it on devices of this
+        kind; what this process measured since is better."""
         self._limits.note(model)
-        if before is None:
-            self._restore(version_id)
+        if model.version_id not in self._seen:
+            self._seen.add(model.version_id)
+            self._restore(model.version_id)
+        plan = model.plan
         with self._ready.changed:
-            self._ready.book.observe_load(version_id, model.plan.load_s, model.plan.memory_bytes)
+            self._ready.book.observe_load(model.version_id, plan.load_s, plan.memory_bytes)
 
     def _restore(self, version_id: str) -> None:
         try:

@@ -65,7 +65,7 @@ class Parts:
             ),
         )
         self.prober = Prober(database, self.versions, every_s=settings.probe_versions_every_s)
-        limits = LimitsOf(self.versions, settings.max_batch)
+        limits = LimitsOf(settings.max_batch)
         self.credit = Credit(settings.max_batch)
         self.ready = Ready(clock, limits, self.credit, self.intake.poke)
         self.costs = CostKeeper(database, self.ready, limits, runtime.device_kind)
@@ -89,7 +89,6 @@ class Parts:
             clock,
             self.credit,
             self.ready,
-            self.costs,
             self.stock,
             self.meters,
             max_batch=settings.max_batch,
