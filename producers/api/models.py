@@ -37,7 +37,8 @@ _FORM: Schema = {
             "type": "string",
             "description": (
                 "JSON: input (tensor, image, text, record), labels, top_k, scores, label_output,"
-                " image, columns. All optional."
+                " image, columns, serving (max_batch, latency_objective_ms, batch_sizes, pad, cost,"
+                " max_cost, instances, xla, precision). All optional."
             ),
         },
     },

@@ -43,6 +43,13 @@ def push(
             metavar="JSON|@FILE", help="Further push options (image, columns, scores, …)."
         ),
     ] = None,
+    serving: Annotated[
+        str | None,
+        typer.Option(
+            metavar="JSON|@FILE",
+            help="How it is served: max_batch, latency_objective_ms, batch_sizes, pad, cost, …",
+        ),
+    ] = None,
     trusted: Annotated[
         bool,
         typer.Option(
@@ -59,7 +66,7 @@ def push(
     as_json: AsJson = False,
 ) -> None:
     """Push FILE as the next version of NAME."""
-    sent = _options(input, labels, top_k, options)
+    sent = _options(input, labels, top_k, options, serving)
     if not file.exists():
         raise usage(f"there is no file {file}")
     if trusted:
@@ -80,22 +87,19 @@ def push(
 
 
 def _options(
-    input: str | None, labels: Path | None, top_k: int | None, options: str | None
+    input: str | None,
+    labels: Path | None,
+    top_k: int | None,
+    options: str | None,
+    serving: str | None,
 ) -> dict[str, Any]:
     from producers.client.models import read_labels
 
     sent: dict[str, Any] = {}
     if options is not None:
-        try:
-            text = Path(options[1:]).read_text("utf-8") if options.startswith("@") else options
-            parsed = json.loads(text)
-        except OSError as error:
-            raise usage(f"cannot read {options[1:]}: {error.strerror or error}") from error
-        except ValueError as error:
-            raise usage(f"--options is not JSON: {error}") from error
-        if not isinstance(parsed, dict):
-            raise usage("--options takes a JSON object")
-        sent.update(parsed)
+        sent.update(_json_object(options, "--options"))
+    if serving is not None:
+        sent["serving"] = _json_object(serving, "--serving")
     if input is not None:
         sent["input"] = input
     if top_k is not None:
@@ -103,6 +107,20 @@ def _options(
     if labels is not None:
         sent["labels"] = read_labels(labels)
     return sent
+
+
+def _json_object(given: str, option: str) -> dict[str, Any]:
+    """JSON as it stands there, or in the file that ``@`` names."""
+    try:
+        text = Path(given[1:]).read_text("utf-8") if given.startswith("@") else given
+        parsed = json.loads(text)
+    except OSError as error:
+        raise usage(f"cannot read {given[1:]}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise usage(f"{option} is not JSON: {error}") from error
+    if not isinstance(parsed, dict):
+        raise usage(f"{option} takes a JSON object")
+    return parsed
 
 
 def _push_trusted(

@@ -87,17 +87,25 @@ class Models:
         top_k: int | None = None,
         image: Mapping[str, Any] | None = None,
         columns: Sequence[Any] | None = None,
+        serving: Mapping[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> ModelVersion:
         """Upload a ``.keras`` archive as the next version of ``name``.
 
         ``input`` says what callers send: tensor (the default), image, text or record.
-        ``labels`` is a list, or a text file with one label a line. ``options`` passes anything
-        else of the service's push options as it is.
+        ``labels`` is a list, or a text file with one label a line. ``serving`` turns the knobs of
+        how it is served (``{"max_batch": 64, "pad": {"tokens": {"sizes": [32, 128]}}}``); none
+        needs turning. ``options`` passes anything else of the service's push options as it is.
         """
         file = Path(path)
         sent: dict[str, Any] = dict(options or {})
-        named = {"input": input, "top_k": top_k, "image": image, "columns": columns}
+        named = {
+            "input": input,
+            "top_k": top_k,
+            "image": image,
+            "columns": columns,
+            "serving": serving,
+        }
         sent.update({key: value for key, value in named.items() if value is not None})
         if labels is not None:
             sent["labels"] = read_labels(labels)

@@ -112,6 +112,8 @@ def test_a_file_that_is_no_plain_array_is_refused(forebay, tmp_path, what):
         ("jobs", "list", "--limit", "0"),
         ("models", "push", "m", "/nowhere.keras"),
         ("models", "push", "m", "pyproject.toml", "--options", "[1]"),
+        ("models", "push", "m", "pyproject.toml", "--serving", "{"),
+        ("models", "push", "m", "pyproject.toml", "--serving", "@/nowhere.json"),
         ("models", "push", "m", "pyproject.toml", "--trusted"),
         ("bulk", "m", "in.csv", "--output", "x"),
         ("train", "spec.json"),
@@ -172,6 +174,14 @@ def test_models_are_pushed_listed_and_named(forebay, service, tmp_path):
     assert b'{"input": "image", "top_k": 2, "labels": ["a", "b"]}' in service.requests[-1].content
     assert "digits" in forebay("models", "list")[1]
     assert forebay("models", "alias", "digits", "prod", "1")[1] == "digits@prod is digits:1\n"
+
+
+def test_the_serving_knobs_are_given_as_json_or_as_a_file(forebay, service, tmp_path):
+    (tmp_path / "m.keras").write_bytes(b"zip")
+    (tmp_path / "knobs.json").write_text('{"max_batch": 8}')
+    for given in ('{"max_batch": 8}', f"@{tmp_path / 'knobs.json'}"):
+        assert forebay("models", "push", "m", tmp_path / "m.keras", "--serving", given)[0] == 0
+        assert b'{"serving": {"max_batch": 8}}' in service.requests[-1].content
 
 
 def test_help_loads_nothing_heavy():

@@ -250,6 +250,12 @@ def test_a_model_is_pushed_with_its_labels(client, service, tmp_path):
     assert b'filename="model.keras"' in body
 
 
+def test_a_model_is_pushed_with_its_serving_knobs(client, service, tmp_path):
+    (tmp_path / "m.keras").write_bytes(b"zip")
+    client.models.push("m", tmp_path / "m.keras", serving={"pad": {"tokens": {"sizes": [8]}}})
+    assert b'{"serving": {"pad": {"tokens": {"sizes": [8]}}}}' in service.requests[-1].content
+
+
 def test_an_upload_is_whole_again_when_it_is_repeated(client, service, tmp_path):
     (tmp_path / "m.keras").write_bytes(b"0123456789")
     service.faults = [problem(503, "unavailable", "down", headers={"Retry-After": "0"})]
