@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterable, Mapping
 from storage.database.statements import Statement
 from storage.database.store import Store
 from storage.database.texts import refuse_nul
-from storage.records.jobs import Millis
 from storage.records.tenants import Remembered
 
 _KEYS = {"tenant": "text", "key": "text"}
@@ -17,7 +16,7 @@ REMEMBER = Statement(
     " first to commit. In the keys' order, so that two statements never wait in a circle.",
     """
     INSERT INTO idempotency (tenant, key, fingerprint, ref, expires_at)
-    SELECT r.tenant, r.key, r.fingerprint, r.ref, CAST(:expires_at AS bigint)
+    SELECT r.tenant, r.key, r.fingerprint, r.ref, :now + CAST(:ttl_ms AS bigint)
     FROM {rows} AS r WHERE true ORDER BY r.tenant, r.key
     ON CONFLICT (tenant, key) DO UPDATE SET fingerprint = excluded.fingerprint,
         ref = excluded.ref, expires_at = excluded.expires_at
@@ -27,13 +26,14 @@ REMEMBER = Statement(
     {**_KEYS, "fingerprint": "text", "ref": "text"},
 )
 
-RECALL = Statement(
-    "What keys stand for, unless their time had passed at a moment.",
-    """
+_RECALL = """
     SELECT i.tenant, i.key, i.fingerprint, i.ref
     FROM {rows} AS r JOIN idempotency AS i ON i.tenant = r.tenant AND i.key = r.key
-    WHERE i.expires_at > :now
-    """,
+"""
+RECALL = Statement("What keys stand for.", _RECALL, _KEYS)
+RECALL_NOW = Statement(
+    "What keys stand for, unless their time has passed.",
+    _RECALL + "WHERE i.expires_at > :now",
     _KEYS,
 )
 
@@ -68,17 +68,16 @@ class Idempotency(Store):
     ) -> dict[tuple[str, str], Remembered]:
         """The same for many (tenant, key) at once: those that were not new, and what they mean."""
         work = self._work
-        now = work.now()
         rows = [
             {**row, "fingerprint": one.fingerprint, "ref": one.ref}
             for row, one in zip(_rows_of(given), given.values(), strict=True)
         ]
         if not rows:
             return {}
-        stored = work.change(REMEMBER, rows=work.table(rows), now=now, expires_at=now + ttl_ms)
+        stored = work.change(REMEMBER, rows=work.table(rows), ttl_ms=ttl_ms)
         taken = {(row.tenant, row.key) for row in stored}
         # Whatever was in the way counts, though its time may have passed by now.
-        return self._recall([pair for pair in given if pair not in taken], since=0)
+        return self._recall(RECALL, [pair for pair in given if pair not in taken])
 
     def recall(self, tenant: str, key: str) -> Remembered | None:
         """What the key stands for now, without waiting for a twin that is still being written."""
@@ -86,14 +85,14 @@ class Idempotency(Store):
 
     def recall_each(self, pairs: Collection[tuple[str, str]]) -> dict[tuple[str, str], Remembered]:
         """The same for many (tenant, key) at once; unknown ones are left out."""
-        return self._recall(pairs, since=self._work.now()) if pairs else {}
+        return self._recall(RECALL_NOW, pairs)
 
     def _recall(
-        self, pairs: Collection[tuple[str, str]], *, since: Millis
+        self, statement: Statement, pairs: Collection[tuple[str, str]]
     ) -> dict[tuple[str, str], Remembered]:
         if not pairs:
             return {}
-        found = self._work.rows(RECALL, rows=self._work.table(_rows_of(pairs)), now=since)
+        found = self._work.rows(statement, rows=self._work.table(_rows_of(pairs)))
         return {(row.tenant, row.key): Remembered(row.fingerprint, row.ref) for row in found}
 
     def forget_expired(self, limit: int = 1000) -> int:

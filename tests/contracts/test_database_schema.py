@@ -391,6 +391,7 @@ SAMPLES: dict[str, object] = {
     "max_attempts": 3,
     "run_timeout_ms": 1,
     "expires_in_ms": 1,
+    "ttl_ms": 1,
     "published": False,
     "body": b"",
     "bodies": [b""],
