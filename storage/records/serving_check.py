@@ -94,14 +94,11 @@ def _check_cost(
         raise refuse("the model takes no pictures", f"{field}.cost")
     if serving.max_cost is None:
         return
-    dearest = max(
-        (
-            largest_cost(spec.shape, serving.pad[spec.name])
-            for spec in asked
-            if spec.name in serving.pad
-        ),
-        default=1.0,
-    )
+    padded = [spec for spec in asked if spec.name in serving.pad]
+    costs = [largest_cost(spec.shape, serving.pad[spec.name]) for spec in padded]
+    if image is not None and image.height is not None and image.width is not None:
+        costs.append(float(image.height * image.width))
+    dearest = max(costs, default=1.0)
     if serving.cost is not Cost.ROWS and serving.max_cost < dearest:
         raise refuse(
             f"one item of the largest size costs {dearest:g}: it would never run",

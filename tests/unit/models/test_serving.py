@@ -113,6 +113,13 @@ def test_a_knob_that_does_not_fit_the_model_is_refused_at_push(
     assert (error.stable_code, error.field) == ("invalid_options", f"options.serving{field}")
 
 
+def test_a_picture_that_costs_more_than_a_pass_may_is_refused_at_push() -> None:
+    serving = {"cost": "pixels", "max_cost": 99}
+    said = {"input": "image", "image": {"height": 10, "width": 10}}
+    assert refusal([PICTURE], serving, **said).field == "options.serving.max_cost"
+    assert build([PICTURE], serving | {"max_cost": 100}, **said).serving.max_cost == 100
+
+
 def test_two_inputs_cannot_share_a_mask() -> None:
     other = InputSpec("other", "int32", (None,))
     pad = {name: {"sizes": [8], "mask": "mask"} for name in ("tokens", "other")}
