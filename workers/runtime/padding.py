@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from storage.records.serving import Pad
 from storage.records.signatures import InputSpec, OutputSpec, Signature
-from workers.inference.ports import Follows, ModelBroken, Row
+from workers.inference.ports import Follows, ModelBroken, Ragged, Row
 from workers.inference.shapes import Lengths, cut, exact_shape, free_axes, stack
 from workers.runtime.probes import Forward, alike, made_up_rows
 
@@ -60,16 +60,19 @@ class PaddingProbe:
 
     def check(self, follows: Mapping[str, Follow]) -> None:
         """``ModelBroken`` when an item is answered otherwise among its padding than alone."""
+        refused: Exception | None = None
+        tried = 0
         for natural, padded in self._cases():
             row = self._row(natural)
             exact = exact_shape(self.signature, row)
             bucket = exact_shape(self.signature, self._row(padded))
-            alone, filled = (
-                cut(
-                    self.signature, follows, self.forward(stack(self.signature, [row], s, 1)), [row]
-                )
-                for s in (exact, bucket)
-            )
+            try:
+                alone = self._answer(row, exact, follows)
+            except Exception as error:  # too short for it, perhaps
+                refused = error
+                continue
+            filled = self._answer(row, bucket, follows)
+            tried += 1
             for name in alone:
                 if not alike(alone[name][0], filled[name][0]):
                     raise ModelBroken(
@@ -77,6 +80,13 @@ class PaddingProbe:
                         f" {bucket}: let the model mask, or declare no pad for it",
                         code=CODE,
                     )
+
+        if not tried and refused is not None:
+            raise refused
+
+    def _answer(self, row: Row, shape: str, follows: Mapping[str, Follow]) -> dict[str, Ragged]:
+        outputs = self.forward(stack(self.signature, [row], shape, 1))
+        return cut(self.signature, follows, outputs, [row])
 
     def _row(self, lengths: Sizes) -> Row:
         return made_up_rows(self.signature, [lengths], self.seed)[0]
@@ -109,14 +119,26 @@ class PaddingProbe:
                     continue
                 largest = min(pad.sizes[-1], _LONGEST_TRIED)
                 lengths = [largest - less for less in _SHORTER_BY if less < largest]
-                try:
-                    samples = [(n, self._shapes(n, axis, spec.name)) for n in lengths]
-                except Exception:  # its inputs must be of one length: they grow together then
-                    if len(self._padded()) == 1:
-                        raise
-                    samples = [(n, self._shapes(n, axis, None)) for n in lengths]
+                samples = self._samples(lengths, axis, spec.name)
+                if len(samples) < min(2, len(lengths)) and len(self._padded()) > 1:
+                    # Its inputs must be of one length: they grow together.
+                    samples = self._samples(lengths, axis, None)
                     tied.add(axis)
                 yield (spec.name, axis), samples
+
+    def _samples(
+        self, lengths: Sequence[int], axis: int, only: str | None
+    ) -> list[tuple[int, OutputShapes]]:
+        """The longest first; a model may have no answer for an item that is too short."""
+        found: list[tuple[int, OutputShapes]] = []
+        for n in lengths:
+            try:
+                found.append((n, self._shapes(n, axis, only)))
+            except Exception:
+                if not found:
+                    raise
+                break
+        return found
 
     def _shapes(self, n: int, axis: int, only: str | None) -> OutputShapes:
         lengths = self._even(lambda pad: min(pad.sizes[-1], _LONGEST_TRIED))
