@@ -15,12 +15,11 @@ import sys
 import time
 from pathlib import Path
 
-from storage.records.counts import STAGES, VersionCounts, WorkerCounts
-from tests.bench import cpu
+from storage.records.counts import STAGES, VersionCounts
+from tests.bench import counts, cpu
 from tests.bench.report import Figure, told
-from tests.bench.rig import Rig, finish, rows, submit, warm_up
+from tests.bench.rig import Rig, finish, submit, warm_up
 from tests.support.stack import FullStack, descendants
-from tests.support.waiting import wait_until
 
 NAME = "profile"
 JOBS = 40_000
@@ -33,7 +32,7 @@ def measure(rig: Rig) -> list[Figure]:
     bodies = rig.bodies(jobs)
     with rig.stack() as stack, stack.caller() as caller:
         warm_up(rig, caller)
-        stages = _settled_counts(stack)
+        stages = counts.of_workers(stack)
         device = _device_process(stack)
         processes = _processes(rig, stack, device)
         names = _thread_names(device)
@@ -44,7 +43,7 @@ def measure(rig: Rig) -> list[Figure]:
         seconds = time.perf_counter() - began
         after, threads_after = _seconds(processes), cpu.of_threads(device)
         rig.check(caller, groups[-1:])
-        passes = _settled_counts(stack)
+        passes = counts.of_workers(stack)
     spent = {name: (after[name] - before[name]) / jobs * 1e6 for name in processes}
     by_thread = {
         names.get(tid, f"thread {tid}"): (end - threads.get(tid, 0.0)) / jobs * 1e6
@@ -100,19 +99,6 @@ def _thread_names(pid: int) -> dict[int, str]:
         for thread in json.loads(done.stdout) if done.returncode == 0 else []:
             names[thread["os_thread_id"]] = thread["thread_name"] or "unnamed"
     return names
-
-
-def _settled_counts(stack: FullStack) -> VersionCounts:
-    """The worker's own counts once its session's row holds all that it has done."""
-
-    def told() -> VersionCounts | None:
-        counts = VersionCounts()
-        for (stats,) in rows(stack.services, "SELECT stats FROM sessions WHERE stats IS NOT NULL"):
-            counts.add(WorkerCounts.from_json(json.loads(stats)).all_versions())
-        ((done,),) = rows(stack.services, "SELECT count(*) FROM ends")
-        return counts if sum(counts.settled.values()) >= done else None
-
-    return wait_until(told, 30, what="the worker's counts in its session's row", every_s=0.2)
 
 
 def _stage_table(before: VersionCounts, after: VersionCounts) -> list[list[str]]:
