@@ -94,6 +94,36 @@ def test_an_unseen_shape_borrows_from_the_seen_ones_by_its_cost() -> None:
     )
 
 
+def test_rows_that_were_written_down_are_compared_once_their_cost_is_known() -> None:
+    book = LatencyBook()
+    for shape, cost in (("64", 64.0), ("512", 512.0)):
+        seconds = [0.002 + 1e-5 * bucket * cost for bucket in (1, 8)]
+        book.restore(
+            LatencyRow("v", "cpu", shape, bucket, 9, one, one)
+            for bucket, one in zip((1, 8), seconds, strict=True)
+        )
+    book.price("v", "64", 64.0)
+    assert book.estimate_s("v", "new", 4, cost=4 * 128.0) == pytest.approx(
+        0.002 + 1e-5 * 4 * 128, rel=1e-3
+    )
+
+
+def test_a_shape_with_one_size_measured_has_the_versions_line_through_it() -> None:
+    book = LatencyBook()
+    for bucket in (1, 2, 4, 8, 16, 32):
+        learn(book, bucket, 0.002 + 0.001 * bucket, shape="a", times=30)
+    learn(book, 4, 2 * 0.006, shape="b")
+    assert book.estimate_s("v", "b", 32) == pytest.approx(2 * 0.034, rel=0.02)
+
+
+def test_a_shape_of_unknown_cost_is_taken_for_the_dearest_known() -> None:
+    book = LatencyBook()
+    for bucket in (1, 8):
+        for _ in range(2):
+            book.observe("v", "128", bucket, 1e-5 * bucket * 128, cost=bucket * 128.0)
+    assert book.estimate_s("v", "new", 4) == pytest.approx(1e-5 * 4 * 128, rel=1e-3)
+
+
 def test_one_stall_does_not_poison_the_mean_but_shows_in_the_tail() -> None:
     book = LatencyBook()
     learn(book, 8, 0.01, times=13)
@@ -259,6 +289,17 @@ def test_the_path_is_the_sum_of_its_stages(stages: list[tuple[float, float]]) ->
     for rows_of in (1, 64, 512):
         whole = sum(fixed_s + per_row_s * rows_of for fixed_s, per_row_s in stages)
         assert book.path_s("v", rows_of) == pytest.approx(whole, rel=1e-3)
+
+
+def test_the_path_follows_its_stages() -> None:
+    book = LatencyBook()
+    assert book.path_s("v", 8) == 0.0
+    for _ in range(20):
+        book.observe_stage("v", "store", 8, 0.01)
+    before_s = book.path_s("v", 8)
+    for _ in range(20):
+        book.observe_stage("v", "store", 8, 0.03)
+    assert book.path_s("v", 8) > 2 * before_s
 
 
 def test_a_switch_costs_nothing_until_it_was_measured() -> None:

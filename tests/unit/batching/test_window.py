@@ -274,6 +274,18 @@ def test_sizes_that_never_ran_are_reached_step_by_step() -> None:
     assert buckets == [64, 256, 1024, 1024]
 
 
+def test_a_slow_version_runs_no_larger_passes_than_pay() -> None:
+    book = LatencyBook()
+    for size in (1, 4, 16, 64):
+        for _ in range(2):
+            book.observe("v", "", size, 0.010 + 0.030 * size)
+    ready = Window(book, limits=lambda version_id: limits((1, 4, 16, 64), objective_s=0.05))
+    ready.add([candidate() for _ in range(100)], 0.0)
+    picked = ready.pick(0.0, always)
+    assert picked is not None
+    assert picked.bucket == 16
+
+
 def test_what_did_not_fit_in_memory_is_not_tried_again() -> None:
     book = LatencyBook()
     ready = Window(book, limits=lambda version_id: limits())

@@ -15,7 +15,7 @@ _KEPT_ABSENT = 256  # absent tenants remembered at least: those with the largest
 
 
 class Debts:
-    """Device-seconds served, by tenant. ``levels_s`` holds every present tenant."""
+    """Device-seconds served in one class, by tenant. ``levels_s`` holds every present tenant."""
 
     def __init__(self) -> None:
         self.levels_s: dict[str, float] = {}
@@ -45,9 +45,7 @@ class Debts:
         """What it was given beyond the least served present tenant; at most ``MOST_LAG_S``."""
         return self.levels_s[tenant] - self._least_s
 
-    def charge(self, seconds: float, shares: Mapping[str, float]) -> None:
-        """Divide device time among tenants in proportion; negative to take too much back."""
-        whole = sum(shares.values())
-        for tenant, share in shares.items():
-            part_s = seconds * (share / whole if whole else 1 / len(shares))
-            self.levels_s[tenant] = self.levels_s.get(tenant, self._least_s) + part_s
+    def charge(self, s_per_cost: float, costs: Mapping[str, float]) -> None:
+        """Each is served what its jobs cost; negative to take back what was too much."""
+        for tenant, cost in costs.items():
+            self.levels_s[tenant] = self.levels_s.get(tenant, self._least_s) + s_per_cost * cost

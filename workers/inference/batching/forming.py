@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from workers.inference.batching.candidate import MIXED, Limits, Pick
@@ -35,7 +35,7 @@ class Former:
     def __init__(
         self,
         book: LatencyBook,
-        debts: Debts,
+        debts: Mapping[bool, Debts],
         limits: Callable[[str], Limits],
         bulk_cap: Callable[[str, float], int],
     ) -> None:
@@ -66,10 +66,10 @@ class Former:
         bucket = padded(rows, (plan if rows <= plan.most else whole).sizes)
         s_per_cost = whole.estimate(bucket) / (bucket * (group.row_cost or 1.0))
         room.widen(min(bucket, plan.most))
-        take_fairly(side, room, self._debts, s_per_cost)
+        take_fairly(side, room, self._debts[choice.bulk], s_per_cost)
         if not choice.bulk:
             room.widen(min(bucket, room.filled + self._bulk_cap(group.version_id, now_s)))
-            take_fairly(group.bulk, room, self._debts, s_per_cost)
+            take_fairly(group.bulk, room, self._debts[True], s_per_cost)
         passes = -(-room.filled // bucket) or 1
         return Pick(
             group.version_id,
@@ -94,19 +94,19 @@ class Former:
         s_per_cost = plan.estimate(bucket) / (bucket * (group.row_cost or 1.0))
         room.widen(goal)
         take_first(side, first, room)
-        take_fairly(side, room, self._debts, s_per_cost)
+        take_fairly(side, room, self._debts[choice.bulk], s_per_cost)
         if room.filled < goal < waiting:  # jobs of several rows left a gap: does it still pay?
             each_s = plan.estimate(padded(room.filled, plan.sizes)) / max(room.filled, 1)
             if each_s > plan.estimate(padded(waiting, plan.sizes)) / waiting:
                 room.widen(waiting)
-                take_fairly(side, room, self._debts, s_per_cost)
+                take_fairly(side, room, self._debts[choice.bulk], s_per_cost)
 
     def _first(self, choice: Choice, until_s: float, served_s: float) -> list[Entry]:
         """Those that must be in it before anybody else: the overdue, then those in a hurry."""
         side = choice.group.side(choice.bulk)
         first = _overdue(side, served_s - PATIENCE_S) if choice.overdue else []
         known = {entry.number for entry in first}
-        hurry = hurrying(side, until_s, self._debts)
+        hurry = hurrying(side, until_s, self._debts[choice.bulk])
         return first + [entry for entry in hurry if entry.number not in known]
 
     def _plan(self, group: Group) -> Plan:

@@ -89,7 +89,8 @@ class Passes:
         """Expected seconds of one pass."""
         known = self._shapes.get(shape)
         if known is None:
-            return self._of_version(1.0).at(bucket if cost is None else cost)
+            dearest = max((one.row_cost for one in self._shapes.values()), default=1.0)
+            return self._of_version(dearest).at(bucket * dearest if cost is None else cost)
         times = known.times.get(bucket)
         if times is not None:
             return times.mean_s

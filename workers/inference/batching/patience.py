@@ -6,10 +6,10 @@ work go by while it waited is *overdue*. Overdue candidates go in the order in w
 are given a share of the device's time until there are none: half of it to online ones, a
 twentieth to bulk.
 
-So with ``T`` the longest pass and ``k`` the candidates of its class that came before it, an online
+So with ``T`` the longest pick and ``k`` the candidates of its class that came before it, an online
 candidate whose version is free is picked after at most ``PATIENCE_S + 2(k + 2)T`` device-seconds,
-and a bulk one after ``PATIENCE_S + 20(k + 3)T``. (Each of its predecessors takes at most one pass
-under this rule; the share bounds what runs between these; one pass may have overshot each limit.)
+and a bulk one after ``PATIENCE_S + 20(k + 3)T``. (Each of its predecessors takes at most one pick
+under this rule; the share bounds what runs between these; one pick may have overshot each limit.)
 """
 
 from __future__ import annotations

@@ -15,28 +15,28 @@ class Presence:
     def __init__(self) -> None:
         self.jobs = 0
         self._waiting: dict[tuple[str, bool], tuple[int, int]] = {}
-        self._tenants: dict[str, int] = {}
+        self._tenants: dict[bool, dict[str, int]] = {False: {}, True: {}}  # by ``bulk``
         self._online_s: dict[str, float] = {}  # by version: when an online job was last seen
 
-    @property
-    def tenants(self) -> Set[str]:
-        return self._tenants.keys()
+    def tenants(self, bulk: bool) -> Set[str]:
+        """Who has jobs of this class here."""
+        return self._tenants[bulk].keys()
 
     def came(self, candidate: Candidate, now_s: float) -> bool:
-        """True when its tenant had nothing here before."""
+        """True when its tenant had nothing of its class here before."""
         self._count(candidate.version_id, candidate.bulk, 1, candidate.rows)
         if not candidate.bulk:
             self._online_s[candidate.version_id] = now_s
-        before = self._tenants.get(candidate.tenant, 0)
-        self._tenants[candidate.tenant] = before + 1
+        tenants = self._tenants[candidate.bulk]
+        before = tenants.get(candidate.tenant, 0)
+        tenants[candidate.tenant] = before + 1
         return not before
 
     def left(self, version_id: str, candidates: Sequence[Candidate]) -> None:
         """They are all of this version."""
-        tenants = self._tenants
         bulk_jobs = bulk_rows = rows = 0
         for candidate in candidates:
-            tenant = candidate.tenant
+            tenants, tenant = self._tenants[candidate.bulk], candidate.tenant
             more = tenants[tenant] - 1
             if more:
                 tenants[tenant] = more

@@ -30,7 +30,7 @@ class Window:
         self._limits = limits
         self._groups: dict[GroupKey, Group] = {}
         self._presence = Presence()
-        self._debts = Debts()
+        self._debts = {False: Debts(), True: Debts()}  # by ``bulk``: leftovers are no debt
         self._former = Former(book, self._debts, limits, self.bulk_cap)
         self._turns = {False: Turns(ONLINE_SHARE), True: Turns(BULK_SHARE)}  # by ``bulk``
         self._late: list[Candidate] = []  # found by a pick to be too late; ``expire`` gives them
@@ -76,7 +76,7 @@ class Window:
         for candidate in candidates:
             group = self._group_of(candidate)
             if self._presence.came(candidate, now_s):
-                self._debts.arrive(candidate.tenant)
+                self._debts[candidate.bulk].arrive(candidate.tenant)
             self._number += 1
             entry = Entry(candidate.rank_ms, self._number, self._served_s, candidate)
             group.side(candidate.bulk).add(entry)
@@ -116,7 +116,8 @@ class Window:
         ]
         if not ready:
             return None
-        self._debts.survey(self._presence.tenants)
+        for bulk, debts in self._debts.items():
+            debts.survey(self._presence.tenants(bulk))
         choice, until_s = self._choose(ready, now_s, (False, True) if bulk_too else (False,))
         pick = self._former.form(choice, until_s, now_s, self._served_s)
         self._presence.left(pick.version_id, pick.candidates)
@@ -143,16 +144,22 @@ class Window:
         bulk = not any(group.online.jobs for group in ready)
         groups = [group for group in ready if group.side(bulk).jobs]
         until_s = self._former.until_s(groups, now_s, bulk=bulk)
-        choice = hurried(groups, until_s, self._debts, bulk=bulk) or ranked(
-            groups, self._debts, self._book.switch_s, self._last_version, bulk=bulk
+        debts = self._debts[bulk]
+        choice = hurried(groups, until_s, debts, bulk=bulk) or ranked(
+            groups, debts, self._book.switch_s, self._last_version, bulk=bulk
         )
         return choice, until_s(choice.group)
 
     def _count(self, pick: Pick, seconds: float) -> None:
-        shares: dict[str, float] = {}
+        shares: dict[bool, dict[str, float]] = {False: {}, True: {}}
+        whole = 0.0
         for candidate in pick.candidates:
-            shares[candidate.tenant] = shares.get(candidate.tenant, 0.0) + candidate.cost
-        self._debts.charge(seconds, shares)
+            of_class = shares[candidate.bulk]
+            of_class[candidate.tenant] = of_class.get(candidate.tenant, 0.0) + candidate.cost
+            whole += candidate.cost
+        s_per_cost = seconds / whole if whole else 0.0
+        for bulk, debts in self._debts.items():
+            debts.charge(s_per_cost, shares[bulk])
         self._served_s += seconds
         for bulk, turns in self._turns.items():
             turns.ran(seconds, own=pick.overdue and pick.bulk is bulk)
