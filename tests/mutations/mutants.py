@@ -49,7 +49,7 @@ MUTANTS = (
                 "",
             ),
         ),
-        ("tests/integration/test_worker_batching.py", "-k", "known_to_sql"),
+        ("tests/unit/workers/test_pack_stock.py", "-k", "every_row_is_there"),
     ),
     Mutant(
         "a death is blamed on what was claimed, not on what was on the device",
