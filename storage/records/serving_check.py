@@ -36,6 +36,8 @@ def check_serving(
             raise refuse(f"the model has no input {pad.mask[:80]!r}", f"{where}.mask")
         masks[pad.mask] = name
         _check_mask(specs[name], specs[pad.mask], f"{where}.mask")
+    if serving.xla and any(spec.dtype == "string" for spec in inputs):
+        raise refuse("XLA compiles no strings: the model takes some", f"{field}.xla")
     asked = [spec for spec in inputs if spec.name not in masks]
     _check_cost(serving, asked, image, field)
 

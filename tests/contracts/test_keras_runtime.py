@@ -217,3 +217,86 @@ def _classes_of(file: Path) -> dict[str, str]:
         for node in ast.parse(text).body
         if isinstance(node, ast.ClassDef)
     }
+
+
+def test_a_model_that_masks_by_a_value_is_padded_with_it(tmp_path: Path) -> None:
+    path = models.save_mask_zero(tmp_path / "m.keras")
+    model = load(path, serving={"pad": {"tokens": {"sizes": [4, 32]}}})
+    given = [{"tensor": tokens} for tokens in ([3], [2, 4, 9], [7, 5])]
+    assert [a["outputs"]["mean"] for a in answers(model, *given)] == [[3], [5], [6]]
+    with pytest.raises(ModelBroken) as caught:
+        load(path, serving={"pad": {"tokens": {"sizes": [4, 32], "value": 1}}})
+    assert caught.value.stable_code == "padding_changes_answers"
+
+
+def digits_like(inputs: np.ndarray, path: Path, **serving: object) -> dict[str, np.ndarray]:
+    model = load(path, max_batch=4, serving=serving)
+    return model.forward({model.signature.inputs[0].name: inputs})
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_half_precision_answers_nearly_the_same_in_the_same_types(
+    tmp_path: Path, precision: str
+) -> None:
+    path = models.save_digits(tmp_path / "d.keras")
+    rows = np.random.default_rng(2).random((4, 28, 28, 1)).astype(np.float32)
+    native, lowered = digits_like(rows, path), digits_like(rows, path, precision=precision)
+    assert native["digit"].dtype == lowered["digit"].dtype == np.float32
+    difference = np.abs(native["digit"] - lowered["digit"]).max()
+    assert 0 < difference < 0.02, "it does compute in another precision, and answers alike"
+
+
+def test_a_model_whose_answers_need_all_their_digits_is_refused_in_half_precision(
+    tmp_path: Path,
+) -> None:
+    import keras
+
+    inner = keras.layers.Rescaling(100_000.0)  # over what a float16 can hold, for a moment
+    asked = keras.Input((2,), name="x")
+    large = keras.layers.Dense(2, kernel_initializer=keras.initializers.Identity())(inner(asked))
+    keras.Model(asked, keras.layers.Rescaling(1e-5, name="y")(large)).save(tmp_path / "m.keras")
+    with pytest.raises(ModelBroken) as caught:
+        load(tmp_path / "m.keras", serving={"precision": "float16"})
+    assert caught.value.stable_code == "precision_changes_answers"
+
+
+def test_a_saved_models_precision_is_fixed(tmp_path: Path) -> None:
+    path = models.save_fickle(tmp_path / "s.zip")
+    said = {"format": ModelFormat.SAVED_MODEL, "trusted": True}
+    version = version_of(None, serving={"precision": "float16"}, **said)
+    with pytest.raises(ModelBroken) as caught:
+        KerasRuntime(max_batch=2).load(version, path)
+    assert caught.value.stable_code == "precision_unsupported"
+
+
+def test_a_compiled_model_answers_the_same_for_every_size(tmp_path: Path) -> None:
+    path = models.save_digits(tmp_path / "d.keras")
+    rows = np.random.default_rng(2).random((4, 28, 28, 1)).astype(np.float32)
+    native = digits_like(rows, path)["digit"]
+    compiled = load(path, max_batch=4, serving={"xla": True})
+    name = compiled.signature.inputs[0].name
+    for size in compiled.plan.sizes:
+        answer = compiled.forward({name: rows[:size]})["digit"]
+        assert np.allclose(answer, native[:size], atol=1e-5)
+
+
+def test_what_xla_cannot_compile_is_refused_with_it(tmp_path: Path) -> None:
+    import keras
+
+    asked = keras.Input((2,), dtype="int32", name="x")
+    named = keras.layers.StringLookup(vocabulary=["a", "b"], invert=True, name="y")
+    keras.Model(asked, named(asked)).save(tmp_path / "m.keras")
+    with pytest.raises(ModelBroken) as caught:
+        load(tmp_path / "m.keras", serving={"xla": True})
+    assert caught.value.stable_code == "xla_unsupported"
+
+
+def test_measured_memory_holds_the_weights_and_the_largest_pass(tmp_path: Path) -> None:
+    import keras
+
+    wide = keras.layers.Dense(1_000_000, use_bias=False)
+    sums = keras.layers.Dense(1, use_bias=False, name="y")
+    keras.Sequential([keras.Input((2,)), wide, sums]).save(tmp_path / "m.keras")
+    plan = load(tmp_path / "m.keras", max_batch=16).plan
+    assert 12_000_000 <= plan.memory_bytes < 40_000_000
+    assert 16 * 4_000_000 <= plan.pass_bytes < 3 * 16 * 4_000_000

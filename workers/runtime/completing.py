@@ -40,6 +40,7 @@ from workers.runtime.probes import (
 log = logging.getLogger(__name__)
 
 _PROBABLE = frozenset({"softmax", "sigmoid", "hard_sigmoid", "sparsemax", "sparse_sigmoid"})
+_NO_XLA = "xla_unsupported"
 _TRIED_ROWS = 2  # more may not fit
 
 
@@ -133,11 +134,12 @@ def _turn_knobs(
             graph.retrace(framework)
             lowered = again()
         except (TypeError, ValueError, framework.tf.errors.InvalidArgumentError) as error:
-            raise _unsupported(
-                f"{serving.precision.value} precision", "precision", error
-            ) from error
+            raise _unsupported(serving.precision.value, precision.UNSUPPORTED, error) from error
         _compare(native, lowered, "precision_changes_answers", serving.precision.value)
     if serving.xla:
+        if any(spec.dtype == "string" for spec in graph.outputs):
+            # TensorFlow would not refuse: it ends the process.
+            raise ModelBroken("XLA compiles no strings: the model gives some", code=_NO_XLA)
         errors = framework.tf.errors
         try:
             graph.compile(framework)
@@ -148,13 +150,13 @@ def _turn_knobs(
             errors.UnimplementedError,
             errors.InternalError,
         ) as error:
-            raise _unsupported("XLA", "xla", error) from error
+            raise _unsupported("XLA", _NO_XLA, error) from error
         _compare(native, compiled, "xla_changes_answers", "XLA")
 
 
-def _unsupported(what: str, knob: str, error: Exception) -> ModelBroken:
+def _unsupported(what: str, code: str, error: Exception) -> ModelBroken:
     told = f"{type(error).__name__}: {error}".strip().splitlines()[0][:500]
-    return ModelBroken(f"the model does not run with {what}: {told}", code=f"{knob}_unsupported")
+    return ModelBroken(f"the model does not run with {what}: {told}", code=code)
 
 
 def _compare(

@@ -14,6 +14,7 @@ from workers.inference.ports import ModelBroken
 from workers.runtime.framework import Framework
 
 _POLICIES = {Precision.FLOAT16: "mixed_float16", Precision.BFLOAT16: "mixed_bfloat16"}
+UNSUPPORTED = "precision_unsupported"
 TOLERANCE = 0.05  # of the largest value: more than that is another answer
 
 
@@ -24,7 +25,7 @@ def lower(framework: Framework, model: Any, precision: Precision) -> None:
         raise ModelBroken(
             "the precision of a SavedModel is fixed when it is saved: push a .keras file, or leave"
             " serving.precision out",
-            code="precision_unsupported",
+            code=UNSUPPORTED,
         )
     policy = keras.dtype_policies.DTypePolicy(_POLICIES[precision])
     last = {id(tensor._keras_history.operation) for tensor in keras.tree.flatten(model.outputs)}

@@ -91,6 +91,7 @@ def test_a_knob_turned_wrongly_is_named(serving: Any, field: str) -> None:
         ([TOKENS], {"pad": {"tokens": {"sizes": [8], "value": 2**40}}}, ".pad.tokens.value"),
         ([TOKENS], {"pad": {"tokens": {"sizes": [8], "value": "<pad>"}}}, ".pad.tokens.value"),
         ([PICTURE, MASK], {"pad": {"pixels": {"sizes": [8], "mask": "mask"}}}, ".pad.pixels.mask"),
+        ([InputSpec("said", "string", ())], {"xla": True}, ".xla"),
         ([FIXED], {"cost": "tokens"}, ".cost"),
         ([TOKENS], {"cost": "pixels"}, ".cost"),
         ([FIXED], {"max_cost": 0.5}, ".max_cost"),
