@@ -138,6 +138,30 @@ def test_a_window_full_of_bulk_does_not_keep_online_work_unclaimed(
     assert set(range(4)) <= set(log.passes[1]), "bulk went before online work that was ready"
 
 
+def test_a_long_list_lends_the_device_between_its_passes(house: Household, tmp_path: Path) -> None:
+    log, first, go_on = Log(), threading.Event(), threading.Event()
+
+    def stop_once(inputs: Mapping[str, Array]) -> None:
+        log(inputs)
+        first.set()
+        assert go_on.wait(20)
+
+    behaviour = Behaviour(batch_sizes=(1, 2, 4), before_forward=stop_once)
+    with running_pipeline(house, tmp_path, behaviour, max_batch=4) as pipeline:
+        long = house.submit([{"items": [tensor(100 + n) for n in range(20)]}], priority=1)
+        offer(pipeline, long, house.version, lane=Lane.BULK)
+        assert first.wait(10)
+        online = house.submit([tensor(n) for n in range(3)])
+        offer(pipeline, online, house.version)
+        ready(pipeline, 3)
+        go_on.set()
+        (job,) = house.wait_terminal(long)
+        house.wait_terminal(online)
+    assert [one["outputs"]["y"][0] for one in house.result(job)["items"]] == list(range(100, 120))
+    assert log.real()[1] == {0, 1, 2}, "an online job waited for a whole list"
+    assert len(log.passes) == 6
+
+
 def test_while_somebody_waits_for_an_answer_one_bulk_claim_is_under_way_at_a_time(
     house: Household, tmp_path: Path
 ) -> None:

@@ -23,7 +23,7 @@ from workers.inference.gate import TROUBLE
 from workers.inference.meters import Meters
 from workers.inference.payloads import Payload, Payloads
 from workers.inference.ports import LoadedModel
-from workers.inference.ready import Ready
+from workers.inference.ready import Ready, work_of
 from workers.inference.refs import RefReader, RefUnavailable
 
 log = logging.getLogger(__name__)
@@ -94,45 +94,54 @@ class Decoder:
     ) -> list[Work]:
         """To the window, or to the finishing stage. Returns what a stop kept out of the window."""
         refused: list[Work] = []
-        ready: dict[str, list[Work]] = {}
+        ready: dict[str, list[Candidate]] = {}
+        passes_s: dict[tuple[str, str, int], float] = {}
         for work in works:
-            if any(not isinstance(row, ItemError) for row in work.rows):
-                ready.setdefault(work.job.version_id, []).append(work)
-            else:
+            model = claimed.leases[work.job.version_id].model
+            candidate = self._candidate(model, work, passes_s)
+            if candidate is None:
                 refused.append(work)
+            else:
+                ready.setdefault(work.job.version_id, []).append(candidate)
         if refused:
             for work in refused:
                 self._credit.spend(work.line, -work.credit)
             refuse(Batch(refused))
         kept_out: list[Work] = []
-        for version_id, group in ready.items():
-            lease = claimed.leases[version_id].share()
-            passes_s: dict[tuple[str, int], float] = {}
-            candidates = [self._candidate(lease.model, work, passes_s) for work in group]
-            if not self._ready.add(lease, candidates):
-                kept_out += group
+        for version_id, candidates in ready.items():
+            if not self._ready.add(claimed.leases[version_id].share(), candidates):
+                kept_out += [work_of(one) for one in candidates]
         return kept_out
 
     def _candidate(
-        self, model: LoadedModel, work: Work, passes_s: dict[tuple[str, int], float]
-    ) -> Candidate:
+        self, model: LoadedModel, work: Work, passes_s: dict[tuple[str, str, int], float]
+    ) -> Candidate | None:
+        """None when it has no row that could be computed."""
         job, signature = work.job, model.signature
         rows = [row for row in work.rows if not isinstance(row, ItemError)]
-        shape = shapes.shape_of(signature, rows)
+        if not rows:
+            return None
+        try:
+            shape = shapes.shape_of(signature, rows)
+            cost = shapes.cost_of(signature, rows)
+        except Exception as fault:
+            log.error("an input has no shape: %s", type(fault).__name__, exc_info=True)
+            work.refused = ItemError("the input could not be read", code="undecodable")
+            return None
+        kind = (job.version_id, shape, len(rows))
+        pass_s = passes_s.get(kind)
+        if pass_s is None:
+            pass_s = passes_s[kind] = self._ready.estimate_s(*kind)
         self._credit.spend(work.line, len(rows) - work.credit)
         work.credit = len(rows)
         work.size_bytes = sum(array.nbytes for row in rows for array in row.values())
-        pass_s = passes_s.get((shape, len(rows)))
-        if pass_s is None:
-            pass_s = self._ready.estimate_s(job.version_id, shape, len(rows))
-            passes_s[shape, len(rows)] = pass_s
         return Candidate(
             job_id=job.id,
             tenant=job.tenant,
             version_id=job.version_id,
             shape=shape,
             rows=len(rows),
-            cost=shapes.cost_of(signature, rows),
+            cost=cost,
             rank_ms=job.rank,
             bulk=job.is_bulk,
             latest_start_s=latest_start_s(job, work.claimed_s, pass_s),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from storage.clock import Clock
@@ -17,7 +17,7 @@ from storage.records.errors import ItemError
 from storage.records.signatures import Signature
 from workers.inference import shapes
 from workers.inference.batch import Batch, Fault, RowRef, Segment, Work
-from workers.inference.batching import MIXED
+from workers.inference.batching import MIXED, Pick
 from workers.inference.ledger import Ledger
 from workers.inference.meters import Meters
 from workers.inference.passes import Passes
@@ -53,36 +53,50 @@ class Device:
         self._slot, self._ledger, self._clock = slot, ledger, clock
         self._ready, self._passes, self._meters = ready, passes, meters
         self._switched = False
+        self._lent_s = 0.0  # to others, between the passes of the choice that runs
 
-    def compute(self, choice: Choice) -> Batch:
-        """The batch with its segments and faults filled."""
+    def compute(self, choice: Choice, between: Callable[[], None] = lambda: None) -> Batch:
+        """The batch with its segments and faults filled. ``between`` is called between two passes
+        of a list that is too long for one: others may use the device then."""
         assert choice.pick is not None and choice.lease is not None
         pick, works = choice.pick, choice.works
         batch = Batch(works, choice.lease)
-        began_s = self._clock.monotonic_s()
+        began_s, lent_before_s = self._clock.monotonic_s(), self._lent_s
         self._note_waits(works, began_s, pick.bulk)
         self._switched = choice.switched
         try:
-            for shape, refs in _by_shape(batch, pick.shape).items():
-                one = _Pass(batch, choice.lease.model, shape, pick.bulk)
-                first = pick.bucket if shape == pick.shape else None
-                self._run(one, refs, first)
+            for number, (one, refs, bucket) in enumerate(self._passes_of(batch, pick)):
+                if number:
+                    self._lend(between)
+                self._guarded(one, refs, bucket)
         finally:
-            seconds = self._clock.monotonic_s() - began_s
+            lent_s = self._lent_s - lent_before_s
+            seconds = self._clock.monotonic_s() - began_s - lent_s
             self._ready.finished(self._slot, pick, seconds)
         self._meters.stage(pick.version_id, "device", len(works), seconds)
         self._ready.observe_stage(pick.version_id, "device", pick.rows, seconds)
         return batch
 
-    def _run(self, one: _Pass, refs: Sequence[RowRef], bucket: int | None) -> None:
-        """In as many passes as it takes; the first in ``bucket`` when that holds everything."""
-        while refs:
-            if bucket is None or len(refs) > bucket:
-                count, bucket = self._passes.next_size(one.model, one.shape, len(refs))
+    def _passes_of(self, batch: Batch, pick: Pick) -> Iterator[tuple[_Pass, Sequence[RowRef], int]]:
+        """The passes it takes: one, in the pick's bucket, but for lists."""
+        assert batch.lease is not None
+        for shape, refs in _by_shape(batch, pick.shape).items():
+            one = _Pass(batch, batch.lease.model, shape, pick.bulk)
+            if shape == pick.shape and len(refs) <= pick.bucket:
+                yield one, refs, pick.bucket
             else:
-                count = len(refs)
-            self._guarded(one, refs[:count], bucket)
-            refs, bucket = refs[count:], None
+                yield from ((one, some, bucket) for some, bucket in self._cut(one, refs))
+
+    def _cut(self, one: _Pass, refs: Sequence[RowRef]) -> Iterator[tuple[Sequence[RowRef], int]]:
+        while refs:
+            count, bucket = self._passes.next_size(one.model, one.shape, len(refs))
+            yield refs[:count], bucket
+            refs = refs[count:]
+
+    def _lend(self, between: Callable[[], None]) -> None:
+        began_s, lent_before_s = self._clock.monotonic_s(), self._lent_s
+        between()
+        self._lent_s = lent_before_s + self._clock.monotonic_s() - began_s
 
     def _guarded(self, one: _Pass, refs: Sequence[RowRef], bucket: int) -> None:
         try:
@@ -111,7 +125,8 @@ class Device:
         smaller = self._passes.shrink(one.model, one.shape, bucket)
         if smaller:
             log.warning("a pass of %d rows does not fit into memory; smaller ones follow", bucket)
-            self._run(one, refs, None)
+            for some, size in self._cut(one, refs):
+                self._guarded(one, some, size)
             return
         for ref in refs:  # the smallest there is
             self._accuse(one.batch, ref, fault)

@@ -24,6 +24,7 @@ from storage.database import Database
 from storage.objects import Objects
 from storage.records.sessions import NewSession
 from workers.inference.batch import Batch, Fault, Work
+from workers.inference.batching import Pick
 from workers.inference.chain import TICK_S, Chain, Counters
 from workers.inference.finish import Announce
 from workers.inference.intake import Intake
@@ -163,20 +164,32 @@ class Pipeline:
         self.parts.close()
 
     def _device_loop(self, slot: int) -> None:
-        ready, chains = self.parts.ready, self._chains
-        while not ready.closed:
-            choice = ready.choose(slot, lambda bulk: chains[bulk].computed.has_room, TICK_S)
-            for bulk, works in _by_class(choice.expired).items():
-                chains[bulk].computed.put(self._expired(works))
-            if choice.pick is not None:
-                chains[choice.pick.bulk].computed.put(self._compute(slot, choice))
+        while not self.parts.ready.closed:
+            self._follow(slot, self.parts.ready.choose(slot, self._has_room, TICK_S))
         if self._devices_left.one_less():
-            for chain in chains.values():
+            for chain in self._chains.values():
                 chain.computed.close()
 
-    def _compute(self, slot: int, choice: Choice) -> Batch:
+    def _has_room(self, bulk: bool) -> bool:
+        return self._chains[bulk].computed.has_room
+
+    def _follow(self, slot: int, choice: Choice, *, lends: bool = True) -> None:
+        """Answer who is late, run what was picked, and hand both on. A pick of several passes
+        lends the device to one online pick between any two of them, which lends it to nobody."""
+        for bulk, works in _by_class(choice.expired).items():
+            self._chains[bulk].computed.put(self._expired(works))
+        if choice.pick is not None:
+            batch = self._compute(slot, choice, choice.pick, lends)
+            self._chains[choice.pick.bulk].computed.put(batch)
+
+    def _compute(self, slot: int, choice: Choice, pick: Pick, lends: bool) -> Batch:
+        def between() -> None:
+            if lends:
+                other = self.parts.ready.choose_between(slot, pick, self._has_room)
+                self._follow(slot, other, lends=False)
+
         try:
-            return self.parts.devices[slot].compute(choice)
+            return self.parts.devices[slot].compute(choice, between)
         except Exception as fault:
             log.exception("the device stage failed; the batch's jobs are tried again")
             for work in choice.works:

@@ -106,6 +106,18 @@ class Ready:
             self._on_room()
         return choice
 
+    def choose_between(self, slot: int, pick: Pick, room: Callable[[bool], bool]) -> Choice:
+        """Between two passes of a pick: an online pass that may go before the next of them."""
+        with self.changed:
+            self._running -= Counter([pick.version_id])
+            choice = self._choose(slot, lambda bulk: not bulk and room(bulk))
+            self._running[pick.version_id] += 1
+            if choice.pick is not None:
+                self._wait_alone(slot, choice.pick, beside=1)
+        if choice is not NOTHING:
+            self._on_room()
+        return choice
+
     def _choose(self, slot: int, room: Callable[[bool], bool]) -> Choice:
         if self._closed or self._alone is not None or not room(False):
             return NOTHING
@@ -133,12 +145,13 @@ class Ready:
         running, most = self._running[version_id], self._limits(version_id).instances
         return running < most if slot == 0 else 0 < running < most
 
-    def _wait_alone(self, slot: int, pick: Pick) -> None:
-        """Suspects share the device with no other pass, else its death would blame that one too."""
+    def _wait_alone(self, slot: int, pick: Pick, *, beside: int = 0) -> None:
+        """Suspects share the device with no other pass, else its death would blame that one too.
+        ``beside``: picks that are between two passes."""
         if all(one.companions >= UNLIMITED for one in pick.candidates):
             return
         self._alone = slot
-        while self._running.total() > 1 and not self._closed:
+        while self._running.total() > 1 + beside and not self._closed:
             self.changed.wait(0.25)
 
     def finished(self, slot: int, pick: Pick, seconds: float) -> None:
