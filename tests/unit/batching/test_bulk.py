@@ -29,6 +29,16 @@ def test_bulk_fills_the_padding_of_an_online_pass_of_its_version() -> None:
     assert sum(not one.bulk for one in picked.candidates) == 55
 
 
+def test_what_fills_the_padding_keeps_to_the_objective_too() -> None:
+    """It costs no device time, but its answers are stored and committed with the online ones."""
+    ready = with_path(objective_s=0.001)
+    ready.add([candidate() for _ in range(54)], 0.0)
+    ready.add([candidate(bulk=True) for _ in range(100)], 0.0)
+    picked = ready.pick(0.0, always)
+    assert picked is not None
+    assert (picked.bucket, picked.rows) == (64, 62)
+
+
 def test_bulk_of_another_version_or_shape_is_not_in_it() -> None:
     ready = with_path(objective_s=1.0)
     ready.add([candidate() for _ in range(3)], 0.0)

@@ -60,6 +60,14 @@ def test_a_pick_leaves_the_late_for_expire_to_give_back() -> None:
     assert ready.jobs == 0
 
 
+def test_clearing_gives_back_the_late_as_well() -> None:
+    ready = window()
+    late, waiting = candidate(latest_start_s=1.0), candidate("busy")
+    ready.add([late, waiting], 0.0)
+    assert ready.pick(1.5, lambda version_id: False) is None
+    assert ready.clear() == [late, waiting]
+
+
 def test_a_group_whose_deadline_is_near_goes_before_lower_ranks() -> None:
     ready = window(taught("v", "w", book=None))
     ready.add([candidate("w", rank_ms=-1000), candidate("v", latest_start_s=0.004)], 0.0)

@@ -31,13 +31,13 @@ def test_the_first_sample_of_a_bucket_is_thrown_away_as_it_may_have_compiled() -
 
 def test_a_restored_bucket_throws_nothing_away_and_counts_on() -> None:
     book = LatencyBook()
-    book.restore([LatencyRow("v", "cpu", "", 8, count=40, mean_s=0.01, p95_s=0.02)])
+    book.restore([LatencyRow("v", "cpu", "", 8, count=40, mean_s=0.01, p95_s=0.05)])
     assert book.rows("cpu") == []
     book.observe("v", "", 8, 0.02)
     (row,) = book.rows("cpu")
     assert row.count == 41
     assert 0.01 < row.mean_s < 0.02
-    assert row.p95_s == 0.02
+    assert row.p95_s == 0.05  # one sample says less about the tail than what was kept
 
 
 @settings(print_blob=True)
@@ -268,6 +268,17 @@ def test_costs_are_written_when_they_changed_and_go_on_where_they_were() -> None
     assert later.costs("cpu") == []
 
 
+def test_costs_that_this_process_measured_are_not_overwritten() -> None:
+    book = LatencyBook()
+    book.observe_jobs("v", 100, 0.5)
+    book.shrink("v", "*", 8)
+    book.observe_load("v", 3.0, 100)
+    book.restore_costs([VersionCost("v", "cpu", 9.0, 9.0, 9.0, 900, safe_rows=64)])
+    (cost,) = book.costs("cpu")
+    assert (cost.device_s_per_job, cost.path_s_per_job) == (0.005, 9.0)
+    assert (cost.load_s, cost.memory_bytes, cost.safe_rows) == (3.0, 100, 4)
+
+
 def test_device_time_per_job_follows_and_weighs_by_jobs() -> None:
     book = LatencyBook()
     for _ in range(200):
@@ -300,6 +311,13 @@ def test_the_path_follows_its_stages() -> None:
     for _ in range(20):
         book.observe_stage("v", "store", 8, 0.03)
     assert book.path_s("v", 8) > 2 * before_s
+
+
+def test_batches_of_about_the_same_size_count_by_their_mean() -> None:
+    book = LatencyBook()
+    for rows_of in (1, 70, 120) * 20:
+        book.observe_stage("v", "store", rows_of, 0.001 * rows_of)
+    assert book.path_s("v", 95) == pytest.approx(0.095, rel=0.05)
 
 
 def test_a_switch_costs_nothing_until_it_was_measured() -> None:
