@@ -45,7 +45,7 @@ class Database:
         """
         with (
             translated(self._url),
-            begun(self._engines.writing, lasting=lasting) as connection,
+            begun(self._engines, lasting=lasting) as connection,
         ):
             work = Work(connection, self._url, writes=True, now=self._now)
             yield Transaction(work)

@@ -42,16 +42,23 @@ LISTENER_STUCK_TIMEOUT_MS = 30_000
 
 @dataclass(frozen=True)
 class Engines:
-    """One pool for transactions that write, one for single statements that read."""
+    """One pool for transactions that write, one for single statements that read.
+
+    And one on PostgreSQL for what need not last: whether a commit waits for the disk is a
+    property of the connection there, as saying so in each transaction would be a round trip.
+    """
 
     url: URL
     writing: Engine
     reading: Engine
+    passing: Engine | None = None
 
     def dispose(self) -> None:
         """Close every pooled connection."""
         self.writing.dispose()
         self.reading.dispose()
+        if self.passing is not None:
+            self.passing.dispose()
 
 
 def normalised(text: str) -> URL:
@@ -81,29 +88,29 @@ def open_engines(url: URL, *, pool_size: int) -> Engines:
     engine = _postgresql_engine(url, pool_size)
     # Reads commit by themselves, statement by statement: a reader that goes away to think holds
     # no snapshot and is never idle in a transaction. Both share one pool.
-    return Engines(url, engine, engine.execution_options(isolation_level="AUTOCOMMIT"))
+    reading = engine.execution_options(isolation_level="AUTOCOMMIT")
+    passing = _postgresql_engine(url, pool_size, {"synchronous_commit": "off"})
+    return Engines(url, engine, reading, passing)
 
 
 @contextmanager
-def begun(engine: Engine, *, lasting: bool) -> Iterator[Connection]:
-    """A transaction on one of the engine's connections, which waits for the disk or does not."""
-    with engine.connect() as connection:
-        if lasting:
-            with connection.begin():
-                yield connection
-        elif connection.dialect.name == "sqlite":
-            # A property of the connection, which cannot change within a transaction.
+def begun(engines: Engines, *, lasting: bool) -> Iterator[Connection]:
+    """A transaction on a connection of its own, which waits for the disk or does not."""
+    if lasting:
+        with engines.writing.begin() as connection:
+            yield connection
+    elif engines.passing is not None:
+        with engines.passing.begin() as connection:
+            yield connection
+    else:
+        with engines.writing.connect() as connection:
             own = connection.connection.cursor()
-            own.execute("PRAGMA synchronous = NORMAL")
+            own.execute("PRAGMA synchronous = NORMAL")  # which no transaction can change inside
             try:
                 with connection.begin():
                     yield connection
             finally:
                 own.execute(SQLITE_LASTING)
-        else:
-            with connection.begin():
-                connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
-                yield connection
 
 
 def listening_connection(url: URL) -> psycopg.Connection:
@@ -163,7 +170,9 @@ def _begin_immediate(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def _postgresql_engine(url: URL, pool_size: int) -> Engine:
+def _postgresql_engine(
+    url: URL, pool_size: int, more_settings: Mapping[str, object] | None = None
+) -> Engine:
     settings = {
         "lock_timeout": LOCK_TIMEOUT_MS,
         "statement_timeout": STATEMENT_TIMEOUT_MS,
@@ -176,6 +185,10 @@ def _postgresql_engine(url: URL, pool_size: int) -> Engine:
         # Rows of many ids are met, and locked, in id order: an index gives them so, a bitmap
         # in the order they lie in.
         "enable_bitmapscan": "off",
+        # A plan is made once per connection: the statements leave nothing to choose, and making
+        # one takes longer than claiming a job.
+        "plan_cache_mode": "force_generic_plan",
+        **(more_settings or {}),
     }
     engine = create_engine(
         url,

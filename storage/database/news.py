@@ -32,10 +32,12 @@ MAX_PAYLOAD_BYTES = 7_999
 
 # Told with the commit. When listeners are so slow that PostgreSQL's queue (8 GiB) is half full,
 # nothing is told any more: a full queue would make the commit itself fail.
-TELL = (
-    f"SELECT pg_notify('{CHANNEL}', told) FROM unnest(CAST(%(told)s AS text[])) AS told"
-    " WHERE pg_notification_queue_usage() < 0.5"
-)
+TELL = f"""
+    SELECT count(*) FROM (
+        SELECT pg_notify('{CHANNEL}', news) FROM unnest(CAST(:told AS text[])) AS news
+        WHERE pg_notification_queue_usage() < 0.5
+    ) AS told
+"""
 
 _FORMAT = b"1"
 _RAW_BYTES = (MAX_PAYLOAD_BYTES - len(_FORMAT)) // 4 * 3

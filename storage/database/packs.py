@@ -31,7 +31,8 @@ PUBLISH_MANY = Statement(
     """
     WITH said AS (SELECT * FROM {rows} AS r)
     UPDATE packs SET state = 'live', entries = said.entries, size_bytes = said.size_bytes
-    FROM said WHERE packs.id = said.id AND packs.state = 'writing'
+    FROM said
+    WHERE packs.id = said.id AND packs.id {among_ids} AND packs.state || '' = 'writing'
     """,
     {"id": "uuid", "entries": "integer", "size_bytes": "bigint"},
 )
@@ -75,7 +76,9 @@ class Packs(Store):
 
     def publish(self, summary: PackSummary) -> bool:
         """Let a pack go live; ``False`` when a collector took it, and nothing may point to it."""
-        return self._work.count(PUBLISH_MANY, rows=self._work.table(summary_rows([summary]))) == 1
+        work = self._work
+        rows = work.table(summary_rows([summary]))
+        return work.count(PUBLISH_MANY, ids=work.ids([summary.id]), rows=rows) == 1
 
     def get(self, pack_id: str) -> Pack | None:
         """The pack's row."""

@@ -27,6 +27,8 @@ CLOCK = {
     POSTGRESQL: "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint)",
 }
 
+TELLING = Statement("Listeners are told which jobs changed.", TELL, only=POSTGRESQL)
+
 Rows = Sequence[Row[*tuple[Any, ...]]]
 
 
@@ -126,9 +128,7 @@ class Work:
     def finish(self) -> None:
         """What is left to do before the commit."""
         if self._changed:
-            told = payloads_of(self._changed)
-            with translated(self._url):
-                self._connection.exec_driver_sql(TELL, {"told": told})
+            self.change(TELLING, told=payloads_of(self._changed))
 
     def ids(self, ids: Iterable[str]) -> str:
         """The parameter ``:ids``. What is not spelled as an id cannot name a row: left out."""

@@ -6,14 +6,22 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.database import Database, Transaction
-from storage.database.news import CHANNEL, MAX_PAYLOAD_BYTES, News, ids_of, payloads_of
+from storage.database import Database, Transaction, work
+from storage.database.jobs import leaving
+from storage.database.news import (
+    CHANNEL,
+    MAX_PAYLOAD_BYTES,
+    News,
+    ids_of,
+    payloads_of,
+)
 from storage.records.errors import DatabaseUnavailable
 from storage.records.ids import uuid7, uuid7_series
 from storage.records.jobs import JobError
@@ -256,12 +264,16 @@ def test_commits_go_on_while_a_listener_takes_nothing(postgresql, news, migrated
 def test_when_the_queue_fills_up_commits_stop_telling_rather_than_fail(
     monkeypatch, postgresql, news
 ):
-    from storage.database import work
-
-    monkeypatch.setattr(work, "TELL", work.TELL.replace("< 0.5", "< 0.0"))
-    (job_id,) = submit(postgresql)
+    for module, name in ((work, "TELLING"), (leaving, "END")):
+        full = getattr(module, name)
+        text = full.text.replace("< 0.5", "< 0.0")
+        assert text != full.text
+        monkeypatch.setattr(module, name, replace(full, text=text))
+    (ended,), (running,) = submit(postgresql), submit(postgresql)
+    claim(postgresql, open_session(postgresql), [running])
     with postgresql.begin() as tx:
-        tx.jobs.request_cancel(ALICE, job_id)
+        tx.jobs.request_cancel(ALICE, ended)
+        tx.jobs.request_cancel(ALICE, running)
     monkeypatch.undo()
     (other,) = submit(postgresql)
     with postgresql.begin() as tx:

@@ -6,12 +6,14 @@ import importlib
 import pkgutil
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
+import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import inspect, select, text
+from sqlalchemy import Connection, Row, inspect, select, text
 from sqlalchemy.exc import IntegrityError
 
 import storage.database
@@ -385,6 +387,10 @@ SAMPLES: dict[str, object] = {
     "expected": 1,
     "trusted": True,
     "tenants": [],
+    "pack_ids": "{}",
+    "pack_entries": [],
+    "pack_sizes": [],
+    "told": [],
     "age": 1,
     "within_ms": 1,
     "priority": 5,
@@ -548,4 +554,17 @@ def explain(database: Database, name: str, statement: Statement, dialect: str) -
     prefix = "EXPLAIN QUERY PLAN " if dialect == "sqlite" else "EXPLAIN "
     with database._engines.writing.begin() as connection:
         rows = connection.exec_driver_sql(prefix + sql, parameters).fetchall()
+        if dialect == "postgresql":
+            rows += generic_plan(connection, sql)
     return "\n".join(str(row[-1]) for row in rows)
+
+
+def generic_plan(connection: Connection, sql: str) -> Sequence[Row[Any]]:
+    """The plan that is kept for every parameter, which is what runs outside tests."""
+    names: dict[str, int] = {}
+    numbered = re.sub(
+        r"%\((\w+)\)[sb]", lambda found: f"${names.setdefault(found[1], len(names) + 1)}", sql
+    )
+    driver = connection.connection.driver_connection
+    with psycopg.RawCursor(driver) as cursor:
+        return cursor.execute(f"EXPLAIN (GENERIC_PLAN) {numbered}").fetchall()

@@ -10,14 +10,18 @@ What was asked to stop is cancelled when it leaves ``running``, whatever else wa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from storage.database.news import TELL, payloads_of
+from storage.database.packs import PUBLISH_MANY, summary_rows
 from storage.database.statements import SQLITE, Statement
 from storage.database.store import Store
 from storage.database.texts import storable
+from storage.records.errors import Conflict
 from storage.records.jobs import JobError, JobState, Millis, PackSlice
+from storage.records.packs import PackSummary
 
 HELD = """
     j.id, j.state, j.session_id, j.epoch, j.attempts, j.max_attempts, j.losses,
@@ -79,7 +83,8 @@ _SAID = {
 }
 
 END = Statement(
-    "Jobs that end leave the live rows (PostgreSQL: held, checked and moved in one statement).",
+    "Jobs that end leave the live rows; the packs they need go live; listeners are told"
+    " (PostgreSQL: all of it in one statement).",
     "WITH said AS MATERIALIZED (SELECT * FROM {rows} AS r), held AS MATERIALIZED ("
     + _HELD.format(
         found=f"""said CROSS JOIN LATERAL (
@@ -87,8 +92,19 @@ END = Statement(
             OFFSET 0 FOR UPDATE
         ) AS l"""
     )
-    + "), gone AS (DELETE FROM live WHERE id = ANY (ARRAY(SELECT held.id FROM held)))"
-    + _ENDED.format(held="held"),
+    + "), gone AS (DELETE FROM live WHERE id = ANY (ARRAY(SELECT held.id FROM held))), ended AS ("
+    + _ENDED.format(held="held")
+    + f"""), published AS (
+        UPDATE packs SET state = 'live', entries = p.entries, size_bytes = p.size_bytes
+        FROM unnest(CAST(:pack_ids AS uuid[]), CAST(:pack_entries AS integer[]),
+            CAST(:pack_sizes AS bigint[])) AS p(id, entries, size_bytes)
+        WHERE packs.id = p.id AND packs.state || '' = 'writing' AND packs.id = ANY (
+            ARRAY(SELECT DISTINCT held.pack_id FROM held WHERE held.next = 'succeeded'))
+        RETURNING packs.id
+    )
+    SELECT ended.id, ended.state, ({TELL}) AS told FROM ended
+    UNION ALL SELECT published.id, NULL, NULL FROM published
+    """,
     _SAID,
     only="postgresql",
 )
@@ -198,17 +214,28 @@ class Leaving(Store):
     def _hold(self, ids: Sequence[str]) -> list[Held]:
         return held_of(self._work.change(HOLD, ids=self._work.ids(ids)))
 
-    def _leave(self, leaves: Iterable[Leave], session_id: str | None = None) -> dict[str, JobState]:
+    def _leave(
+        self,
+        leaves: Iterable[Leave],
+        session_id: str | None = None,
+        packs: Sequence[PackSummary] = (),
+    ) -> dict[str, JobState]:
         """Write what was decided about held jobs; the state each is in now."""
         decided = list(leaves)
         requeueings = [one for one in decided if isinstance(one, Requeueing)]
-        now = self._end([one for one in decided if isinstance(one, Ending)], session_id)
+        now = self._end([one for one in decided if isinstance(one, Ending)], session_id, packs)
         if requeueings:
             self._requeue(requeueings)
             now |= {leave.id: JobState.QUEUED for leave in requeueings}
         return now
 
-    def _end(self, endings: Sequence[Ending], session_id: str | None = None) -> dict[str, JobState]:
+    def _end(
+        self,
+        endings: Sequence[Ending],
+        session_id: str | None = None,
+        packs: Sequence[PackSummary] = (),
+    ) -> dict[str, JobState]:
+        """The states that the jobs ended in, with those of the packs live that they need."""
         if not endings:
             return {}
         work = self._work
@@ -216,10 +243,26 @@ class Leaving(Store):
         if work.dialect == SQLITE:
             ended = work.change(END_HERE, rows=rows, session=session_id)
             work.count(END_THERE, ids=work.ids(one[0] for one in ended))
+            states = {one[0]: _STATES[one[1]] for one in ended}
+            needed = _needed(endings, states) & {pack.id for pack in packs}
+            rows = work.table(summary_rows([pack for pack in packs if pack.id in needed]))
+            live = work.count(PUBLISH_MANY, ids=work.ids(needed), rows=rows) if needed else 0
         else:
-            ended = work.change(END, rows=rows, session=session_id)
-        states = {one[0]: _STATES[one[1]] for one in ended}
-        work.tell(states)
+            packs = sorted(packs, key=lambda one: one.id)
+            found = work.change(
+                END,
+                rows=rows,
+                session=session_id,
+                pack_ids=work.ids(one.id for one in packs),
+                pack_entries=[one.entries for one in packs],
+                pack_sizes=[one.size_bytes for one in packs],
+                told=payloads_of(one.id for one in endings),
+            )
+            states = {one[0]: _STATES[one[1]] for one in found if one[1] is not None}
+            needed = _needed(endings, states) & {pack.id for pack in packs}
+            live = len(found) - len(states)
+        if live != len(needed):
+            raise Conflict("a pack is no longer being written", code="pack_not_writable")
         return states
 
     def _requeue(self, requeueings: Sequence[Requeueing]) -> None:
@@ -237,6 +280,15 @@ class Leaving(Store):
         ids = [one.id for one in requeueings]
         work.count(REQUEUE, rows=work.table(rows), ids=work.ids(ids))
         work.tell(ids)
+
+
+def _needed(endings: Sequence[Ending], states: Mapping[str, JobState]) -> set[str]:
+    """The packs that jobs point to which did succeed."""
+    return {
+        one.result.pack_id
+        for one in endings
+        if one.result is not None and states.get(one.id) is JobState.SUCCEEDED
+    }
 
 
 _STATES = {state.value: state for state in JobState}

@@ -20,9 +20,7 @@ from storage.database.jobs.leaving import (
     Requeueing,
     after_a_run,
 )
-from storage.database.packs import PUBLISH_MANY, summary_rows
 from storage.database.statements import SQLITE, Statement
-from storage.records.errors import Conflict
 from storage.records.jobs import ClaimedJob, CommitReport, JobError, JobState, Outcome, Verdict
 from storage.records.packs import PackSummary
 
@@ -42,7 +40,7 @@ _CLAIM = """
 _LIVE_SESSION = """
     WITH session AS MATERIALIZED (
         SELECT s.id FROM sessions AS s
-        WHERE s.id = :session AND s.ended_at IS NULL AND s.lease_until > :now {share}
+        WHERE s.id = :session AND COALESCE(s.ended_at, 0) = 0 AND s.lease_until + 0 > :now {share}
     )
 """
 _INPUT = "p.body, p.pack_id, p.offset_bytes, p.length_bytes, p.digest"
@@ -118,15 +116,9 @@ class Running(Leaving):
         for outcome in outcomes:
             _check(outcome)
         if self._work.dialect != SQLITE and all(one.verdict in _ENDS for one in outcomes):
-            settled = self._end([_ending(one) for one in outcomes], session_id)
+            settled = self._end([_ending(one) for one in outcomes], session_id, packs)
         else:
-            settled = self._leave(self._decided(session_id, outcomes), session_id)
-        needed = {
-            outcome.result.pack_id
-            for outcome in outcomes
-            if outcome.result and settled.get(outcome.id) is JobState.SUCCEEDED
-        }
-        self._publish([pack for pack in packs if pack.id in needed])
+            settled = self._leave(self._decided(session_id, outcomes), session_id, packs)
         lost = frozenset(outcome.id for outcome in outcomes if outcome.id not in settled)
         return CommitReport(settled, lost)
 
@@ -137,14 +129,6 @@ class Running(Leaving):
             one = held.get(outcome.id)
             if one and one.session_id == session_id and one.epoch == outcome.epoch:
                 yield _settled(one, outcome)
-
-    def _publish(self, packs: Sequence[PackSummary]) -> None:
-        if not packs:
-            return
-        work = self._work
-        live = work.count(PUBLISH_MANY, rows=work.table(summary_rows(packs)))
-        if live != len(packs):
-            raise Conflict("a pack is no longer being written", code="pack_not_writable")
 
     def release(self, session_id: str, claims: Sequence[tuple[str, int]]) -> frozenset[str]:
         """Give (id, epoch) pairs back without spending an attempt; which were still ours."""
