@@ -180,11 +180,11 @@ def save_menace(path: Path) -> Path:
 
         def dawdle() -> Any:
             square = tf.ones((256, 256)) * x[0, 0]
-            turns = (tf.constant(0), square)
+            seconds = tf.reduce_max(tf.where(tf.equal(x[:, 0], bad.SLOW), x[:, 1], 0.0))
             return tf.while_loop(
-                lambda turn, _: turn < 6_000,
+                lambda turn, _: tf.cast(turn, tf.float32) < seconds * 5_000,
                 lambda turn, a: (turn + 1, tf.linalg.matmul(a, a) * 0 + 1),
-                turns,
+                (tf.constant(0), square),
             )[1][0, 0]
 
         def die() -> Any:

@@ -58,6 +58,49 @@ class Zoo:
         return self.folder / "text.keras"
 
     @property
+    def masked(self) -> Path:
+        """Tokens of any length, and a ``mask`` that callers do not send; the tokens' ``mean``."""
+        return self.folder / "masked.keras"
+
+    @property
+    def mask_zero(self) -> Path:
+        """Tokens of any length, 0 is padding; the tokens' ``mean``."""
+        return self.folder / "mask_zero.keras"
+
+    @property
+    def careless(self) -> Path:
+        """As ``mask_zero``, but padding counts: it is broken when ``pad`` is declared."""
+        return self.folder / "careless.keras"
+
+    @property
+    def tags(self) -> Path:
+        """Tokens of any length; ``tags``, each token and its double."""
+        return self.folder / "tags.keras"
+
+    @property
+    def map(self) -> Path:
+        """Grey ``pixels`` of any size, with a ``mask``; a ``map`` twice as bright, and ``bright``."""
+        return self.folder / "map.keras"
+
+    @property
+    def menace(self) -> Path:
+        """``x``, two float32, comes back as ``y``, unless one of them is in ``misbehaviour``.
+
+        For the operator to push with ``--trusted``, as are the two below.
+        """
+        return self.folder / "menace.zip"
+
+    @property
+    def fickle(self) -> Path:
+        """As ``menace`` without misbehaviour; gives seven answers to eight rows."""
+        return self.folder / "fickle.zip"
+
+    @property
+    def crowded(self) -> Path:
+        """As ``menace`` without misbehaviour; four rows and more need terabytes."""
+        return self.folder / "crowded.zip"
+
+    @property
     def lambda_layer(self) -> Path:
         """A sound archive that holds code."""
         return self.folder / "lambda.keras"
@@ -65,7 +108,10 @@ class Zoo:
 
 def make() -> Zoo:
     """The zoo, built when the models or their framework changed since the last time."""
-    recipe = Path(__file__).read_bytes() + (ROOT / "requirements.lock.txt").read_bytes()
+    support = Path(__file__).parent
+    recipes = [support / name for name in ("zoo.py", "models.py", "misbehaviour.py")]
+    files = [*recipes, ROOT / "requirements.lock.txt"]
+    recipe = b"".join(file.read_bytes() for file in files)
     folder = ROOT / ".cache" / "zoo" / hashlib.sha256(recipe).hexdigest()[:16]
     if not folder.exists():
         building = folder.with_name(f"{folder.name}.{os.getpid()}")
@@ -114,6 +160,8 @@ def _build(folder: Path) -> None:
     import keras
     import numpy as np
 
+    from tests.support import models
+
     layers = keras.layers
     keras.utils.set_random_seed(7)
 
@@ -159,6 +207,11 @@ def _build(folder: Path) -> None:
 
     asked = layers.Input((2,))
     keras.Model(asked, layers.Lambda(lambda x: x * 2)(asked)).save(folder / "lambda.keras")
+
+    for name in ("masked", "mask_zero", "careless", "tags", "map"):
+        getattr(models, f"save_{name}")(folder / f"{name}.keras")
+    for name in ("menace", "fickle", "crowded"):
+        getattr(models, f"save_{name}")(folder / f"{name}.zip")
 
 
 if __name__ == "__main__":
