@@ -25,6 +25,7 @@ from workers.inference.batching import (
 )
 from workers.inference.credit import Credit
 from workers.inference.versions import Lease
+from workers.inference.waiting import Line
 
 AHEAD_S, LEAST_AHEAD = 2.0, 32
 
@@ -229,14 +230,20 @@ class Ready:
         return [work_of(one) for one in left]
 
     def _leave(self, candidates: Sequence[Candidate]) -> None:
+        rows: Counter[Line] = Counter()
+        gone: Counter[str] = Counter()
         for one in candidates:
             work = work_of(one)
-            self._credit.spend(work.line, -work.credit)
+            rows[work.line] += work.credit
             self._bytes -= work.size_bytes
-            self._waiting[one.version_id] -= 1
-            if not self._waiting[one.version_id]:
-                del self._waiting[one.version_id]
-                self._leases.pop(one.version_id).release()
+            gone[one.version_id] += 1
+        for line, count in rows.items():
+            self._credit.spend(line, -count)
+        for version_id, count in gone.items():
+            self._waiting[version_id] -= count
+            if not self._waiting[version_id]:
+                del self._waiting[version_id]
+                self._leases.pop(version_id).release()
         self.changed.notify_all()
 
 
