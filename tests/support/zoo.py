@@ -79,7 +79,7 @@ class Zoo:
 
     @property
     def map(self) -> Path:
-        """Grey ``pixels`` of any size, with a ``mask``; a ``map`` twice as bright, and ``bright``."""
+        """Grey ``pixels`` of any size and a ``mask``; a ``map`` twice as bright, and ``bright``."""
         return self.folder / "map.keras"
 
     @property

@@ -220,10 +220,15 @@ class Versions:
         except ModelBroken as broken:
             self._broken(version, JobError(broken.stable_code, broken.message))
             return True
-        if version.state is VersionState.PENDING:
-            with self._database.begin() as tx:
-                tx.models.mark_ready(version.id, model.signature.to_json())
-        self._keep(model)
+        try:
+            if version.state is VersionState.PENDING:
+                with self._database.begin() as tx:
+                    tx.models.mark_ready(version.id, model.signature.to_json())
+            self._keep(model)
+        except BaseException:
+            if not self.is_loaded(version_id):
+                model.close()
+            raise
         return True
 
     def _open(self, version: ModelVersion) -> LoadedModel:

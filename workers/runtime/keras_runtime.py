@@ -105,8 +105,9 @@ class KerasRuntime:
         return self._gauged().budget_bytes()
 
     def start(self) -> None:
-        """Import TensorFlow now, so that the first load does not wait for it."""
-        start(self.device, self._threads)
+        """Import TensorFlow now, so that the first load does not wait for it, and measure what
+        there is before anything is loaded."""
+        self._gauged()
 
     def load(self, version: ModelVersion, artifact: Path) -> LoadedKerasModel:
         """Load, complete the signature and warm; ``ModelBroken`` when it is the model's fault."""
