@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from storage.records.counts import VersionCounts, WorkerCounts
+from storage.records.counts import STAGES, VersionCounts, WorkerCounts
 from tests.bench.rig import one, rows
 from tests.support.stack import FullStack
 from tests.support.waiting import wait_until
@@ -22,6 +22,21 @@ def of_workers(stack: FullStack) -> VersionCounts:
 
     # A worker writes them whenever it renews its lease.
     return wait_until(told, 30, what="the workers' counts", every_s=0.2)
+
+
+def stages(before: VersionCounts, after: VersionCounts) -> list[list[str]]:
+    """Time of the clock that each stage took per job, between two looks."""
+    table = [["stage", "µs per job", "jobs at once"]]
+    for name in STAGES:
+        if name not in after.stages:
+            continue
+        then, was = after.stages[name], before.stages.get(name)
+        jobs = then.jobs - (was.jobs if was else 0)
+        batches = then.batches - (was.batches if was else 0)
+        seconds = then.seconds - (was.seconds if was else 0.0)
+        if jobs and batches:
+            table.append([name, f"{seconds / jobs * 1e6:.1f}", f"{jobs / batches:.0f}"])
+    return table
 
 
 def learned_ms(stack: FullStack) -> list[list[str]]:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from storage.records.counts import VersionCounts
 from tests.bench import counts, photographs
 from tests.bench.bare_loop import ANSWERS, CLASSES, MEAN, MODEL, SCALE, SIDE
 from tests.bench.report import Figure, Goal
@@ -71,6 +72,7 @@ def measure(rig: Rig) -> list[Figure]:
                 f"round {number + 1}: {ours[-1]:.1f} rows/s, bare loop {bare[-1]:.1f}", flush=True
             )
         learned = counts.learned_ms(stack)
+        stages = counts.stages(VersionCounts(), counts.of_workers(stack))
     batch, threads = best.split(":")
     detail = {
         "rows_per_s": [round(rate, 1) for rate in ours],
@@ -81,6 +83,7 @@ def measure(rig: Rig) -> list[Figure]:
         "photographs": len(pictures),
         "jobs": jobs,
         "a pass, as learned": learned,
+        "time by stage, of the clock": stages,
     }
     value = round(statistics.median(ours) / statistics.median(bare), 3)
     name = f"MobileNetV2 {SIDE}×{SIDE}, photographs: rows/s ÷ bare loop at its best batch"

@@ -15,7 +15,6 @@ import sys
 import time
 from pathlib import Path
 
-from storage.records.counts import STAGES, VersionCounts
 from tests.bench import counts, cpu
 from tests.bench.report import Figure, told
 from tests.bench.rig import Rig, finish, submit, warm_up
@@ -55,7 +54,7 @@ def measure(rig: Rig) -> list[Figure]:
         "cores_busy": round(total * jobs / 1e6 / seconds, 2),
         "CPU by process": _shares(spent, total),
         "CPU inside the device process": _shares(by_thread, spent["worker: device process"]),
-        "time by stage, of the clock": _stage_table(stages, passes),
+        "time by stage, of the clock": counts.stages(stages, passes),
     }
     return [told(NAME, "CPU of all processes per durable job", round(total), "µs", detail=detail)]
 
@@ -99,20 +98,6 @@ def _thread_names(pid: int) -> dict[int, str]:
         for thread in json.loads(done.stdout) if done.returncode == 0 else []:
             names[thread["os_thread_id"]] = thread["thread_name"] or "unnamed"
     return names
-
-
-def _stage_table(before: VersionCounts, after: VersionCounts) -> list[list[str]]:
-    table = [["stage", "µs per job", "jobs at once"]]
-    for name in STAGES:
-        if name not in after.stages:
-            continue
-        then, was = after.stages[name], before.stages.get(name)
-        jobs = then.jobs - (was.jobs if was else 0)
-        batches = then.batches - (was.batches if was else 0)
-        seconds = then.seconds - (was.seconds if was else 0.0)
-        if jobs and batches:
-            table.append([name, f"{seconds / jobs * 1e6:.1f}", f"{jobs / batches:.0f}"])
-    return table
 
 
 def _shares(spent: dict[str, float], total: float) -> list[list[str]]:

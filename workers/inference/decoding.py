@@ -58,9 +58,10 @@ class Decoder:
     def run(self, claimed: Claimed, refuse: Callable[[Batch], None]) -> list[Work]:
         """Decode and hand on; returns what has to be given back (a stop, storage that is away)."""
         left = claimed.works
+        fetched: dict[str, Payload] = {}
         try:
             while left and self._wait_for_memory():
-                decoded = self._decoded(left, claimed)
+                decoded = self._decoded(left, claimed, fetched)
                 left = [*self._hand_on(decoded, claimed, refuse), *left[len(decoded) :]]
         except Exception as trouble:
             self._trouble(trouble)
@@ -76,16 +77,27 @@ class Decoder:
                 return not self._stopping()
         return False
 
-    def _decoded(self, works: Sequence[Work], claimed: Claimed) -> Sequence[Work]:
-        """The first few, decoded. Raises trouble of the storage."""
+    def _decoded(
+        self, works: Sequence[Work], claimed: Claimed, fetched: dict[str, Payload]
+    ) -> Sequence[Work]:
+        """The first few, decoded. Raises trouble of the storage.
+
+        ``fetched`` keeps what was brought and not decoded for the next slice.
+        """
         began_s = self._clock.monotonic_s()
-        some = works[: _fitting(works, self._max_bytes)]
-        payloads = self._payloads.fetch([work.job for work in some])
-        for count, work in enumerate(some, 1):
-            self._decode(claimed.leases[work.job.version_id].model, work, payloads[work.job.id])
-            if self._clock.monotonic_s() - began_s > SLICE_S:
-                some = some[:count]
+        if works[0].job.id not in fetched:
+            coming = works[: _fitting(works, self._max_bytes)]
+            fetched.update(self._payloads.fetch([work.job for work in coming]))
+        count = 0
+        for work in works:
+            if work.job.id not in fetched:
                 break
+            model = claimed.leases[work.job.version_id].model
+            self._decode(model, work, fetched.pop(work.job.id))
+            count += 1
+            if self._clock.monotonic_s() - began_s > SLICE_S:
+                break
+        some = works[:count]
         self._note(some, self._clock.monotonic_s() - began_s)
         return some
 
