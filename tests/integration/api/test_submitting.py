@@ -6,6 +6,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 
 from storage.objects.packs import read_slice
+from tests.support.waiting import wait_until
 
 JOB = {"model": "vectors", "input": {"tensor": [1, 2, 3, 4]}}
 
@@ -247,3 +248,14 @@ def test_a_body_over_the_limit_is_413_however_it_is_sent(quiet_house):
         assert house.http.post("/v1/jobs", json=JOB).status_code == 202
     finally:
         house.stop()
+
+
+def test_the_answer_tells_when_the_work_may_start_and_later_ones_do_not(house):
+    assert house.submit()["estimated_start_at"] is None  # nobody is there to do it
+    house.session()
+    wait_until(lambda: house.submit()["estimated_start_at"], what="an estimate", every_s=0.1)
+    job = house.submit()
+    assert job["created_at"][:17] <= job["estimated_start_at"]
+    assert house.http.get(f"/v1/jobs/{job['id']}").json()["estimated_start_at"] is None
+    many = house.http.post("/v1/jobs/many", json={"jobs": [JOB, {**JOB, "priority": 1}]}).json()
+    assert many["estimated_start_at"] is not None
