@@ -16,6 +16,7 @@ from tests.support.household import Household
 from tests.support.numpy_runtime import Behaviour, NumpyRuntime
 from workers.inference.finish import Announce
 from workers.inference.pipeline import Pipeline
+from workers.inference.ports import Runtime
 from workers.settings import WorkerSettings
 
 
@@ -50,13 +51,14 @@ def running_pipeline(
     *,
     clock: Clock | None = None,
     announce: Announce | None = None,
+    runtime: Runtime | None = None,
     **changes: Any,
 ) -> Iterator[Pipeline]:
     """A started pipeline; drained and closed at the end, whatever holds its passes."""
     pipeline = Pipeline(
         house.database,
         house.objects,
-        NumpyRuntime(behaviour),
+        runtime or NumpyRuntime(behaviour),
         settings_for(folder, **changes),
         clock or SystemClock(),
         lambda session_id: NewSession(session_id, "node", "host", "cpu", "default"),

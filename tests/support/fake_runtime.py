@@ -52,7 +52,9 @@ def _flattening(inputs: Inputs) -> Outputs:
 
 def _masked(inputs: Inputs) -> Outputs:
     tokens, mask = inputs["tokens"], inputs["mask"]
-    return {"mean": (tokens * mask).sum(axis=1, keepdims=True) / mask.sum(axis=1, keepdims=True)}
+    with np.errstate(invalid="ignore"):  # nothing has no mean, and TensorFlow does not warn
+        mean = (tokens * mask).sum(axis=1, keepdims=True) / mask.sum(axis=1, keepdims=True)
+    return {"mean": mean}
 
 
 def _careless(inputs: Inputs) -> Outputs:

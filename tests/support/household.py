@@ -23,6 +23,7 @@ from storage.records.ids import uuid7, uuid7_series
 from storage.records.jobs import TERMINAL, Job, JobKind, JobState, NewJob
 from storage.records.models import ModelFormat, ModelVersion, NewVersion, VersionState
 from storage.records.serving import Serving
+from storage.records.signatures import Signature
 from tests.support.numpy_runtime import echo_signature
 from tests.support.waiting import wait_until
 
@@ -57,9 +58,10 @@ class Household:
         *,
         ready: bool = True,
         serving: Serving | None = None,
+        like: Signature | None = None,
     ) -> ModelVersion:
-        """A version whose artifact is these bytes."""
-        signature = dict(echo_signature(serving=serving).to_json())
+        """A version whose artifact is these bytes; an echo unless it is ``like`` another."""
+        signature = dict((like or echo_signature(serving=serving)).to_json())
         artifact = artifact if artifact is not None else secrets.token_bytes(32)
         digest = hashlib.sha256(artifact).hexdigest()
         key = f"models/{self.tenant}/{name}/{digest}"
