@@ -17,6 +17,7 @@ from storage.records.errors import ForebayError
 _LOG = logging.getLogger("forebay.api.news")
 
 LISTEN_S = 5.0
+LONGEST_GOODBYE_S = 2.0
 LEAST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 10.0
 
 
@@ -56,7 +57,7 @@ class Listener:
         if (news := self._news) is not None:
             news.close()  # which ends a wait
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(LONGEST_GOODBYE_S)  # it may be waiting for a database that is gone
 
     def _run(self) -> None:
         pause_s = LEAST_PAUSE_S
