@@ -18,14 +18,28 @@ CREATE = Statement(
     "INSERT INTO groups (id, tenant, total, created_at) VALUES (:id, :tenant, :total, :now)",
 )
 
+# No index of live jobs by group: it would be written three times in a job's life, to be read only
+# when somebody asks how many are queued and running.
 COUNTS = Statement(
-    "How many jobs of each group are in each state, from the groups' indexes alone.",
+    "How many jobs of a group are in each state.",
     """
     SELECT g.id, g.tenant, g.created_at, g.total, c.state, c.jobs
     FROM groups AS g LEFT JOIN (
-        SELECT l.group_id, l.state, count(*) AS jobs FROM live AS l
-        WHERE l.group_id {among_ids} GROUP BY l.group_id, l.state
+        SELECT l.state, count(*) AS jobs FROM live AS l
+        WHERE l.id {among}(SELECT m.id FROM jobs AS m WHERE m.group_id = :group){end_among}
+        GROUP BY l.state
         UNION ALL
+        SELECT e.state, count(*) AS jobs FROM ends AS e WHERE e.group_id = :group GROUP BY e.state
+    ) AS c ON true
+    WHERE g.id = :group
+    """,
+)
+
+ENDED = Statement(
+    "How many jobs of each group ended in each state, from the ends' index alone.",
+    """
+    SELECT g.id, g.tenant, g.created_at, g.total, c.state, c.jobs
+    FROM groups AS g LEFT JOIN (
         SELECT e.group_id, e.state, count(*) AS jobs FROM ends AS e
         WHERE e.group_id {among_ids} GROUP BY e.group_id, e.state
     ) AS c ON c.group_id = g.id
@@ -52,12 +66,18 @@ class Groups(Store):
         self._work.count(CREATE, id=group_id, tenant=tenant, total=total)
 
     def counts(self, tenant: str, group_id: str) -> GroupCounts | None:
-        """The group's counts, if it is this tenant's."""
-        return next((one for one in self.counts_many([group_id]) if one.tenant == tenant), None)
+        """How many of the group's jobs are in each state, if it is this tenant's."""
+        if not is_id(group_id):
+            return None
+        found = counts_of(self._work.rows(COUNTS, group=group_id))
+        return next((one for one in found if one.tenant == tenant), None)
 
     def counts_many(self, ids: Sequence[str]) -> list[GroupCounts]:
-        """Counts of groups whose right to be seen was checked before (the watcher's look)."""
-        return counts_of(self._work.rows(COUNTS, ids=self._work.ids(ids)))
+        """Terminal states only, of groups whose right to be seen was checked before.
+
+        That is all it takes to know which are done: the watcher's look.
+        """
+        return counts_of(self._work.rows(ENDED, ids=self._work.ids(ids)))
 
     def members(
         self, tenant: str, group_id: str, *, after_index: int = -1, limit: int

@@ -42,22 +42,23 @@ TELL = f"""
 _FORMAT = b"1"
 _RAW_BYTES = (MAX_PAYLOAD_BYTES - len(_FORMAT)) // 4 * 3
 _WORD_BYTES = 16  # of a difference: an id has 122 bits of its own
-_LOW, _HIGH = (1 << 62) - 1, 0xFFF
+_LOW = (1 << 62) - 1
+_FIXED, _VERSION_7 = 0xF << 76 | 0b11 << 62, 0x7 << 76 | 0b10 << 62
 
 
 def payloads_of(ids: Iterable[str]) -> list[str]:
     """As few notifications as will carry ``ids``; what is not one of our ids is left out."""
     found, raw, last = [], bytearray(), 0
-    for number in sorted(filter(None, map(_number_of, set(ids)))):
+    for number in _numbers_of(set(ids)):
         word = _word_of(number - last)
         if len(raw) + len(word) > _RAW_BYTES:
-            found.append((_FORMAT + base64.b64encode(raw)).decode())
+            found.append(_FORMAT + base64.b64encode(raw))
             raw, word = bytearray(), _word_of(number)
         raw += word
         last = number
     if raw:
-        found.append((_FORMAT + base64.b64encode(raw)).decode())
-    return found
+        found.append(_FORMAT + base64.b64encode(raw))
+    return [payload.decode() for payload in found]
 
 
 def ids_of(payload: bytes) -> list[str]:
@@ -90,14 +91,18 @@ def _word_of(difference: int) -> bytes:
     return bytes((length,)) + difference.to_bytes(length)
 
 
-def _number_of(identifier: str) -> int | None:
-    try:
-        value = int(identifier.replace("-", ""), 16)
-    except ValueError:
-        return None
-    if value >> 76 & 0xF != 7 or value >> 62 & 0b11 != 0b10 or value >> 128:
-        return None
-    return value >> 80 << 74 | (value >> 64 & _HIGH) << 62 | value & _LOW
+def _numbers_of(ids: Iterable[str]) -> list[int]:
+    """The 122 bits of each id that are its own, ascending."""
+    found = []
+    for one in ids:
+        try:
+            value = int(one.replace("-", ""), 16)
+        except ValueError:
+            continue
+        if value & _FIXED == _VERSION_7 and not value >> 128:
+            found.append(value >> 80 << 74 | (value >> 64 & 0xFFF) << 62 | value & _LOW)
+    found.sort()
+    return found
 
 
 class News:

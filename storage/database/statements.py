@@ -5,6 +5,7 @@ another size: many rows travel as one JSON parameter, many ids as one array. The
 differ only in the fragments below; a statement is written once, with these marks in braces:
 
 ``{among_ids}``   the parameter ``:ids`` as something a column can be compared with
+``{among}(…){end_among}``  a subquery as something a column can be compared with, worked out first
 ``{rows}``        the parameter ``:rows`` as a table of the statement's ``columns``
 ``{lock}``        wait for the rows of ``j``; only ever below an ORDER BY j.id, so that two bulk
                   statements never wait for each other in a circle
@@ -39,6 +40,8 @@ SQLITE, POSTGRESQL = "sqlite", "postgresql"
 _FRAGMENTS: Mapping[str, Mapping[str, str]] = {
     SQLITE: {
         "among_ids": "IN (SELECT value FROM json_each(:ids))",
+        "among": "IN ",
+        "end_among": "",
         "lock": "",
         "lock_free": "",
         "share": "",
@@ -48,6 +51,8 @@ _FRAGMENTS: Mapping[str, Mapping[str, str]] = {
     },
     POSTGRESQL: {
         "among_ids": "= ANY (CAST(:ids AS uuid[]))",
+        "among": "= ANY (ARRAY",
+        "end_among": ")",
         "lock": "FOR UPDATE OF j",
         "lock_free": "FOR UPDATE OF j SKIP LOCKED",
         "share": "FOR SHARE",

@@ -154,7 +154,6 @@ live = Table(
     _partial("live_expiring", "expires_at", where="state = 'queued' AND started_at IS NULL"),
     _partial("live_queued", "tenant", "id", where="state = 'queued' AND run_deadline_at IS NULL"),
     _partial("live_running", "tenant", "id", where="state = 'running'"),
-    _partial("live_of_group", "group_id", where="group_id IS NOT NULL"),
     # Every row is updated twice and deleted, so its dead rows are as many as the jobs that pass.
     # Vacuuming it is cheap, as it is small; the default would let it grow by a fifth.
     postgresql_with={"autovacuum_vacuum_scale_factor": "0.01"},

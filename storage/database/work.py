@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from storage.database.statements import (
 )
 from storage.database.trouble import translated
 from storage.records.errors import Conflict
-from storage.records.ids import is_id
+from storage.records.ids import ID_PATTERN, is_id
 from storage.records.jobs import Millis
 
 # Milliseconds since 1970. (SQLite 3.40 answers NULL to unixepoch('subsec').)
@@ -132,11 +133,17 @@ class Work:
 
     def ids(self, ids: Iterable[str]) -> str:
         """The parameter ``:ids``. What is not spelled as an id cannot name a row: left out."""
-        return ids_parameter(self.dialect, [one for one in ids if is_id(one)])
+        given = list(ids)
+        if not _ALL_IDS.fullmatch(",".join(given)):  # at once: a tenth of the time
+            given = [one for one in given if is_id(one)]
+        return ids_parameter(self.dialect, given)
 
     def table(self, rows: Sequence[Mapping[str, object]]) -> str:
         """The parameter ``:rows``."""
         return rows_parameter(rows)
+
+
+_ALL_IDS = re.compile(f"(?:{ID_PATTERN}(?:,{ID_PATTERN})*)?")
 
 
 def _is_duplicate(error: DBAPIError) -> bool:

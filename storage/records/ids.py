@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 
-_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+ID_PATTERN = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+_ID = re.compile(ID_PATTERN)
 
 
 def uuid7(unix_ms: int, random_bits: int) -> str:

@@ -452,12 +452,13 @@ ALONG: dict[str, set[str]] = {
     "jobs.reading.GLIMPSE": {KEY},
     "jobs.ending.OF_TENANT": {KEY},
     "jobs.ending.OF_VERSION": {"live_queued", "versions_pk"},
-    "jobs.ending.OF_GROUP": {"live_of_group", "groups_pk"},
+    "jobs.ending.OF_GROUP": {"jobs_of_group", KEY},
     "jobs.duties.EXPIRED": {"live_expiring"},
     "jobs.duties.SWEEP": {"live_window", KEY},
     "jobs.duties.TIMED_OUT": {"live_running"},
     "jobs.duties.LOST": {"live_running", "sessions_pk"},
-    "groups.COUNTS": {"live_of_group", "ends_of_group", "groups_pk"},
+    "groups.COUNTS": {"jobs_of_group", "ends_of_group", KEY},
+    "groups.ENDED": {"ends_of_group", KEY},
     "groups.MEMBERS": {"jobs_of_group", KEY},
 }
 

@@ -28,8 +28,11 @@ OF_GROUP = Statement(
     "Every live job of a group that nobody asked to stop yet.",
     f"""
     SELECT {HELD} FROM live AS j
-    WHERE j.group_id = :group AND j.cancel_requested_at IS NULL
-        AND EXISTS (SELECT 1 FROM groups AS g WHERE g.id = :group AND g.tenant = :tenant)
+    WHERE j.id {{among}}(
+            SELECT m.id FROM jobs AS m
+            WHERE m.group_id = :group
+                AND EXISTS (SELECT 1 FROM groups AS g WHERE g.id = :group AND g.tenant = :tenant)
+        ){{end_among}} AND j.cancel_requested_at IS NULL
     ORDER BY j.id {{lock}}
     """,
 )
@@ -64,7 +67,7 @@ class Stopping(Leaving):
             return None
         work = self._work
         self._stop(held_of(work.change(OF_GROUP, tenant=tenant, group=group_id)))
-        counts = counts_of(work.rows(COUNTS, ids=work.ids([group_id])))
+        counts = counts_of(work.rows(COUNTS, group=group_id))
         return next((one for one in counts if one.tenant == tenant), None)
 
     def _stop(self, held: Iterable[Held]) -> None:

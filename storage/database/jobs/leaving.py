@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from operator import itemgetter
+from typing import Any, TypeAlias
 
 from storage.database.news import TELL, payloads_of
 from storage.database.packs import PUBLISH_MANY, summary_rows
@@ -182,7 +183,6 @@ class Ending:
     loses: int = 0  # sessions
     error: JobError | None = None
     result: PackSlice | None = None
-    epoch: int | None = None  # only if the session that ends it still runs it under this one
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +196,9 @@ class Requeueing:
     in_ms: int = 0
 
 
-Leave = Ending | Requeueing
+Leave: TypeAlias = Ending | Requeueing
+EndingRow: TypeAlias = dict[str, Any]
+_BY_ID = itemgetter("id")
 
 
 def after_a_run(held: Held, *, spends: int = 0, loses: int = 0, failed: JobError | None) -> Leave:
@@ -223,7 +225,9 @@ class Leaving(Store):
         """Write what was decided about held jobs; the state each is in now."""
         decided = list(leaves)
         requeueings = [one for one in decided if isinstance(one, Requeueing)]
-        now = self._end([one for one in decided if isinstance(one, Ending)], session_id, packs)
+        now = self._end(
+            [_row(one) for one in decided if isinstance(one, Ending)], session_id, packs
+        )
         if requeueings:
             self._requeue(requeueings)
             now |= {leave.id: JobState.QUEUED for leave in requeueings}
@@ -231,15 +235,19 @@ class Leaving(Store):
 
     def _end(
         self,
-        endings: Sequence[Ending],
+        endings: list[EndingRow],
         session_id: str | None = None,
         packs: Sequence[PackSummary] = (),
     ) -> dict[str, JobState]:
-        """The states that the jobs ended in, with those of the packs live that they need."""
+        """The states that the jobs ended in; of the packs those that they need went live.
+
+        ``Conflict`` with code ``pack_not_writable`` when a collector took one of them.
+        """
         if not endings:
             return {}
         work = self._work
-        rows = work.table([_ending_row(one) for one in sorted(endings, key=lambda one: one.id)])
+        endings.sort(key=_BY_ID)  # held in id order, as everywhere
+        rows = work.table(endings)
         if work.dialect == SQLITE:
             ended = work.change(END_HERE, rows=rows, session=session_id)
             work.count(END_THERE, ids=work.ids(one[0] for one in ended))
@@ -256,7 +264,7 @@ class Leaving(Store):
                 pack_ids=work.ids(one.id for one in packs),
                 pack_entries=[one.entries for one in packs],
                 pack_sizes=[one.size_bytes for one in packs],
-                told=payloads_of(one.id for one in endings),
+                told=payloads_of([one["id"] for one in endings]),
             )
             states = {one[0]: _STATES[one[1]] for one in found if one[1] is not None}
             needed = _needed(endings, states) & {pack.id for pack in packs}
@@ -282,12 +290,12 @@ class Leaving(Store):
         work.tell(ids)
 
 
-def _needed(endings: Sequence[Ending], states: Mapping[str, JobState]) -> set[str]:
+def _needed(endings: Sequence[EndingRow], states: Mapping[str, JobState]) -> set[str]:
     """The packs that jobs point to which did succeed."""
     return {
-        one.result.pack_id
+        one["pack_id"]
         for one in endings
-        if one.result is not None and states.get(one.id) is JobState.SUCCEEDED
+        if "pack_id" in one and states.get(one["id"]) is JobState.SUCCEEDED
     }
 
 
@@ -303,20 +311,36 @@ def held_of(rows: Iterable[Sequence[Any]]) -> list[Held]:
     return found
 
 
-def _ending_row(one: Ending) -> dict[str, object]:
-    row: dict[str, object] = {
-        "id": one.id,
-        "state": one.state.value,
-        "epoch": one.epoch,
-        "spends": one.spends,
-        "loses": one.loses,
+def ending_row(
+    job_id: str,
+    state: JobState,
+    spends: int,
+    *,
+    loses: int = 0,
+    epoch: int | None = None,
+    error: JobError | None = None,
+    result: PackSlice | None = None,
+) -> EndingRow:
+    """A row of ``END``. With an epoch only if the session that ends it runs it under that one."""
+    row: EndingRow = {
+        "id": job_id,
+        "state": state.value,
+        "epoch": epoch,
+        "spends": spends,
+        "loses": loses,
     }
-    if one.result is not None:
-        row["pack_id"] = one.result.pack_id
-        row["offset_bytes"] = one.result.offset_bytes
-        row["length_bytes"] = one.result.length_bytes
-        row["digest"] = one.result.digest
-    if one.error is not None:
-        row["error_code"] = one.error.code
-        row["error_message"] = storable(one.error.message)
+    if result is not None:
+        row["pack_id"] = result.pack_id
+        row["offset_bytes"] = result.offset_bytes
+        row["length_bytes"] = result.length_bytes
+        row["digest"] = result.digest
+    if error is not None:
+        row["error_code"] = error.code
+        row["error_message"] = storable(error.message)
     return row
+
+
+def _row(one: Ending) -> EndingRow:
+    return ending_row(
+        one.id, one.state, one.spends, loses=one.loses, error=one.error, result=one.result
+    )

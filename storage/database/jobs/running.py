@@ -14,11 +14,13 @@ from typing import Any
 from storage.database.job_rows import payload_of
 from storage.database.jobs.leaving import (
     Ending,
+    EndingRow,
     Held,
     Leave,
     Leaving,
     Requeueing,
     after_a_run,
+    ending_row,
 )
 from storage.database.statements import SQLITE, Statement
 from storage.records.jobs import ClaimedJob, CommitReport, JobError, JobState, Outcome, Verdict
@@ -116,7 +118,7 @@ class Running(Leaving):
         for outcome in outcomes:
             _check(outcome)
         if self._work.dialect != SQLITE and all(one.verdict in _ENDS for one in outcomes):
-            settled = self._end([_ending(one) for one in outcomes], session_id, packs)
+            settled = self._end([_ended(one) for one in outcomes], session_id, packs)
         else:
             settled = self._leave(self._decided(session_id, outcomes), session_id, packs)
         lost = frozenset(outcome.id for outcome in outcomes if outcome.id not in settled)
@@ -159,9 +161,11 @@ def _claimed(row: Sequence[Any], where: Sequence[Any]) -> ClaimedJob:
 
 
 def _check(outcome: Outcome) -> None:
-    if outcome.verdict is Verdict.SUCCEEDED and outcome.result is None:
-        raise ValueError(f"job {outcome.id} succeeded without a result")
-    if outcome.verdict in (Verdict.FAILED, Verdict.RETRY) and outcome.error is None:
+    verdict = outcome.verdict
+    if verdict is Verdict.SUCCEEDED:
+        if outcome.result is None:
+            raise ValueError(f"job {outcome.id} succeeded without a result")
+    elif outcome.error is None and (verdict is Verdict.FAILED or verdict is Verdict.RETRY):
         raise ValueError(f"job {outcome.id} failed without an error")
 
 
@@ -169,22 +173,23 @@ def _spends(outcome: Outcome) -> int:
     return int(outcome.entered_device and outcome.verdict not in _SPENDS_NOTHING)
 
 
-def _ending(outcome: Outcome) -> Ending:
+def _ended(outcome: Outcome) -> EndingRow:
     """For a verdict that ends the job, whatever its row says."""
-    return Ending(
+    return ending_row(
         outcome.id,
         _ENDS[outcome.verdict],
         _spends(outcome),
+        epoch=outcome.epoch,
         error=outcome.error,
         result=outcome.result,
-        epoch=outcome.epoch,
     )
 
 
 def _settled(held: Held, outcome: Outcome) -> Leave:
-    if outcome.verdict in _ENDS:
-        return _ending(outcome)
     spends = _spends(outcome)
+    if outcome.verdict in _ENDS:
+        state = _ENDS[outcome.verdict]
+        return Ending(held.id, state, spends, error=outcome.error, result=outcome.result)
     last = outcome.verdict is Verdict.RETRY and held.attempts + spends >= held.max_attempts
     leave = after_a_run(held, spends=spends, failed=outcome.error if last else None)
     return replace(leave, in_ms=outcome.retry_in_ms) if isinstance(leave, Requeueing) else leave

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import orjson
 
@@ -37,6 +37,8 @@ _GIVEN = {
     "retry_of": "uuid",
     "published": "boolean",
 }
+_Columns: TypeAlias = dict[str, list[Any]]
+
 _SHARED = ", ".join(
     f"COALESCE(r.{name}, CAST(:{name} AS {sql_type})) AS {name}"
     for name, sql_type in _GIVEN.items()
@@ -152,100 +154,116 @@ class Submitting(Store):
         they are in the ready window from the start: the caller sends their message after the
         commit. ``Conflict`` when an id is taken.
         """
-        rows = [_job_row(tenant, job, published) for job in jobs]
+        columns = _columns(jobs)
+        columns["tenant"] = [tenant] * len(jobs)
+        columns["published"] = [published] * len(jobs)
         if group_id is not None:
-            for index, row in enumerate(rows, start=first_index):
-                row["group_id"], row["group_index"] = group_id, index
-        return self._write_all(rows, [(tenant, job) for job in jobs])
+            columns["group_id"] = [group_id] * len(jobs)
+            columns["group_index"] = list(range(first_index, first_index + len(jobs)))
+        return self._write(columns, jobs)
 
     def submit_each(
         self, jobs: Sequence[tuple[str, NewJob]], *, published: bool | Collection[str] = False
     ) -> Millis:
         """Write jobs of any tenants, none in a group; which of them enter the ready window."""
-        rows = [
-            _job_row(tenant, job, published if isinstance(published, bool) else job.id in published)
-            for tenant, job in jobs
+        new = [job for _, job in jobs]
+        columns = _columns(new)
+        columns["tenant"] = [tenant for tenant, _ in jobs]
+        columns["published"] = [
+            published if isinstance(published, bool) else job.id in published for job in new
         ]
-        return self._write_all(rows, jobs)
+        return self._write(columns, new)
 
-    def _write_all(
-        self, rows: list[dict[str, object]], jobs: Sequence[tuple[str, NewJob]]
-    ) -> Millis:
-        work = self._work
+    def _write(self, columns: _Columns, jobs: Sequence[NewJob]) -> Millis:
         if not jobs:
-            return work.now()
+            return self._work.now()
+        if self._work.dialect == SQLITE:
+            now = self._write_each(columns, jobs)
+        else:
+            now = self._write_at_once(columns, jobs)
+        work, tenants = self._work, columns["tenant"]
         packed = [
             _slice_row(tenant, job.id, job.payload)
-            for tenant, job in jobs
+            for tenant, job in zip(tenants, jobs, strict=True)
             if isinstance(job.payload, PackSlice)
         ]
-        inline: list[dict[str, Any]] = [
-            {"id": job.id, "tenant": tenant, "body": job.payload}
-            for tenant, job in jobs
-            if not isinstance(job.payload, PackSlice)
-        ]
-        if work.dialect == SQLITE:
-            now = work.now()
-            for row in rows:
-                row["now"] = now
-            work.each(SUBMIT_JOB, rows)
-            work.each(SUBMIT_LIVE, rows)
-            if inline:
-                work.each(INLINE_PAYLOAD, inline)
-        else:
-            shared = _taken_out(rows)
-            (told,) = work.change(
-                SUBMIT,
-                rows=work.table(rows),
-                ids=work.ids(job["id"] for job in inline),
-                tenants=[] if shared["tenant"] else [job["tenant"] for job in inline],
-                bodies=[job["body"] for job in inline],
-                **shared,
-            )
-            now = int(told.now)
         if packed:
             work.count(PACKED_PAYLOADS, rows=work.table(packed))
-        labels = [label for one in jobs if one[1].metadata for label in _label_rows(*one)]
+        labels = [
+            label
+            for tenant, job in zip(tenants, jobs, strict=True)
+            if job.metadata
+            for label in _label_rows(tenant, job)
+        ]
         if labels:
             work.count(LABELS, rows=work.table(labels))
         return now
 
+    def _write_each(self, columns: _Columns, jobs: Sequence[NewJob]) -> Millis:
+        work = self._work
+        now = work.now()
+        rows = [
+            {"now": now, **dict(zip(columns, values, strict=True))}
+            for values in zip(*columns.values(), strict=True)
+        ]
+        work.each(SUBMIT_JOB, rows)
+        work.each(SUBMIT_LIVE, rows)
+        inline = [
+            {"id": job.id, "tenant": tenant, "body": job.payload}
+            for tenant, job in zip(columns["tenant"], jobs, strict=True)
+            if not isinstance(job.payload, PackSlice)
+        ]
+        if inline:
+            work.each(INLINE_PAYLOAD, inline)
+        return now
 
-def _taken_out(rows: list[dict[str, object]]) -> dict[str, object]:
-    """The columns in which all rows are alike, taken out of the rows."""
-    first = dict(rows[0])
-    del first["id"]
-    shared: dict[str, object] = dict.fromkeys(first)
-    for name, value in first.items():
-        if all(row[name] == value for row in rows):
-            shared[name] = value
-            for row in rows:
-                del row[name]
-    return shared
+    def _write_at_once(self, columns: _Columns, jobs: Sequence[NewJob]) -> Millis:
+        work = self._work
+        inline = [
+            (job.id, tenant, job.payload)
+            for tenant, job in zip(columns["tenant"], jobs, strict=True)
+            if not isinstance(job.payload, PackSlice)
+        ]
+        own = [name for name in columns if name == "id" or not _all_alike(columns[name])]
+        shared = {
+            name: None if name in own else values[0]
+            for name, values in columns.items()
+            if name != "id"
+        }
+        rows = [
+            dict(zip(own, values, strict=True))
+            for values in zip(*(columns[name] for name in own), strict=True)
+        ]
+        (told,) = work.change(
+            SUBMIT,
+            rows=work.table(rows),
+            ids=work.ids(job_id for job_id, _, _ in inline),
+            tenants=[] if shared["tenant"] else [tenant for _, tenant, _ in inline],
+            bodies=[body for _, _, body in inline],
+            **shared,
+        )
+        return int(told.now)
 
 
-def _job_row(tenant: str, job: NewJob, published: bool) -> dict[str, object]:
-    if job.custom_id is not None:
-        refuse_nul(job.custom_id, field="custom_id")
-    return {
-        "id": job.id,
-        "tenant": tenant,
-        "kind": job.kind.value,
-        "model_name": job.model_name,
-        "version": job.version,
-        "version_id": job.version_id,
-        "pool": job.pool,
-        "priority": job.priority,
-        "group_id": None,
-        "group_index": None,
-        "custom_id": job.custom_id,
-        "metadata": orjson.dumps(dict(job.metadata)).decode() if job.metadata else None,
-        "max_attempts": job.max_attempts,
-        "expires_in_ms": job.expires_in_ms,
-        "run_timeout_ms": job.run_timeout_ms,
-        "retry_of": job.retry_of,
-        "published": published,
+def _all_alike(values: Sequence[object]) -> bool:
+    return values.count(values[0]) == len(values)
+
+
+def _columns(jobs: Sequence[NewJob]) -> _Columns:
+    """What every job says of itself, column by column: most are the same from top to bottom."""
+    for job in jobs:
+        if job.custom_id is not None:
+            refuse_nul(job.custom_id, field="custom_id")
+    columns: _Columns = {
+        name: [getattr(job, name) for job in jobs]
+        for name in _GIVEN
+        if name not in ("tenant", "group_id", "group_index", "published")
     }
+    columns["kind"] = [job.kind.value for job in jobs]
+    columns["metadata"] = [
+        orjson.dumps(dict(job.metadata)).decode() if job.metadata else None for job in jobs
+    ]
+    return columns | dict.fromkeys(("group_id", "group_index"), [None] * len(jobs))
 
 
 def _slice_row(tenant: str, job_id: str, where: PackSlice) -> dict[str, object]:

@@ -213,7 +213,6 @@ def _create_indexes() -> None:
         "live_queued", "live", ["tenant", "id"], "state = 'queued' AND run_deadline_at IS NULL"
     )
     _create_index("live_running", "live", ["tenant", "id"], "state = 'running'")
-    _create_index("live_of_group", "live", ["group_id"], "group_id IS NOT NULL")
     _create_index("ends_by_state", "ends", ["tenant", "state", "id"], "result_pack_id IS NULL")
     _create_index("ends_of_group", "ends", ["group_id", "state"], "group_id IS NOT NULL")
 
