@@ -14,7 +14,7 @@ from producers.api.jobs import find_job, job_id_of
 from producers.api.routes import route
 from producers.api.schemas import job_document
 from producers.api.service import Service, service_of
-from producers.api.watcher import Seen
+from producers.api.watch import Seen
 from producers.shapes import Schema
 from storage.records.errors import Overloaded, Unavailable
 from storage.records.jobs import TERMINAL, Job

@@ -20,7 +20,8 @@ from producers.api.news import Listener
 from producers.api.parts import ApiParts
 from producers.api.scraping import Scraper
 from producers.api.together import Together
-from producers.api.watcher import Seen, Watcher
+from producers.api.watch import Seen
+from producers.api.watcher import Watcher
 from producers.estimates import Estimates
 from producers.submission import Accepted, Submission
 from storage.database import Transaction

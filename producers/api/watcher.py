@@ -20,11 +20,11 @@ import logging
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
 
 from producers.api.lanes import Lane
+from producers.api.watch import ALONE, HEARING, Pace, Seen, Watch
 from storage.records.errors import ForebayError
 
 _LOG = logging.getLogger("forebay.api.watcher")
@@ -33,77 +33,7 @@ AFTER_TROUBLE_S = 0.5
 MAX_IDS_PER_LOOK = 1_000
 GATHERED_SHARE = 0.2  # of the time may go into looks at what news make worth looking at
 
-Seen: TypeAlias = tuple[int, bool]  # a number that changes with the thing; whether it is over
 Look: TypeAlias = Callable[[Collection[str]], Mapping[str, Seen]]
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How often to look: every ``share`` of a wait's age, within bounds."""
-
-    least_s: float
-    share: float
-    most_s: float = 0.5
-
-    def after(self, now_s: float, age_s: float, *, at_least_s: float = 0.0) -> float:
-        """When to look again at a wait of this age: on the grid of its own pace."""
-        pace_s = max(self.least_s, at_least_s, min(self.most_s, age_s * self.share))
-        grid_s = self.least_s
-        while grid_s * 4 <= pace_s:
-            grid_s *= 2
-        return -(-(now_s + pace_s) // grid_s) * grid_s
-
-
-ALONE = Pace(0.004, 0.1)  # only looking tells
-HEARING = Pace(0.008, 0.5)  # looking is for news that got lost
-
-
-class Watch:
-    """One caller's attention to one thing. News count from its making, not from the waiting:
-    what happens while the caller looks for itself is not missed."""
-
-    def __init__(self, watcher: Watcher, kind: str, id_: str, *, is_refused: bool) -> None:
-        self._watcher = watcher
-        self._woken: asyncio.Future[None] | None = None
-        self.kind, self.id = kind, id_
-        self.is_refused = is_refused  # too many wait already
-        self.satisfied: Callable[[Seen | None], bool] = _never
-        self.since_s = self.due_s = 0.0
-        self.turn = -1  # its one valid entry in the heap
-        self.heard = False
-        self.missing = 0  # of the jobs it is gathered from, when last looked at
-        self.news = 0  # jobs told of since that look began
-
-    @property
-    def is_waiting(self) -> bool:
-        """Whether somebody is to be woken."""
-        return self._woken is not None and not self._woken.done()
-
-    async def change(self, satisfied: Callable[[Seen | None], bool], timeout_s: float) -> bool:
-        """Return when there was news or a look satisfies, after ``timeout_s``, or at the stop.
-
-        The caller looks for itself afterwards: this only says when that is worth it. False: too
-        many wait already, and there was no waiting.
-        """
-        if self.is_refused:
-            return False
-        if not self.heard and timeout_s > 0 and not self._watcher.closed:
-            loop = asyncio.get_running_loop()
-            self._woken, self.satisfied = loop.create_future(), satisfied
-            self._watcher.plan_first(self, loop)
-            timer = loop.call_later(timeout_s, self.wake)
-            try:
-                await self._woken
-            finally:
-                timer.cancel()
-        self.heard = False
-        return True
-
-    def wake(self) -> None:
-        """Let the caller look."""
-        self.heard = True
-        if self._woken is not None and not self._woken.done():
-            self._woken.set_result(None)
 
 
 class Watcher:
@@ -318,7 +248,3 @@ class Watcher:
             if wait.kind == self._gathered and wait.news >= max(1, wait.missing) and not after_s:
                 due_s = min(due_s, max(now_s, self._rest_until_s))
             self._plan(wait, due_s)
-
-
-def _never(_: Seen | None) -> bool:
-    return False

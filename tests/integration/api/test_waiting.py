@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from producers.api import events, watcher
+from producers.api.watch import Pace
 from storage.records.jobs import JobError
 from tests.support.waiting import wait_until
 
@@ -221,7 +222,7 @@ class HandNews:
 @pytest.fixture
 def looks_are_rare(monkeypatch):
     for name in ("ALONE", "HEARING"):
-        monkeypatch.setattr(watcher, name, watcher.Pace(3600, 0.5, 3600))
+        monkeypatch.setattr(watcher, name, Pace(3600, 0.5, 3600))
 
 
 @embedded_only

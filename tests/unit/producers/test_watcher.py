@@ -8,7 +8,8 @@ import time
 
 from producers.api import watcher as watcher_module
 from producers.api.lanes import Lane
-from producers.api.watcher import ALONE, HEARING, Pace, Watcher
+from producers.api.watch import ALONE, HEARING, Pace
+from producers.api.watcher import Watcher
 from storage.records.errors import DatabaseUnavailable, Overloaded
 
 HOUR_S = 3600.0  # what is due then does not happen here
