@@ -29,7 +29,7 @@ from storage.records.sessions import NewSession
 from workers.inference.ledger import Ledger
 
 parser = argparse.ArgumentParser()
-for name in ("parent-pid", "poke-fd", "ready-fd"):
+for name in ("parent-pid", "poke-fd", "ready-fd", "news-fd"):
     parser.add_argument("--" + name, type=int)
 parser.add_argument("--ledger", type=Path)
 given = parser.parse_args()
@@ -50,11 +50,14 @@ session = uuid7(time.time_ns() // 1_000_000, random_bits())
 with database.begin() as tx:
     tx.sessions.open(NewSession(session, "n", "h", "cpu", "default"), 60_000)
 with database.begin() as tx:
-    assert [one.id for one in tx.jobs.claim(session, [job])] == [job]
+    # What loads has claimed nothing for it yet.
+    assert how.startswith("loading-") or [one.id for one in tx.jobs.claim(session, [job])] == [job]
 ledger = Ledger(given.ledger)
 ledger.session(session)
 if how.startswith("busy-"):
-    ledger.publish(session, [job])
+    ledger.publish(0, session, [job])
+if how.startswith("loading-"):
+    ledger.loading(os.environ["VERSION"])
 end = how.rpartition("-")[2]
 if end.isdigit():
     os._exit(int(end))
@@ -74,6 +77,7 @@ def life(tmp_path):
     def start(how, again="0"):
         environ = {**os.environ, "HOW": how, "AGAIN": again, "JOB": job}
         environ |= {"HOME_DIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+        environ["VERSION"] = house.version.id
         parts = ChildParts(
             database=house.database,
             device=CPU,
@@ -116,6 +120,14 @@ def test_a_poison_item_is_given_up_after_its_attempts_and_not_before(life):
     # The next worker has nothing to claim, and dies of the assertion: not at its work.
     wait_until(lambda: told[-1:] == ["exit code 1"], 20, what="the parent to be told")
     assert child.trouble() is not None
+
+
+def test_a_model_that_kills_its_worker_while_it_loads_is_given_up(life):
+    start, job, told = life
+    start("loading-SIGSEGV", again="1")
+    wait_until(lambda: job().state is JobState.FAILED, 30, what="the end of the version")
+    assert job().error.code == "kills_its_worker" and job().attempts == 0
+    assert 3 <= len(told) <= 5 and set(told) == {"ready"}, "given up too soon, or not replaced"
 
 
 @pytest.mark.parametrize("how", ["idle-SIGSEGV", "idle-1", "idle-SIGKILL", "busy-SIGKILL"])
