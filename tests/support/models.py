@@ -179,13 +179,12 @@ def save_menace(path: Path) -> Path:
             return tf.reduce_sum(tf.fill([rows, 1 << 18], x[0, 0]))
 
         def dawdle() -> Any:
-            square = tf.ones((256, 256)) * x[0, 0]
             seconds = tf.reduce_max(tf.where(tf.equal(x[:, 0], bad.SLOW), x[:, 1], 0.0))
-            return tf.while_loop(
-                lambda turn, _: tf.cast(turn, tf.float32) < seconds * 5_000,
-                lambda turn, a: (turn + 1, tf.linalg.matmul(a, a) * 0 + 1),
-                (tf.constant(0), square),
-            )[1][0, 0]
+            until = tf.timestamp() + tf.cast(seconds, tf.float64)  # a state, so that it is computed
+            turns = tf.while_loop(
+                lambda _: tf.timestamp() < until, lambda turn: (turn + 1,), (tf.constant(0.0),)
+            )
+            return turns[0]
 
         def die() -> Any:
             with tf.control_dependencies([tf.raw_ops.Abort(error_msg="a test asked for it")]):
