@@ -188,6 +188,8 @@ def _postgresql_engine(
         # A plan is made once per connection: the statements leave nothing to choose, and making
         # one takes longer than claiming a job.
         "plan_cache_mode": "force_generic_plan",
+        # Inputs are JSON, mostly ASCII, which comes over as it is instead of twice as long.
+        "bytea_output": "escape",
         **(more_settings or {}),
     }
     engine = create_engine(

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from storage.database.job_rows import payload_of
 from storage.database.jobs.leaving import (
     Ending,
     EndingRow,
@@ -23,7 +22,15 @@ from storage.database.jobs.leaving import (
     ending_row,
 )
 from storage.database.statements import SQLITE, Statement
-from storage.records.jobs import ClaimedJob, CommitReport, JobError, JobState, Outcome, Verdict
+from storage.records.jobs import (
+    ClaimedJob,
+    CommitReport,
+    JobError,
+    JobState,
+    Outcome,
+    PackSlice,
+    Verdict,
+)
 from storage.records.packs import PackSummary
 
 _CLAIM = """
@@ -90,7 +97,7 @@ class Running(Leaving):
         work = self._work
         if work.dialect != SQLITE:
             rows = work.change(CLAIM, session=session_id, ids=work.ids(ids))
-            taken = {row[0]: _claimed(row, row[-5:]) for row in rows}
+            taken = {row[0]: _claimed(row, row[12:]) for row in rows}
         elif rows := work.change(CLAIM_HERE, session=session_id, ids=work.ids(ids)):
             inputs = work.rows(PAYLOADS, ids=work.ids([row[0] for row in rows]))
             where = {row[0]: row[1:] for row in inputs}
@@ -157,7 +164,9 @@ class Running(Leaving):
 
 
 def _claimed(row: Sequence[Any], where: Sequence[Any]) -> ClaimedJob:
-    return ClaimedJob(*[*row[:10], payload_of(*where), *row[10:12]])
+    body, pack_id, *place = where
+    payload = body if pack_id is None else PackSlice(pack_id, *place)
+    return ClaimedJob(*[*row[:10], payload, row[10], row[11]])
 
 
 def _check(outcome: Outcome) -> None:
