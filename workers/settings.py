@@ -47,6 +47,10 @@ class WorkerSettings:
             "Most passes at once; more than one run only of versions with `serving.instances`."
         ),
     )
+    decode_threads: int = field(
+        default=4,
+        metadata=_doc("Most inputs decoded at once, where one takes long: pictures of a camera."),
+    )
     model_memory_bytes: int = field(
         default=0,
         metadata=_doc(

@@ -19,6 +19,7 @@ from workers.inference.batching import Candidate, companions_of, latest_start_s
 from workers.inference.claim import Claimed
 from workers.inference.credit import Credit
 from workers.inference.decode import decode_input
+from workers.inference.decode_crew import DecodeCrew
 from workers.inference.gate import TROUBLE
 from workers.inference.meters import Meters
 from workers.inference.payloads import Payload, Payloads
@@ -28,7 +29,6 @@ from workers.inference.refs import RefReader, RefUnavailable
 
 log = logging.getLogger(__name__)
 
-SLICE_S = 0.03
 _POSTPONE_MS = 30_000  # for a job whose reference lies in a storage that does not answer
 _DECODED_FACTOR = 4  # what waits decoded may be so much larger than what one claim brings in
 _TICK_S = 0.25
@@ -45,13 +45,15 @@ class Decoder:
         credit: Credit,
         clock: Clock,
         meters: Meters,
+        crew: DecodeCrew,
         *,
         max_bytes: int,
         stopping: Callable[[], bool],
         trouble: Callable[[Exception], None],
     ) -> None:
         self._payloads, self._refs, self._ready = payloads, refs, ready
-        self._credit, self._clock, self._meters = credit, clock, meters
+        self._credit, self._clock = credit, clock
+        self._meters, self._crew = meters, crew
         self._max_bytes, self._stopping = max_bytes, stopping
         self._trouble = trouble
 
@@ -88,16 +90,13 @@ class Decoder:
         if works[0].job.id not in fetched:
             coming = works[: _fitting(works, self._max_bytes)]
             fetched.update(self._payloads.fetch([work.job for work in coming]))
-        count = 0
-        for work in works:
-            if work.job.id not in fetched:
-                break
+        here = [work for work in works if work.job.id in fetched]  # the first ones
+
+        def decode(work: Work) -> None:
             model = claimed.leases[work.job.version_id].model
             self._decode(model, work, fetched.pop(work.job.id))
-            count += 1
-            if self._clock.monotonic_s() - began_s > SLICE_S:
-                break
-        some = works[:count]
+
+        some = works[: self._crew.run(here, decode)]
         self._note(some, self._clock.monotonic_s() - began_s)
         return some
 

@@ -12,6 +12,7 @@ from workers.inference.artifacts import Artifacts
 from workers.inference.claim import Claimer
 from workers.inference.costs import CostKeeper
 from workers.inference.credit import Credit
+from workers.inference.decode_crew import DecodeCrew
 from workers.inference.decoding import Decoder
 from workers.inference.device import Device
 from workers.inference.finish import Announce, Finisher
@@ -94,6 +95,7 @@ class Parts:
             max_batch=settings.max_batch,
             wait_patience_s=settings.wait_patience_s,
         )
+        self.crew = DecodeCrew(settings.decode_threads)
         self.decoder = Decoder(
             Payloads(database, objects),
             RefReader(database, objects, settings.ref_prefixes, max_bytes=settings.max_ref_bytes),
@@ -101,6 +103,7 @@ class Parts:
             self.credit,
             clock,
             self.meters,
+            self.crew,
             max_bytes=settings.max_claim_bytes,
             stopping=stopping,
             trouble=self.claimer.trouble,
@@ -138,6 +141,7 @@ class Parts:
 
     def close(self) -> None:
         """When nothing runs any more, or what runs never ends."""
+        self.crew.close()
         self.costs.save()
         self.sessions.close()
         if self.passes.busy():

@@ -13,7 +13,8 @@ from workers.inference.batch import Work
 from workers.inference.batching import Candidate
 from workers.inference.claim import Claimed
 from workers.inference.credit import Credit
-from workers.inference.decoding import SLICE_S, Decoder
+from workers.inference.decode_crew import SLICE_S, DecodeCrew
+from workers.inference.decoding import Decoder
 from workers.inference.waiting import Line
 
 JOBS = 5
@@ -62,15 +63,16 @@ class Ready:
 
 
 def test_a_slow_claim_reaches_the_window_in_slices_and_is_fetched_once() -> None:
-    payloads, ready = Payloads(), Ready()
+    payloads, ready, clock = Payloads(), Ready(), Clock()
     meters = SimpleNamespace(stage=lambda *_: None)
     decoder = Decoder(
         cast(Any, payloads),
         cast(Any, SimpleNamespace(for_tenant=lambda _: None)),
         cast(Any, ready),
         Credit(64),
-        cast(Any, Clock()),
+        cast(Any, clock),
         cast(Any, meters),
+        DecodeCrew(1, clock.monotonic_s),
         max_bytes=1 << 20,
         stopping=lambda: False,
         trouble=_raise,

@@ -1,0 +1,58 @@
+"""Decodes works one after another, or side by side when each takes long.
+
+Pictures are decoded outside the interpreter's lock, so several threads bring several cores to it;
+a row of numbers is decoded faster than it is handed to another thread. What it takes is measured
+for each version, as its inputs are of one kind.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from workers.inference.batch import Work
+
+SLICE_S = 0.03
+_SLOW_S = 0.001  # from here on it is worth a thread
+_WEIGHT = 0.2
+_LEGS = 2  # so many for each thread go together: the slowest of them is waited for
+
+
+class DecodeCrew:
+    """Shared by the decode threads; ``threads`` is how many may decode at once for each."""
+
+    def __init__(self, threads: int, now_s: Callable[[], float] = time.monotonic) -> None:
+        self._threads, self._now_s = threads, now_s
+        self._pool = ThreadPoolExecutor(threads, "forebay-decode-crew") if threads > 1 else None
+        self._each_s: dict[str, float] = {}  # by version, lately
+
+    def run(self, works: Sequence[Work], decode: Callable[[Work], None]) -> int:
+        """Decode the first few, until it has taken long enough; how many. Raises what ``decode``
+        raises."""
+        began_s = self._now_s()
+        done = 0
+        while done < len(works) and (not done or self._now_s() - began_s < SLICE_S):
+            done += self._step(works[done:], decode)
+        return done
+
+    def _step(self, works: Sequence[Work], decode: Callable[[Work], None]) -> int:
+        began_s = self._now_s()
+        version_id = works[0].job.version_id
+        if self._pool is None or self._each_s.get(version_id, 0.0) < _SLOW_S:
+            decode(works[0])
+            self._learn(version_id, self._now_s() - began_s)
+            return 1
+        some = works[: _LEGS * self._threads]
+        list(self._pool.map(decode, some))
+        self._learn(version_id, (self._now_s() - began_s) * self._threads / len(some))
+        return len(some)
+
+    def _learn(self, version_id: str, seconds: float) -> None:
+        before_s = self._each_s.get(version_id, seconds)
+        self._each_s[version_id] = before_s + _WEIGHT * (seconds - before_s)
+
+    def close(self) -> None:
+        """When nothing is decoded any more."""
+        if self._pool is not None:
+            self._pool.shutdown()
