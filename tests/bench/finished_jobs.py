@@ -58,7 +58,7 @@ def _multiply(services: Services, table: str, copies: int) -> None:
         database.execute(
             sql.SQL(
                 "INSERT INTO {table} ({names}) SELECT {values}"
-                " FROM generate_series({copies}, 1, -1) AS copy (n)"
+                " FROM generate_series({copies}::bigint, 1, -1) AS copy (n)"
                 " CROSS JOIN LATERAL (SELECT * FROM {copied} ORDER BY {key}, n) AS old"
             ).format(
                 table=sql.Identifier(table),
