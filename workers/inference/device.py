@@ -2,7 +2,8 @@
 
 Rows go in under a ``RowRef`` each and come out under the same one, checked by number on the way.
 When a pass raises, its rows are halved and run again until the culprit stands alone. When memory
-runs out nobody is to blame: the rows run again in smaller passes, and the size is remembered.
+runs out nobody is to blame: the rows run again in smaller passes, and the size is remembered,
+unless it turns out to have been a single row's doing.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from workers.inference.ready import Choice, Ready
 log = logging.getLogger(__name__)
 
 _OUT_OF_MEMORY = (DeviceOutOfMemory, MemoryError)
+_GREEDY = "out_of_memory"
 _MESSAGE_CHARACTERS = 500
 
 
@@ -120,16 +122,20 @@ class Device:
     def _shrink(
         self, one: _Pass, refs: Sequence[RowRef], bucket: int, fault: BaseException
     ) -> None:
-        version_id = one.model.version_id
-        self._meters.out_of_memory(version_id)
-        smaller = self._passes.shrink(one.model, one.shape, bucket)
-        if smaller:
-            log.warning("a pass of %d rows does not fit into memory; smaller ones follow", bucket)
-            for some, size in self._cut(one, refs):
-                self._guarded(one, some, size)
+        self._meters.out_of_memory(one.model.version_id)
+        if self._passes.is_smallest(one.model, bucket):
+            if len(refs) > 1:
+                self._halve(one, refs)
+            else:
+                self._accuse(one.batch, refs[0], fault)
             return
-        for ref in refs:  # the smallest there is
-            self._accuse(one.batch, ref, fault)
+        before = self._passes.shrink(one.model, one.shape, bucket)
+        log.warning("a pass of %d rows does not fit into memory; smaller ones follow", bucket)
+        for some, size in self._cut(one, refs):
+            self._guarded(one, some, size)
+        # A row that takes too much by itself says nothing of how many others fit.
+        if 0 < sum(_is_greedy(one.batch, ref) for ref in refs) < len(refs):
+            self._passes.unshrink(one.model, one.shape, before)
 
     def _accuse(self, batch: Batch, ref: RowRef, fault: BaseException) -> None:
         # The text may hold a caller's data: it goes to the caller's own job, not to the log.
@@ -171,9 +177,14 @@ class Device:
         self._meters.waited(works[0].job.version_id, *waits, bulk=bulk)
 
 
+def _is_greedy(batch: Batch, ref: RowRef) -> bool:
+    fault = batch.faults.get(ref)
+    return fault is not None and fault.stable_code == _GREEDY
+
+
 def _verdict(fault: BaseException) -> tuple[str, str]:
     if isinstance(fault, _OUT_OF_MEMORY):
-        return "out_of_memory", "it does not fit into the device's memory by itself"
+        return _GREEDY, "it does not fit into the device's memory by itself"
     if isinstance(fault, WrongOutput):
         return "wrong_output", "the model's answer does not fit what it was asked"
     return "model_error", "the model failed on it"

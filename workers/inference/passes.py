@@ -53,12 +53,19 @@ class Passes:
         """The smallest size for so many rows."""
         return padded(rows, self.sizes(model, shape))
 
-    def shrink(self, model: LoadedModel, shape: str, bucket: int) -> bool:
-        """A pass of this size did not fit: remember it. Whether there is any smaller one."""
-        smallest = self._limits(model.version_id).sizes[0]
+    def is_smallest(self, model: LoadedModel, bucket: int) -> bool:
+        """Whether there is no smaller pass."""
+        return bucket <= self._limits(model.version_id).sizes[0]
+
+    def shrink(self, model: LoadedModel, shape: str, bucket: int) -> int | None:
+        """A pass of this size did not fit: remember it. Gives the bound there was before."""
         with self._ready.changed:
-            self._ready.book.shrink(model.version_id, shape, bucket)
-        return bucket > smallest
+            return self._ready.book.shrink(model.version_id, shape, bucket)
+
+    def unshrink(self, model: LoadedModel, shape: str, before: int | None) -> None:
+        """It was a row, and not the size: the bound is what it was."""
+        with self._ready.changed:
+            self._ready.book.unshrink(model.version_id, shape, before)
 
     def observe(
         self, model: LoadedModel, shape: str, bucket: int, seconds: float, *, switched: bool

@@ -185,17 +185,43 @@ def test_what_does_not_fit_runs_again_in_smaller_passes_and_blames_nobody(
     assert bench.passes.next_size(model, "", 8) == (2, 2), "the safe size was forgotten"  # type: ignore[arg-type]
 
 
-def test_a_row_that_does_not_fit_alone_fails_with_a_code_of_its_own() -> None:
+def greedy(at: int, most: int = 1 << 20) -> Model:
+    """One row is out of memory by itself, and so is a pass of more than ``most``."""
+
     def how(x: Array) -> Array:
-        if (x[:, 0] == 3).any():
+        if (x[:, 0] == at).any() or len(x) > most:
             raise DeviceOutOfMemory("no room")
         return x
 
-    found = run(Model(how), [single(n, n) for n in range(4)])
+    return Model(how)
+
+
+@pytest.mark.parametrize("sizes", [SIZES, (4, 8), (8,)], ids=str)
+def test_a_row_that_does_not_fit_alone_fails_alone_with_a_code_of_its_own(
+    sizes: tuple[int, ...],
+) -> None:
+    bench, model = Bench(sizes), greedy(3)
+    found = answered(bench.run(model, [single(n, n) for n in range(8)]))
     assert [(one.id, one.error.code) for one in found.outcomes if one.error] == [
         (job(3).id, "out_of_memory")
     ]
+    assert len(found.results) == 7
+    assert bench.passes.next_size(model, "", 8) == (8, 8), "one row made all later passes small"  # type: ignore[arg-type]
+
+
+def test_a_lone_row_that_does_not_fit_teaches_nothing_about_sizes() -> None:
+    bench, model = Bench(), greedy(0)
+    found = answered(bench.run(model, [single(0, 0)], bucket=1))
+    assert [one.error.code for one in found.outcomes if one.error] == ["out_of_memory"]
+    assert bench.passes.next_size(model, "", 8) == (8, 8)  # type: ignore[arg-type]
+
+
+def test_a_greedy_row_does_not_hide_what_was_learned_of_sizes() -> None:
+    bench, model = Bench(), greedy(100, most=4)
+    bench.run(model, [single(n, n) for n in range(8)])
+    found = answered(bench.run(model, [single(n, n) for n in (100, 1, 2, 3)], bucket=4))
     assert len(found.results) == 3
+    assert bench.passes.next_size(model, "", 8) == (4, 4)  # type: ignore[arg-type]
 
 
 def any_length() -> Model:

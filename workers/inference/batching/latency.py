@@ -75,11 +75,22 @@ class LatencyBook:
 
     # --- memory
 
-    def shrink(self, version_id: str, shape: str, bucket: int) -> None:
-        """A pass of this size did not fit: half of it is the most from now on."""
+    def shrink(self, version_id: str, shape: str, bucket: int) -> int | None:
+        """A pass of this size did not fit: half of it is the most from now on. Gives what was
+        the most before, for ``unshrink``."""
         version = self._of(version_id)
+        before = version.caps.get(shape)
         halved = max(1, bucket // 2)
-        version.caps[shape] = min(halved, version.caps.get(shape, halved))
+        version.caps[shape] = halved if before is None else min(halved, before)
+        version.changed = True
+        return before
+
+    def unshrink(self, version_id: str, shape: str, before: int | None) -> None:
+        """It was not the size that did not fit."""
+        version = self._of(version_id)
+        version.caps.pop(shape, None)
+        if before is not None:
+            version.caps[shape] = before
         version.changed = True
 
     def cap(self, version_id: str, shape: str) -> int | None:
