@@ -230,6 +230,14 @@ class TestCommit:
         assert get(database, job_id).state is JobState.RUNNING
         assert commit(database, owner, [failure(now)]).settled
 
+    def test_knowing_the_epoch_is_not_enough_to_commit_for_another_session(self, database):
+        (job_id,) = submit(database)
+        owner, other = open_session(database), open_session(database)
+        (job,) = claim(database, owner, [job_id])
+        assert commit(database, other, [failure(job)]).lost == {job_id}
+        assert commit(database, other, [retry(job)]).lost == {job_id}
+        assert get(database, job_id).session_id == owner
+
     def test_a_pack_goes_live_with_the_jobs_that_point_into_it(self, database):
         ids = submit(database, count=2)
         session, pack, unused = open_session(database), open_pack(database), open_pack(database)

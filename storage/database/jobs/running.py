@@ -124,7 +124,7 @@ class Running(Leaving):
             return CommitReport({}, frozenset())
         for outcome in outcomes:
             _check(outcome)
-        if self._work.dialect != SQLITE and all(one.verdict in _ENDS for one in outcomes):
+        if all(one.verdict in _ENDS for one in outcomes):
             settled = self._end([_ended(one) for one in outcomes], session_id, packs)
         else:
             settled = self._leave(self._decided(session_id, outcomes), session_id, packs)
