@@ -94,3 +94,42 @@ CODES: dict[str, str] = {
     "no_space": "the service has no room for the upload",
     "internal": "unexpected; the log has it under the incident's id",
 }
+
+JOB_CODES: dict[str, str] = {
+    # an input, as the worker found it; also codes from above
+    "bad_image": "the picture cannot be decoded",
+    "image_too_large": "the picture has too many pixels",
+    "bad_npy": "the array cannot be read",
+    "not_finite": "NaN and infinity are not taken",
+    "missing_column": "a column of the record is not given",
+    "unknown_category": "the column has no such category",
+    "undecodable": "the input could not be read",
+    "input_lost": "the stored input is gone",
+    "input_corrupt": "the stored input is not what was written",
+    "ref_not_found": "there is nothing at the ref",
+    # the model, on this item
+    "model_error": "the model failed on it, alone on the device",
+    "wrong_output": "the model gave another number or shape of rows than it said",
+    "non_finite_output": "the model answered with NaN or infinity",
+    "bad_output": "the answer has no JSON form",
+    "no_answer": "the model gave no answer for it",
+    "out_of_memory": "it does not fit into the device's memory by itself",
+    "poison": "the device process died each time it was there alone",
+    "run_timeout": "it was still running when its run_timeout_s had passed",
+    # the service
+    "lost": "the worker was lost each time it ran the job",
+    "internal_error": "a fault of the service; the log has it",
+    # the version, at its loading
+    "model_broken": "the model cannot be loaded or served",
+    "kills_its_worker": "the process died each time it loaded the model",
+    "digest_mismatch": "the stored artifact is not what was pushed",
+    "signature_mismatch": "the model takes other inputs than were pushed",
+    "wrong_batch_axis": "an output has not one row for each of the inputs",
+    "rows_not_independent": "an answer depends on the other rows of its batch",
+    "padding_changes_answers": "an answer depends on how far its input is padded",
+    "precision_changes_answers": "the answers are others in the precision that was asked for",
+    "precision_unsupported": "the model's precision is fixed",
+    "xla_changes_answers": "the answers are others when XLA compiles the model",
+    "xla_unsupported": "XLA cannot compile the model",
+}
+"""What ends in the ``error`` of a job, of an item of a list, or of a broken version."""

@@ -11,7 +11,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from producers.api.codes import CODES
+from producers.api.codes import CODES, JOB_CODES
 from producers.api.schemas import SCHEMAS
 
 ABOUT = """\
@@ -43,11 +43,14 @@ def version() -> str:
 
 
 def _build(app: FastAPI) -> dict[str, Any]:
-    codes = "\n".join(f"- `{code}`: {says}" for code, says in CODES.items())
+    lists = (
+        ("Codes of problems", CODES),
+        ("Codes in the `error` of a job, of an item, of a broken version", JOB_CODES),
+    )
     document = get_openapi(
         title="Forebay",
         version=version(),
-        description=f"{ABOUT}\nCodes:\n{codes}\n",
+        description=ABOUT + "".join(f"\n{title}:\n{_listed(codes)}\n" for title, codes in lists),
         routes=app.routes,
     )
     components = document.setdefault("components", {})
@@ -55,3 +58,7 @@ def _build(app: FastAPI) -> dict[str, Any]:
     components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     document["security"] = [{"key": []}, {}]
     return document
+
+
+def _listed(codes: dict[str, str]) -> str:
+    return "\n".join(f"- `{code}`: {says}" for code, says in codes.items())

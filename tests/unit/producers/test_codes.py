@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from producers.api.codes import CODES
+from producers.api.codes import CODES, JOB_CODES
 from producers.api.openapi import ABOUT
 from storage.records import errors
 
@@ -46,6 +46,31 @@ def test_every_code_is_documented():
 
 def test_nothing_is_documented_that_cannot_happen():
     assert set(CODES) - codes_in_source() - BUILT_FROM_PARTS == set()
+
+
+def codes_of_work() -> set[str]:
+    """What may stand in the error of a job, of an item, of a version."""
+    found: set[str] = set()
+    folders = ("workers/inference", "workers/runtime", "storage/database/jobs")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    for path in [*files, ROOT / "workers/supervisor.py"]:
+        text = path.read_text("utf-8")
+        found |= set(re.findall(r'\bcode(?:: ClassVar\[str\])?\s*=\s*"([a-z_]+)"', text))
+        found |= set(re.findall(r'\b(?:JobError|Fault)\(\s*"([a-z_]+)"', text))
+        found |= set(re.findall(r'^[A-Z_]+ = "([a-z]+_[a-z_]+)"', text, re.MULTILINE))
+        found |= set(re.findall(r'return "([a-z]+_[a-z_]+)", "', text))
+        found |= set(re.findall(r'"([a-z]+_changes_answers|unknown_category)"', text))
+    return found
+
+
+def test_every_code_of_work_is_documented():
+    turned_into_others = {"pack_not_found", "pack_not_writable", "ref_unavailable"}
+    assert codes_of_work() - turned_into_others - set(CODES) - set(JOB_CODES) == set()
+
+
+def test_no_code_of_work_is_documented_that_cannot_happen():
+    assert set(JOB_CODES) - codes_of_work() == set()
+    assert not set(JOB_CODES) & set(CODES)
 
 
 def test_every_error_of_the_tree_has_a_code_and_a_status():
