@@ -8,6 +8,7 @@ composition root passes in (the embedded mode's relay and keeper).
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import logging
 import os
 import signal
@@ -80,6 +81,10 @@ def run_worker(
     finally:
         if pipeline is not None:
             pipeline.close()
+            if pipeline.hangs and threading.current_thread() is threading.main_thread():
+                # A thread that is stuck in the device's library may hold up even the interpreter's
+                # end. This timer needs no interpreter.
+                faulthandler.dump_traceback_later(_GRACE_S, exit=True)
         end.set()
         for thread in others:
             thread.join(_GRACE_S)

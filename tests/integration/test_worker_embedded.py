@@ -21,7 +21,7 @@ from tests.support.numpy_runtime import Behaviour, NumpyRuntime
 from tests.support.plain_relay import PlainRelay
 from tests.support.waiting import wait_until
 from workers.inference.pipeline import Pipeline
-from workers.process import WorkerParts, run_worker
+from workers.process import FAILED, WorkerParts, run_worker
 
 MEMORY = "memory://"
 
@@ -134,6 +134,24 @@ def test_a_stop_while_a_batch_runs_finishes_it(house: Household, tmp_path: Path)
         assert worker.end() == 0
     assert house.states(ids) == [JobState.SUCCEEDED]
     assert house.job(ids[0]).attempts == 1
+
+
+def test_a_worker_whose_device_hangs_ends_by_itself_and_says_that_it_failed(
+    house: Household, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.inference.pipeline._LATE_GRACE_S", 0.1)
+    behaviour = Behaviour()
+    behaviour.gate.clear()
+    with embedded(house, tmp_path, behaviour) as worker:
+        stuck = house.submit([tensor(1)], run_timeout_ms=300)
+        assert behaviour.entered.acquire(timeout=10)
+        waiting = house.submit([tensor(2)])
+        wait_until(lambda: house.states(waiting) == [JobState.RUNNING], what="the claim")
+        worker.thread.join(30)
+        assert not worker.thread.is_alive()
+        assert worker.code == [FAILED]
+        assert worker.pipeline.hangs
+        assert house.states([*stuck, *waiting]) == [JobState.RUNNING, JobState.QUEUED]
 
 
 @pytest.mark.parametrize(

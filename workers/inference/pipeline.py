@@ -110,6 +110,11 @@ class Pipeline:
         """Whether the drain has begun."""
         return self._stop.is_set()
 
+    @property
+    def hangs(self) -> bool:
+        """After the drain: whether a pass still runs."""
+        return self.parts.passes.busy()
+
     def failure(self) -> str | None:
         """What has died or hangs, for the watchdog; None while all is well."""
         longest_s, late_s = self.parts.passes.longest_s(), self.parts.passes.late_s()
