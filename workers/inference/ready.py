@@ -61,7 +61,10 @@ class Ready:
         self.book = LatencyBook()
         self._window = Window(self.book, limits=limits)
         self._clock, self._limits, self._credit, self._on_room = clock, limits, credit, on_room
-        self.changed = threading.Condition()
+        lock = threading.RLock()
+        self.changed = threading.Condition(lock)
+        self._more_at_once = threading.Condition(lock)  # where slots beyond the first one wait
+        self._memory_freed = threading.Condition(lock)
         self._leases: dict[str, Lease] = {}
         self._waiting: Counter[str] = Counter()  # candidates by version
         self._running: Counter[str] = Counter()  # passes by version
@@ -84,7 +87,7 @@ class Ready:
             self._waiting[version_id] += len(candidates)
             self._bytes += sum(work_of(one).size_bytes for one in candidates)
             self._window.add(candidates, self._clock.monotonic_s())
-            self.changed.notify_all()
+            self._wake()
         return True
 
     def choose(self, slot: int, room: Callable[[bool], bool], timeout_s: float) -> Choice:
@@ -94,13 +97,14 @@ class Ready:
         until then it may as well grow here.
         """
         give_up_s = self._clock.monotonic_s() + timeout_s
+        mine = self.changed if slot == 0 else self._more_at_once
         with self.changed:
             while True:
                 choice = self._choose(slot, room)
                 left_s = give_up_s - self._clock.monotonic_s()
                 if choice is not NOTHING or self._closed or left_s <= 0:
                     break
-                self.changed.wait(left_s)
+                mine.wait(left_s)
             if choice.pick is not None:
                 self._wait_alone(slot, choice.pick)
         if choice is not NOTHING:
@@ -138,6 +142,7 @@ class Ready:
         self._running[pick.version_id] += 1
         switched = self._last_version not in (None, pick.version_id)
         self._last_version = pick.version_id
+        self._wake()  # another instance may join it
         return Choice(pick=pick, lease=lease, switched=switched)
 
     def _free(self, slot: int, version_id: str) -> bool:
@@ -162,17 +167,19 @@ class Ready:
             self._running -= Counter([pick.version_id])  # which drops what comes to nothing
             if self._alone == slot:
                 self._alone = None
-            self.changed.notify_all()
+            self._wake()
 
     def poke(self) -> None:
         """There is room behind the device."""
         with self.changed:
-            self.changed.notify_all()
+            self._wake()
 
     def wait_for_bytes(self, most: int, timeout_s: float) -> bool:
         """Whether what is decoded and waits takes less memory than that, now or soon."""
         with self.changed:
-            return self.changed.wait_for(lambda: self._bytes < most or self._closed, timeout_s)
+            return self._memory_freed.wait_for(
+                lambda: self._bytes < most or self._closed, timeout_s
+            )
 
     @property
     def closed(self) -> bool:
@@ -227,6 +234,7 @@ class Ready:
             left = self._window.clear()
             self._leave(left)
             self.changed.notify_all()
+            self._more_at_once.notify_all()
         return [work_of(one) for one in left]
 
     def _leave(self, candidates: Sequence[Candidate]) -> None:
@@ -244,7 +252,13 @@ class Ready:
             if not self._waiting[version_id]:
                 del self._waiting[version_id]
                 self._leases.pop(version_id).release()
+        self._memory_freed.notify_all()
+
+    def _wake(self) -> None:
+        """Something may be picked. The slots beyond the first sleep on where one is enough."""
         self.changed.notify_all()
+        if any(self._limits(version_id).instances > 1 for version_id in self._waiting):
+            self._more_at_once.notify_all()
 
 
 def work_of(candidate: Candidate) -> Work:

@@ -8,7 +8,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[3]
 STAGES = ("answers", "decoding", "device", "encode", "finish", "payloads", "pipeline")
 SAID = re.compile(
-    r'(?:code=|JobError\(|Fault\(|return )"([a-z]+_[a-z_]+)"|ItemError\([^)]*code="([a-z_]+)"'
+    r'(?:code=|JobError\(|Fault\(|return |^_[A-Z]+ = )"([a-z]+_[a-z_]+)"'
+    r'|ItemError\([^)]*code="([a-z_]+)"',
+    re.MULTILINE,
 )
 
 
