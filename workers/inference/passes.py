@@ -21,7 +21,7 @@ from workers.inference.ready import Ready
 @dataclass(frozen=True, slots=True)
 class _Running:
     since_s: float
-    deadline_s: float  # when the last of its jobs has passed its run deadline
+    deadline_s: float  # when the last of its jobs passes its run deadline, or did before it began
 
 
 class Passes:
@@ -87,7 +87,8 @@ class Passes:
         """A pass begins; when."""
         now_s = self._clock.monotonic_s()
         deadline_s = max(work.here_s(work.job.run_deadline_at) for work in works)
-        self._running[slot] = _Running(now_s, deadline_s)
+        # One of many passes of a late list may be quick all the same.
+        self._running[slot] = _Running(now_s, max(now_s, deadline_s))
         return now_s
 
     def leave(self, slot: int) -> None:

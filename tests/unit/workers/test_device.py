@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -59,11 +59,25 @@ class Lease:
         pass
 
 
+class Clock(SystemClock):
+    """Moved by hand."""
+
+    now_s = 100.0
+
+    def monotonic_s(self) -> float:
+        return self.now_s
+
+
 class Bench:
     """A device with everything it reports to."""
 
-    def __init__(self, sizes: tuple[int, ...] = SIZES, ledger: Ledger | None = None) -> None:
-        clock = SystemClock()
+    def __init__(
+        self,
+        sizes: tuple[int, ...] = SIZES,
+        ledger: Ledger | None = None,
+        clock: SystemClock | None = None,
+    ) -> None:
+        clock = clock or SystemClock()
         limits = Limits(sizes, None, 0.05)
         self.ready = Ready(clock, lambda _: limits, Credit(8), lambda: None)
         self.passes = Passes(self.ready, lambda _: limits, clock)
@@ -274,16 +288,30 @@ def test_a_job_of_a_lost_session_is_not_blamed_under_another() -> None:
     assert seen == [(SESSION, [job(1).id, job(2).id])]
 
 
-def test_a_pass_late_for_all_its_jobs_shows() -> None:
-    bench = Bench()
+def told_late(clock: Clock, deadlines_ms: Sequence[int], took_s: float) -> float:
+    """How late a pass is said to be after so long, of jobs claimed when it began."""
+    bench = Bench(clock=clock)
     late: list[float] = []
-    model = Model(lambda x: late.append(bench.passes.late_s()) or x)  # type: ignore[func-returns-value]
-    works = [single(n, n) for n in range(2)]
-    now_s = SystemClock().monotonic_s()
-    for one, limit_ms in zip(works, (1_000, 3_000), strict=True):
-        one.claimed_s = now_s - 5
-        one.job = replace(one.job, claimed_at=1, run_deadline_at=1 + limit_ms)
-    bench.run(model, works)
-    assert 1.9 < late[0] < 4, "the last job's deadline counts"
+
+    def how(x: Array) -> Array:
+        clock.now_s += took_s
+        late.append(bench.passes.late_s())
+        return x
+
+    works = [single(n, n) for n in range(len(deadlines_ms))]
+    for one, deadline_ms in zip(works, deadlines_ms, strict=True):
+        one.claimed_s = clock.now_s
+        one.job = replace(one.job, claimed_at=1, run_deadline_at=1 + deadline_ms)
+    bench.run(Model(how), works)
     assert not bench.passes.busy()
     assert bench.passes.late_s() == 0
+    return late[0]
+
+
+def test_a_pass_is_late_once_the_last_of_its_jobs_is() -> None:
+    assert told_late(Clock(), [1_000, 3_000], 5.0) == pytest.approx(2.0)
+    assert told_late(Clock(), [1_000, 30_000], 5.0) <= 0
+
+
+def test_a_pass_that_began_late_is_late_only_for_what_it_takes() -> None:
+    assert told_late(Clock(), [-60_000], 5.0) == pytest.approx(5.0)
