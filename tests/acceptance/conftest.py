@@ -18,7 +18,11 @@ from tests.support.stack import EmbeddedStack, FullStack, Services, Stack
 from tests.support.zoo import Zoo
 
 # Shorter than an operator would have it, so that a killed worker's jobs come back soon.
-ENVIRONMENT = {"FOREBAY_WORKER_LEASE_TTL_S": "6", "FOREBAY_WORKER_RENEW_EVERY_S": "1.5"}
+ENVIRONMENT = {
+    "FOREBAY_WORKER_LEASE_TTL_S": "6",
+    "FOREBAY_WORKER_RENEW_EVERY_S": "1.5",
+    "FOREBAY_SWEEP_EVERY_S": "1",
+}
 GREY = ("dark", "bright")
 
 
