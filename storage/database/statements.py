@@ -30,7 +30,7 @@ a partial index instead are written so that it does not see them (``state || '' 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import orjson
@@ -110,8 +110,13 @@ class Statement:
 def ids_parameter(dialect: str, ids: Sequence[str]) -> str:
     """``ids`` as ``{among_ids}`` expects them. They must be well-formed ids."""
     if dialect == POSTGRESQL:
-        return "{" + ",".join(ids) + "}"
+        return array_parameter(ids)
     return orjson.dumps(ids).decode()
+
+
+def array_parameter(values: Iterable[object]) -> str:
+    """A PostgreSQL array of numbers, ids, or texts without commas, braces, blanks and quotes."""
+    return "{" + ",".join(map(str, values)) + "}"
 
 
 def rows_parameter(rows: Sequence[Mapping[str, object]]) -> str:

@@ -14,6 +14,7 @@ from storage.database.statements import (
     POSTGRESQL,
     SQLITE,
     Statement,
+    array_parameter,
     ids_parameter,
     rows_parameter,
 )
@@ -129,7 +130,7 @@ class Work:
     def finish(self) -> None:
         """What is left to do before the commit."""
         if self._changed:
-            self.change(TELLING, told=payloads_of(self._changed))
+            self.change(TELLING, told=array_parameter(payloads_of(self._changed)))
 
     def ids(self, ids: Iterable[str]) -> str:
         """The parameter ``:ids``. What is not spelled as an id cannot name a row: left out."""

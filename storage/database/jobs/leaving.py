@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 from storage.database.news import TELL, payloads_of
 from storage.database.packs import PUBLISH_MANY, summary_rows
-from storage.database.statements import SQLITE, Statement
+from storage.database.statements import SQLITE, Statement, array_parameter
 from storage.database.store import Store
 from storage.database.texts import storable
 from storage.records.errors import Conflict
@@ -262,9 +262,9 @@ class Leaving(Store):
                 rows=rows,
                 session=session_id,
                 pack_ids=work.ids(one.id for one in packs),
-                pack_entries=[one.entries for one in packs],
-                pack_sizes=[one.size_bytes for one in packs],
-                told=payloads_of([one["id"] for one in endings]),
+                pack_entries=array_parameter(one.entries for one in packs),
+                pack_sizes=array_parameter(one.size_bytes for one in packs),
+                told=array_parameter(payloads_of([one["id"] for one in endings])),
             )
             states = {one[0]: _STATES[one[1]] for one in found if one[1] is not None}
             needed = _needed(endings, states) & {pack.id for pack in packs}

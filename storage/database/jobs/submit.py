@@ -238,7 +238,7 @@ class Submitting(Store):
             SUBMIT,
             rows=work.table(rows),
             ids=work.ids(job_id for job_id, _, _ in inline),
-            tenants=[] if shared["tenant"] else [tenant for _, tenant, _ in inline],
+            tenants="{}" if shared["tenant"] else [tenant for _, tenant, _ in inline],
             bodies=[body for _, _, body in inline],
             **shared,
         )
