@@ -71,4 +71,22 @@ MUTANTS = (
         ),
         ("tests/contracts/test_database_runs.py", "-k", "suspected or alone_on_the_device"),
     ),
+    Mutant(
+        "the ledger names what is claimed, not only what is on the device",
+        (
+            Edit(
+                "workers/inference/ready.py",
+                "            self._window.add(candidates, self._clock.monotonic_s())\n",
+                "            self._window.add(candidates, self._clock.monotonic_s())\n"
+                "            self.claimed = getattr(self, 'claimed', [])\n"
+                "            self.claimed += [one.job_id for one in candidates]\n",
+            ),
+            Edit(
+                "workers/inference/device.py",
+                "ids = [work.job.id for work in inside if work.session_id == session_id]",
+                "ids = self._ready.claimed",
+            ),
+        ),
+        ("tests/integration/test_worker_deaths.py", "-k", "culprit_is_quarantined"),
+    ),
 )
