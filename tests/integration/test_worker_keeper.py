@@ -159,7 +159,7 @@ def test_a_death_blames_what_was_on_the_device_and_ends_the_session(
     path = tmp_path / "ledger"
     ledger = Ledger(path)
     ledger.session(session_id)
-    ledger.publish(session_id, guilty)
+    ledger.publish(0, session_id, guilty)
     assert settle_death(house.database, path)
     assert not path.exists()
     Reaper().run_once(house.database, house.objects)
