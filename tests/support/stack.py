@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -213,12 +214,14 @@ class FullStack(Stack):
 
 
 class Services:
-    """A vhost, a database and a bucket of one stack's own."""
+    """A vhost, a database and a bucket, or a place in one, of one stack's own."""
 
-    def __init__(self, vhosts: Vhosts, databases: Databases, buckets: Buckets) -> None:
+    def __init__(
+        self, vhosts: Vhosts, databases: Databases, buckets: Buckets, bucket: str | None = None
+    ) -> None:
         self.broker_url = vhosts.url(vhosts.create())
         self.database_url = databases.url(databases.create())
-        self.objects_url = f"s3://{buckets.create()}/forebay"
+        self.objects_url = f"s3://{bucket or buckets.create()}/{uuid.uuid4().hex[:12]}"
         self._s3 = buckets.env()
 
     def environment(self) -> dict[str, str]:
@@ -238,10 +241,12 @@ class Servers:
     rabbitmq: RabbitMQ
     postgres: Postgres
     s3: S3
+    bucket: str  # one for all: the S3 server has room for a few only
 
     def services(self) -> Services:
-        """A fresh vhost, database and bucket."""
-        return Services(self.rabbitmq.vhosts, self.postgres.databases, self.s3.buckets)
+        """A fresh vhost, database and place for objects."""
+        vhosts, databases = self.rabbitmq.vhosts, self.postgres.databases
+        return Services(vhosts, databases, self.s3.buckets, self.bucket)
 
 
 @contextlib.contextmanager
@@ -257,7 +262,7 @@ def private_servers() -> Iterator[Servers]:
         for service in (rabbitmq, postgres, s3):
             cleanup.callback(service.close)
             service.start()
-        yield Servers(rabbitmq, postgres, s3)
+        yield Servers(rabbitmq, postgres, s3, s3.buckets.create())
 
 
 def command(*arguments: str) -> list[str]:
