@@ -25,6 +25,7 @@ from tests.bench.baselines.celery_app import TASK, make_app
 from tests.bench.digits import Digits
 
 SUBMIT_AT_ONCE = 1_000
+STALL_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,10 @@ class Rate:
 
 class NotDone(AssertionError):
     """The baseline did not do the work it is compared for."""
+
+
+class Stalled(NotDone):
+    """Its worker lives and does nothing any more."""
 
 
 def measure(
@@ -340,12 +345,17 @@ def _wait(
     deadline_s: float,
 ) -> None:
     give_up = time.monotonic() + deadline_s
+    latest, since = 0, time.monotonic()
     while True:
         done = database.execute(
             "SELECT count(*) FROM baseline_jobs WHERE run = %s AND state = 'done'", (run,)
         ).fetchone()[0]
         if done == items:
             return
+        if done != latest:
+            latest, since = done, time.monotonic()
+        if done and time.monotonic() - since > STALL_S:
+            raise Stalled(f"{done} of {items} items done, and no more for {STALL_S:g} s")
         ended = [worker.returncode for worker in workers if worker.poll() is not None]
         if ended or time.monotonic() > give_up:
             tail = log.read_text(errors="replace")[-3_000:]
