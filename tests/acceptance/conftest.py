@@ -9,16 +9,19 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
 from tests.support import zoo as _zoo
-from tests.support.caller import Caller
+from tests.support.caller import Caller, tensor
 from tests.support.stack import EmbeddedStack, FullStack, Services, Stack
 from tests.support.zoo import Zoo
 
+MAX_MODELS = 8  # fewer than there are in all: versions take turns
 # Shorter than an operator would have it, so that a killed worker's jobs come back soon.
 ENVIRONMENT = {
+    "FOREBAY_WORKER_MAX_MODELS": str(MAX_MODELS),
     "FOREBAY_WORKER_LEASE_TTL_S": "6",
     "FOREBAY_WORKER_RENEW_EVERY_S": "1.5",
     "FOREBAY_SWEEP_EVERY_S": "1",
@@ -75,10 +78,8 @@ def tenants(stack: Stack, zoo: Zoo) -> Iterator[Tenants]:
     a_key, b_key = stack.new_key("ayla"), stack.new_key("bora")
     with stack.caller(a_key) as a, stack.caller(b_key) as b:
         for caller in (a, b):
-            pushed = [caller.push("echo", zoo.echo), caller.push("slow_echo", zoo.slow_echo)]
-            for version in pushed:
-                settled = caller.settle_version(version["name"], version["version"])
-                assert settled["state"] == "ready", settled
+            for name, archive in (("echo", zoo.echo), ("slow_echo", zoo.slow_echo)):
+                serve(caller, caller.push(name, archive), tensor(1, 1))
         yield Tenants(a, b, a_key, b_key)
 
 
@@ -113,6 +114,12 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     if report.failed and isinstance(stack, Stack):
         report.sections.append((f"logs of the {stack.mode} stack", stack.logs()))
     return report
+
+
+def serve(caller: Caller, version: dict[str, Any], question: dict[str, Any]) -> None:
+    """Have a version loaded at once: one that is only pushed lets recently used ones stay."""
+    caller.ask(f"{version['name']}:{version['version']}", question)
+    assert caller.version(version["name"], version["version"])["state"] == "ready"
 
 
 def push_zoo(caller: Caller, zoo: Zoo) -> None:

@@ -9,14 +9,13 @@ or follows from their order: one request, one wake-up, one claim.
 from __future__ import annotations
 
 import itertools
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from producers.api.codes import JOB_CODES
-from tests.acceptance.conftest import Tenants
+from tests.acceptance.conftest import Tenants, serve
 from tests.support.caller import Caller, only_output, tensor
 from tests.support.misbehaviour import FEWER, GREEDY, KILLER, NAN, POISON, SLOW, WIDER
 from tests.support.stack import Stack
@@ -25,20 +24,22 @@ from tests.support.zoo import Zoo
 
 Job = dict[str, Any]
 ONLY_FULL = pytest.mark.parametrize("stack", ["full"], indirect=True)
+ONLY_EMBEDDED = pytest.mark.parametrize("stack", ["embedded"], indirect=True)
 ENDLESS_S = 90.0
 _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
-def menaces(stack: Stack, models: None, zoo: Zoo) -> Iterator[None]:
-    """``menace``, and ``cramped``: the same in batches of two."""
+def menace(stack: Stack, models: None, zoo: Zoo) -> None:
     with stack.caller() as caller:
-        for name, options in (("menace", {}), ("cramped", {"serving": {"max_batch": 2}})):
-            given = ("--trusted", "--serving", json.dumps(options["serving"])) if options else ()
-            done = stack.run("models", "push", name, str(zoo.menace), *(given or ("--trusted",)))
-            assert done.returncode == 0, done.stdout + done.stderr
-            assert caller.settle_version(name, 1)["state"] == "ready"
-        yield
+        push(stack, caller, zoo, "menace")
+
+
+def push(stack: Stack, caller: Caller, zoo: Zoo, name: str, *more: str) -> None:
+    """By the operator's command, as a SavedModel can hold code."""
+    done = stack.run("models", "push", name, str(zoo.menace), "--trusted", *more)
+    assert done.returncode == 0, done.stdout + done.stderr
+    serve(caller, caller.version(name, 1), tensor(1, 1))
 
 
 class Crowd:
@@ -100,7 +101,7 @@ def error_of(caller: Caller, job_id: str, attempts: int = 1, deadline_s: float =
 
 
 def test_in_one_batch_each_culprit_gets_its_code(
-    caller: Caller, menaces: None, tenants: Tenants
+    caller: Caller, menace: None, tenants: Tenants
 ) -> None:
     crowd, before = Crowd(), counted(caller, "forebay_bisections_total")
     twice = bad(POISON, max_attempts=2)
@@ -124,19 +125,18 @@ def test_in_one_batch_each_culprit_gets_its_code(
 
 @ONLY_FULL  # TensorFlow looks for memory for ten seconds each time before it gives up
 def test_an_item_that_needs_more_memory_than_there_is(
-    caller: Caller, menaces: None, tenants: Tenants
+    stack: Stack, caller: Caller, zoo: Zoo, tenants: Tenants
 ) -> None:
+    push(stack, caller, zoo, "cramped", "--serving", '{"max_batch": 2}')  # few sizes to try
     crowd = Crowd()
     (greedy,) = crowd.submit(caller, "cramped", 3, [bad(GREEDY)])
     crowd.submit(tenants.a, "echo", 10)
     assert error_of(caller, greedy) == "out_of_memory"
     crowd.check()
-    shown = caller.http.get("/v1/models/cramped/versions/1").json()
-    assert shown["state"] == "ready"
 
 
 def test_a_culprit_that_kills_the_process_is_set_aside_by_name(
-    caller: Caller, menaces: None, tenants: Tenants
+    caller: Caller, menace: None, tenants: Tenants
 ) -> None:
     crowd = Crowd()
     crowd.submit(caller, "echo", 10)
@@ -147,7 +147,7 @@ def test_a_culprit_that_kills_the_process_is_set_aside_by_name(
 
 
 def test_a_pass_that_takes_long_costs_only_who_had_no_time(
-    caller: Caller, menaces: None, tenants: Tenants
+    caller: Caller, menace: None, tenants: Tenants
 ) -> None:
     crowd = Crowd()
     (slow,) = crowd.submit(caller, "menace", 40, [bad(SLOW, 4, run_timeout_s=1)])
@@ -156,8 +156,9 @@ def test_a_pass_that_takes_long_costs_only_who_had_no_time(
     crowd.check()
 
 
+@ONLY_EMBEDDED  # the supervisor of the other mode starts whatever has ended, for whatever reason
 def test_a_pass_that_nobody_waits_for_any_more_is_ended_with_its_process(
-    caller: Caller, menaces: None, tenants: Tenants
+    caller: Caller, menace: None, tenants: Tenants
 ) -> None:
     endless = caller.submit(
         "menace", tensor(SLOW, ENDLESS_S), run_timeout_s=1, max_attempts=1, priority=9

@@ -119,6 +119,11 @@ class Stack:
         """What ``kill_worker`` ended, started again."""
         raise NotImplementedError
 
+    def kill_device(self) -> None:
+        """``kill -9`` the process that computes; whoever looks after it starts another."""
+        self.kill_worker()
+        self.start_worker()
+
     def caller(self, key: str | None = None) -> Caller:
         """Somebody who speaks HTTP to the service, with a tenant's key or without one."""
         return Caller(self.url, key)
@@ -211,6 +216,12 @@ class FullStack(Stack):
 
     def start_worker(self) -> None:
         self.start("worker")
+
+    def kill_device(self) -> None:
+        """Its supervisor lives on, blames what was on the device, and starts the next one."""
+        (device,) = descendants(self.pid("worker"))
+        os.kill(device, signal.SIGKILL)
+        wait_until(lambda: not _runs(device), 20, what=f"the end of process {device}")
 
 
 class Services:
