@@ -13,6 +13,7 @@ BATCH, FEW = 512, 3  # the largest; one that is written, one that runs, one that
 
 
 def test_online_work_passes_a_bulk_flood_and_only_the_late_expire(caller: Caller) -> None:
+    caller.ask("slow_echo", tensor(0, 0))  # loaded, so that nothing but the choice is judged
     flood = [
         caller.submit_many(echo_jobs("slow_echo", range(FLOOD), priority=BULK))["group"]
         for _ in range(REQUESTS)
