@@ -27,7 +27,7 @@ from tests.bench import (
     throughput,
 )
 from tests.bench.report import Figure
-from tests.bench.rig import Rig, rig
+from tests.bench.rig import Rig, rig, settle
 from tests.support.stack import FullStack
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -112,6 +112,7 @@ def _on_one_stack(
             for name, module in modules.items():
                 if name in chosen:
                     print(f"measuring {name}", flush=True)
+                    settle(stack)
                     figures += module.measure(made, stack)
     return figures
 

@@ -21,6 +21,7 @@ from tests.bench import digits as _digits
 from tests.bench.digits import Digits
 from tests.support.caller import Caller
 from tests.support.stack import FullStack, Servers, Services, private_servers
+from tests.support.waiting import wait_until
 
 MODEL = "digits"
 LABELS = [str(digit) for digit in range(10)]
@@ -139,6 +140,16 @@ def warm_up(rig: Rig, caller: Caller, jobs: int = 8_000) -> None:
     """
     for _ in range(2):
         finish(caller, submit(caller, rig.bodies(1_000 if rig.quick else jobs // 2)))
+
+
+def settle(stack: FullStack) -> None:
+    """Until nothing is left to do of what was measured before."""
+    wait_until(
+        lambda: one(stack.services, "SELECT count(*) FROM live") == 0,
+        180,
+        what="the end of earlier work",
+        every_s=0.2,
+    )
 
 
 def rows(services: Services, query: str, *values: Any) -> list[tuple[Any, ...]]:
