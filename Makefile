@@ -38,7 +38,7 @@ test: setup services ## everything, on real RabbitMQ, PostgreSQL and S3
 test-fast: setup ## the pure tests only
 	@$(BIN)/pytest -q tests/unit
 
-bench: setup services ## the figures, written to bench.json
+bench: setup services ## the figures (about 25 minutes), written to bench.json; a plot beside it
 	@$(BIN)/python -m tests.bench
 
 lock: setup ## resolve dependencies anew, with hashes and without addresses
