@@ -21,7 +21,7 @@ from storage.clock import Clock
 from storage.database import Database, Transaction
 from storage.records.counts import WorkerCounts
 from storage.records.errors import ForebayError
-from storage.records.jobs import AGEING_MS_PER_PRIORITY, BULK_PRIORITY, Millis
+from storage.records.jobs import AGEING_MS_PER_PRIORITY, Millis, is_bulk
 from storage.records.latency import QueuedLoad, VersionCost
 from storage.records.sessions import Session, processes
 
@@ -260,12 +260,12 @@ def wait_of(
     waiting: Iterable[Waiting], tenant: str, priority: int, *, now: Millis, workers: int
 ) -> float:
     """Seconds until a job of this tenant and priority, submitted now, starts."""
-    bulk = priority <= BULK_PRIORITY
+    bulk = is_bulk(priority)
     own = passing = everything = 0.0
     others: defaultdict[str, float] = defaultdict(float)
     for one in waiting:
         everything += one.seconds
-        if (one.priority <= BULK_PRIORITY) != bulk:
+        if is_bulk(one.priority) != bulk:
             passing += one.seconds if bulk else 0.0  # bulk lets online work pass, never the reverse
         elif one.tenant == tenant:
             own += one.seconds * share_ahead(one, priority, now)

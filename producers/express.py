@@ -15,7 +15,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
-from storage.records.jobs import BULK_PRIORITY, HIGH_PRIORITY, NewJob
+from storage.queue.lanes import Lane, class_of
+from storage.records.jobs import NewJob
 
 _LOG = logging.getLogger("forebay.express")
 
@@ -52,11 +53,11 @@ class Booking:
         """Places for these jobs, lane by lane, as far as there are any."""
         if self._express is None:
             return
-        lanes: dict[tuple[str, bool, bool], list[NewJob]] = {}
+        lanes: dict[tuple[str, Lane], list[NewJob]] = {}
         for job in jobs:
-            lane = (job.pool, job.priority >= HIGH_PRIORITY, job.priority <= BULK_PRIORITY)
-            lanes.setdefault(lane, []).append(job)
-        for (pool, high, bulk), members in lanes.items():
+            lanes.setdefault((job.pool, class_of(job.priority)), []).append(job)
+        for (pool, lane), members in lanes.items():
+            high, bulk = lane is Lane.HIGH, lane is Lane.BULK
             if self._express.reserve(pool, len(members), high=high, bulk=bulk):
                 self._jobs += members
 

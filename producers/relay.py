@@ -42,7 +42,7 @@ from storage.database import Database, Transaction
 from storage.queue.lanes import class_of
 from storage.queue.publisher import Publisher
 from storage.records.errors import ForebayError
-from storage.records.jobs import BULK_PRIORITY
+from storage.records.jobs import is_bulk
 
 _LOG = logging.getLogger("forebay.relay")
 
@@ -192,7 +192,7 @@ class Relay:
             items = ((pick.lane, pick.head.version_id, pick.head.id) for pick in won)
             returned = self._sender.send(pool, items, size)
         places = Counter(
-            (pick.head.tenant, pick.head.version_id, pick.head.priority <= BULK_PRIORITY)
+            (pick.head.tenant, pick.head.version_id, is_bulk(pick.head.priority))
             for pick in won
             if pick.head.id not in returned
         )
@@ -272,7 +272,7 @@ class Relay:
         """They had their turn, like all others. (A version never seen is counted when it is.)"""
         entries = self._sent.pop(pool, [])
         places = Counter(
-            (tenant, version, priority <= BULK_PRIORITY)
+            (tenant, version, is_bulk(priority))
             for _, version, _, priority in entries
             if (tenant := self._eyes.owner(version)) is not None
         )

@@ -33,7 +33,7 @@ from storage.records.counts import (
     VersionCounts,
     WorkerCounts,
 )
-from storage.records.jobs import BULK_PRIORITY
+from storage.records.jobs import is_bulk
 from storage.records.sessions import Session, processes
 
 OTHER = "(other)"  # no name of a tenant or a model looks like this
@@ -182,7 +182,7 @@ def _backlog(page: _Page, pool: PoolView, view: View, named: bool) -> None:
     found: dict[tuple[str, ...], list[float]] = {}
     by_jobs = sorted(sample.loads, key=lambda load: -load.jobs)
     for place, load in enumerate(by_jobs):
-        kind = BULK if load.priority <= BULK_PRIORITY else ONLINE
+        kind = BULK if is_bulk(load.priority) else ONLINE
         key: tuple[str, ...] = (kind,)
         if named:
             model = f"{load.model_name}:{load.version}"

@@ -17,7 +17,7 @@ from producers.window.choice import BULK_SHARE, Deadlines, Heads
 from producers.window.fairness import Cost, Window
 from storage.clock import Clock
 from storage.database import Transaction
-from storage.records.jobs import BULK_PRIORITY, BacklogHead
+from storage.records.jobs import BacklogHead, is_bulk
 from storage.records.latency import VersionCost
 
 TTL_S = 1.0  # of rates and costs
@@ -180,10 +180,10 @@ def _by_class(heads: Mapping[str, Jobs]) -> tuple[dict[str, Jobs], dict[str, Job
     online: dict[str, Jobs] = {}
     bulk: dict[str, Jobs] = {}
     for tenant, jobs in heads.items():
-        if mine := [job for job in jobs if job.priority > BULK_PRIORITY]:
+        if mine := [job for job in jobs if not is_bulk(job.priority)]:
             online[tenant] = mine
         if len(mine) < len(jobs):
-            bulk[tenant] = [job for job in jobs if job.priority <= BULK_PRIORITY]
+            bulk[tenant] = [job for job in jobs if is_bulk(job.priority)]
     return online, bulk
 
 

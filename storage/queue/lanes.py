@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from storage.records.errors import InvalidInput
-from storage.records.jobs import BULK_PRIORITY, HIGH_PRIORITY
+from storage.records.jobs import HIGH_PRIORITY, is_bulk
 from storage.records.models import check_name
 
 _INFER, _BULK, _HIGH = "infer.", "bulk.", ".hi"
@@ -25,9 +25,9 @@ class Lane(StrEnum):
 
 def class_of(priority: int) -> Lane:
     """The lane that a job's own priority asks for."""
-    if BULK_PRIORITY < priority < HIGH_PRIORITY:
-        return Lane.NORMAL
-    return Lane.BULK if priority <= BULK_PRIORITY else Lane.HIGH
+    if is_bulk(priority):
+        return Lane.BULK
+    return Lane.HIGH if priority >= HIGH_PRIORITY else Lane.NORMAL
 
 
 def queue_name(pool: str, lane: Lane) -> str:

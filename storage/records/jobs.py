@@ -71,6 +71,11 @@ MAX_LOSSES = 10  # so often may a job lose its session before it fails: no host 
 AGEING_MS_PER_PRIORITY = 30_000  # one step of priority is worth this much waiting
 
 
+def is_bulk(priority: int) -> bool:
+    """Whether jobs of this priority only fill what online jobs leave over."""
+    return priority <= BULK_PRIORITY
+
+
 def backlog_rank(created_at: Millis, priority: int) -> int:
     """Virtual time of arrival: lower goes first.
 
@@ -216,7 +221,7 @@ class ClaimedJob:
     @property
     def is_bulk(self) -> bool:
         """Whether it only fills what online jobs leave over."""
-        return self.priority <= BULK_PRIORITY
+        return is_bulk(self.priority)
 
 
 class Verdict(StrEnum):
