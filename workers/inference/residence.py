@@ -2,8 +2,8 @@
 
 A version leaves when it is the one that was used longest ago. One that has work here keeps its
 place for a while first: loading is dear, and two versions that take turns with every batch would
-only load. What is loaded to be tried, and not because a job waits, drives out nothing that is in
-use.
+only load. What is loaded to be tried, and not because a job waits, drives out nothing that has
+work, or had some as lately as that.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from workers.inference.ports import LoadedModel
 
 _TURN_S, _TURN_IN_LOADS = 2.0, 10  # how long it stays at least: loading costs a tenth at most
-_RECENT_S = 30.0
 
 
 @dataclass(slots=True)
@@ -28,9 +27,9 @@ class Resident:
 
     def stays(self, now_s: float, *, urgent: bool) -> bool:
         """Whether it may not be driven out now."""
-        if not urgent:
-            return self.has_work or now_s - self.used_s < _RECENT_S
         turn_s = max(_TURN_S, _TURN_IN_LOADS * self.model.plan.load_s)
+        if not urgent:
+            return self.has_work or now_s - self.used_s < turn_s
         return self.has_work and now_s - self.since_s < turn_s
 
 

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 _CODE = re.compile(r"[a-z][a-z_]*")
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 1.0, 60.0
-_PROBE_PATIENCE_S = 30.0  # a pushed version waits so long for room, then it is like any other
+_PROBE_PATIENCE_S = 10.0  # a pushed version waits so long for room, then it is like any other
 _LOOK_AGAIN_S = 0.1
 
 

@@ -85,10 +85,10 @@ def test_what_has_work_keeps_its_turn_and_leaves_after_it() -> None:
 
 @pytest.mark.parametrize("work", [True, False])
 def test_a_version_that_is_only_tried_drives_out_nothing_in_use(work: bool) -> None:
-    used = [resident("a", 8, work=work, used_s=0 if work else 990)]
+    used = [resident("a", 8, work=work, used_s=0 if work else 996, load_s=0.5)]
     assert going(TIGHT, used, 8, urgent=False) is None
     assert going(TIGHT, used, 8, urgent=True) == ["a"]
-    forgotten = [resident("a", 8, used_s=900)]
+    forgotten = [resident("a", 8, used_s=994, load_s=0.5)]
     assert going(TIGHT, forgotten, 8, urgent=False) == ["a"]
 
 

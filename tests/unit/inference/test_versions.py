@@ -136,11 +136,11 @@ def test_a_probe_waits_for_room_and_work_does_not_wait_for_a_probe(
         loaded(versions, needed)
         versions.want(tried.id, urgent=False)
         looks.wait_for_more()
-        clock.now_s += 20
+        clock.now_s += 8
         looks.wait_for_more()
         assert versions.is_loaded(needed.id)
         assert house.version_now(tried).state is VersionState.PENDING
-        clock.now_s += 20  # it was patient for long enough
+        clock.now_s += 8  # it was patient for long enough
         house.wait_ready(tried)
         versions.want(needed.id)
         loaded(versions, needed)
