@@ -24,7 +24,7 @@ _LOG = logging.getLogger("forebay.express")
 class Express(Protocol):
     """What a relay in this process offers."""
 
-    def reserve(self, pool: str, jobs: int, high: bool = False, bulk: bool = False) -> bool:
+    def reserve(self, pool: str, jobs: int, *, bulk: bool = False) -> bool:
         """Places in the pool's window, all of them or none."""
         ...
 
@@ -50,15 +50,17 @@ class Booking:
         return frozenset(job.id for job in self._jobs)
 
     def take(self, jobs: Iterable[NewJob]) -> None:
-        """Places for these jobs, lane by lane, as far as there are any."""
+        """Places for these jobs, lane by lane, as far as there are any.
+
+        High jobs need room like all others: with a backlog before them, a look has to choose.
+        """
         if self._express is None:
             return
         lanes: dict[tuple[str, Lane], list[NewJob]] = {}
         for job in jobs:
             lanes.setdefault((job.pool, class_of(job.priority)), []).append(job)
         for (pool, lane), members in lanes.items():
-            high, bulk = lane is Lane.HIGH, lane is Lane.BULK
-            if self._express.reserve(pool, len(members), high=high, bulk=bulk):
+            if self._express.reserve(pool, len(members), bulk=lane is Lane.BULK):
                 self._jobs += members
 
     def take_all(self, jobs: Sequence[NewJob]) -> None:

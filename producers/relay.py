@@ -19,7 +19,7 @@ import dataclasses
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from producers.settings import RelaySettings
 from producers.window import choice, fairness
@@ -51,9 +51,16 @@ _LOG = logging.getLogger("forebay.relay")
 class _Full:
     """A pool whose window a look has filled and left jobs outside."""
 
-    tenants: frozenset[str]  # who wanted in
+    wanting: Mapping[str, int]  # who wanted in, and with which priority at most
     again_s: float
     until_s: float  # before this, only somebody new is worth a count
+
+    def knows(self, wanting: Mapping[str, int]) -> bool:
+        """Whether nobody wants in who did not, and none with online jobs who had only bulk."""
+        return all(
+            tenant in self.wanting and (is_bulk(priority) or not is_bulk(self.wanting[tenant]))
+            for tenant, priority in wanting.items()
+        )
 
 
 class Relay:
@@ -93,13 +100,10 @@ class Relay:
         self._poked = True
         self._wake.set()
 
-    def reserve(self, pool: str, jobs: int, high: bool = False, bulk: bool = False) -> bool:
+    def reserve(self, pool: str, jobs: int, *, bulk: bool = False) -> bool:
         """Book places in the window for rows that are about to be written as published: all or
         none. Then either ``send`` them after the commit, or ``release`` the places.
-
-        High jobs need room like all others: with a backlog before them, a look has to choose.
         """
-        del high
         return self._places.reserve(pool, jobs, bulk=bulk)
 
     def release(self, pool: str, jobs: int) -> None:
@@ -170,9 +174,9 @@ class Relay:
     ) -> Look | tuple[float, Sight]:
         """What there is to choose from, and since when; or that there is nothing new to see."""
         began_s = self._clock.monotonic_s()
-        wanting = tx.backlog.tenants(pool) if has_backlog else []
+        wanting = tx.backlog.tenants(pool) if has_backlog else {}
         full = self._full.get(pool) if glance else None
-        if full and began_s < full.until_s and full.tenants.issuperset(wanting):
+        if full and began_s < full.until_s and full.knows(wanting):
             return Look(waiting=True, again_s=full.until_s - began_s)
         self._places.look_begins(pool)
         self._count_sent(pool)  # committed by now, so the window holds them or they left
@@ -254,7 +258,7 @@ class Relay:
         if pool in self._places.pools():
             again_s = min(again_s, FRESH_TICK_S)
         until_s = self._clock.monotonic_s() + again_s
-        self._full[pool] = _Full(frozenset(sight.wanting), again_s, until_s)
+        self._full[pool] = _Full(sight.wanting, again_s, until_s)
         return again_s
 
     def _publish_sent(self) -> None:

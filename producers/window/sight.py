@@ -32,7 +32,7 @@ Jobs: TypeAlias = Sequence[BacklogHead]
 class Sight:
     """One pool at one moment."""
 
-    wanting: Collection[str]  # tenants with a backlog
+    wanting: Mapping[str, int]  # tenants with a backlog, and the highest priority in it
     online: Heads
     bulk: Heads
     online_window: Window
@@ -93,8 +93,8 @@ class Eyes:
         """The tenant of a version, if it was seen lately."""
         return self._owners.get(version_id)
 
-    def see(self, tx: Transaction, pool: str, wanting: Sequence[str]) -> Sight:
-        """``wanting`` are the tenants with a backlog there."""
+    def see(self, tx: Transaction, pool: str, wanting: Mapping[str, int]) -> Sight:
+        """``wanting`` are the tenants with a backlog there, and the highest priority in it."""
         window = tx.backlog.window_by_class(pool)
         rates = self.rates(pool)
         stale = self._clock.monotonic_s() - rates.read_s > TTL_S
@@ -103,7 +103,7 @@ class Eyes:
             self._ahead_ms = tx.now() - 1000 * self._clock.monotonic_s()
             sessions = tx.sessions.live(pool)
             rates.reported, rates.workers = sum(s.jobs_per_s for s in sessions), len(sessions)
-        target, turn = rates.target(self._settings), self._turn(pool, wanting)
+        target, turn = rates.target(self._settings), self._turn(pool, list(wanting))
         bulk_inside = sum(jobs for (_, _, bulk), jobs in window.items() if bulk)
         room = max(0, target - sum(window.values()))
         bulk_room = min(room, int(target * BULK_SHARE) - bulk_inside)

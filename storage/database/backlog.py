@@ -34,7 +34,8 @@ POOLS = Statement(
 )
 
 TENANTS = Statement(
-    "Tenants with a backlog in a pool: one index probe per tenant.",
+    "Tenants with a backlog in a pool, and the highest priority of what waits: two index probes per"
+    " tenant.",
     f"""
     WITH RECURSIVE found(tenant) AS (
         SELECT (SELECT min(j.tenant) FROM live AS j WHERE {_WAITING} AND j.pool = :pool)
@@ -43,7 +44,10 @@ TENANTS = Statement(
                 WHERE {_WAITING} AND j.pool = :pool AND j.tenant > found.tenant)
         FROM found WHERE found.tenant IS NOT NULL
     )
-    SELECT found.tenant FROM found WHERE found.tenant IS NOT NULL
+    SELECT found.tenant,
+        (SELECT max(j.priority) FROM live AS j
+         WHERE {_WAITING} AND j.pool = :pool AND j.tenant = found.tenant) AS priority
+    FROM found WHERE found.tenant IS NOT NULL
     """,
 )
 
@@ -179,9 +183,9 @@ class Backlog(Store):
         """Pools that have a backlog."""
         return [row.pool for row in self._work.rows(POOLS)]
 
-    def tenants(self, pool: str) -> list[str]:
-        """Tenants that have a backlog in this pool."""
-        return [row.tenant for row in self._work.rows(TENANTS, pool=pool)]
+    def tenants(self, pool: str) -> dict[str, int]:
+        """Tenants that have a backlog in this pool, and the highest priority of what waits."""
+        return {row.tenant: row.priority for row in self._work.rows(TENANTS, pool=pool)}
 
     def heads(
         self, pool: str, tenant: str, limit: int, bulk_limit: int | None = None

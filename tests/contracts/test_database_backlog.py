@@ -38,15 +38,26 @@ def test_pools_and_tenants_with_a_backlog_are_found(database):
     mark(database, [published])
     with database.read() as tx:
         assert tx.backlog.pools() == [POOL, "gpu"]
-        assert tx.backlog.tenants(POOL) == [ALICE, BOB]
-        assert tx.backlog.tenants("gpu") == [BOB]
-        assert tx.backlog.tenants("idle") == []
+        assert list(tx.backlog.tenants(POOL)) == [ALICE, BOB]
+        assert list(tx.backlog.tenants("gpu")) == [BOB]
+        assert list(tx.backlog.tenants("idle")) == []
+
+
+def test_a_tenants_highest_waiting_priority_is_known(database):
+    submit(database, ALICE, 2, priority=BULK_PRIORITY)
+    (online,) = submit(database, ALICE, 1, priority=7)
+    submit(database, BOB, 1, priority=0)
+    with database.read() as tx:
+        assert tx.backlog.tenants(POOL) == {ALICE: 7, BOB: 0}
+    mark(database, [online])
+    with database.read() as tx:
+        assert tx.backlog.tenants(POOL) == {ALICE: BULK_PRIORITY, BOB: 0}
 
 
 def test_an_empty_backlog_has_no_pools(database):
     with database.read() as tx:
         assert tx.backlog.pools() == []
-        assert tx.backlog.tenants(POOL) == []
+        assert tx.backlog.tenants(POOL) == {}
         assert tx.backlog.window(POOL) == {}
         assert tx.backlog.depth(ALICE, 10) == 0
 

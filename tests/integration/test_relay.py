@@ -222,6 +222,23 @@ def test_the_window_is_bounded_and_refilled(house):
     assert look.marked == 40 and look.waiting
 
 
+def test_a_glance_into_a_full_window_sees_whoever_is_new_and_nobody_else(house):
+    """New is also who has online jobs now and had only bulk ones when it was filled."""
+    house.submit("a", 1_000, priority=1)
+    recorder = Recorder()
+    one = relay(house, recorder, settings=RelaySettings(min_window_jobs=100))
+    assert one.look().waiting
+    house.submit("a", 10, priority=1)
+    assert one.look(glance=True).marked == 0
+    (online,) = house.submit("a", 1)
+    assert one.look(glance=True).marked == 1
+    assert recorder.sent[-1].wake_up.job_ids == (online,)
+    (other,) = house.submit("b", 1)
+    assert one.look(glance=True).marked == 1
+    assert recorder.sent[-1].wake_up.job_ids == (other,)
+    assert one.look(glance=True).marked == 0
+
+
 def test_a_poke_is_noticed_at_once_and_idling_is_slow(house):
     recorder = Recorder()
     one = relay(house, recorder)
@@ -301,7 +318,7 @@ class TestExpress:
     def enter(house: House, one: Relay, tenant: str, count: int, **fields) -> list[str] | None:
         """What a submit does; None when it has to go the slow way."""
         priority = fields.get("priority", 5)
-        if not one.reserve("default", count, high=priority >= 8, bulk=priority <= 2):
+        if not one.reserve("default", count, bulk=priority <= 2):
             return None
         ids = house.submit(tenant, count, published=True, **fields)
         one.send([("default", house.version[tenant], job_id, priority) for job_id in ids])

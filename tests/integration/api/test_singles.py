@@ -26,11 +26,11 @@ class Window:
         self.database = database
         self.places = 0
         self.sent: list[str] = []
-        self.lanes: list[tuple[bool, bool]] = []
+        self.booked: list[tuple[int, bool]] = []
 
-    def reserve(self, pool: str, jobs: int, high: bool = False, bulk: bool = False) -> bool:
+    def reserve(self, pool: str, jobs: int, *, bulk: bool = False) -> bool:
         self.places += jobs
-        self.lanes.append((high, bulk))
+        self.booked.append((jobs, bulk))
         return True
 
     def release(self, pool: str, jobs: int) -> None:
@@ -297,7 +297,7 @@ def test_a_commit_that_fails_gives_the_places_back(desk, monkeypatch):
 
 def test_classes_are_booked_in_their_lanes(desk):
     answers = desk.submit(desk.asked(), desk.asked(priority=8), desk.asked(priority=2))
-    assert sorted(desk.window.lanes) == [(False, False), (False, True), (True, False)]
+    assert sorted(desk.window.booked) == [(1, False), (1, False), (1, True)]
     assert sorted(desk.window.sent) == sorted(ids_of(answers))
     assert desk.pokes == 0  # there is nothing left for a look to find
 

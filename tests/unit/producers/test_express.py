@@ -13,11 +13,11 @@ class Window:
 
     def __init__(self, room: int) -> None:
         self.room = room
-        self.asked: list[tuple[str, int, bool, bool]] = []
+        self.asked: list[tuple[str, int, bool]] = []
         self.sent: list[tuple[str, str, str, int]] = []
 
-    def reserve(self, pool: str, jobs: int, high: bool = False, bulk: bool = False) -> bool:
-        self.asked.append((pool, jobs, high, bulk))
+    def reserve(self, pool: str, jobs: int, *, bulk: bool = False) -> bool:
+        self.asked.append((pool, jobs, bulk))
         if jobs > self.room:
             return False
         self.room -= jobs
@@ -59,9 +59,9 @@ def test_classes_are_booked_apart():
         booked.take([job("a"), job("b"), job("hi", 8), job("bulk", 2)])
         assert booked.ids == {"hi"}  # two did not fit, one did, and then there was no room
     assert window.asked == [
-        ("default", 2, False, False),
-        ("default", 1, True, False),
-        ("default", 1, False, True),
+        ("default", 2, False),
+        ("default", 1, False),
+        ("default", 1, True),
     ]
 
 
