@@ -23,11 +23,19 @@ class Pace:
 
     def after(self, now_s: float, age_s: float, *, at_least_s: float = 0.0) -> float:
         """When to look again at a wait of this age: on the grid of its own pace."""
-        pace_s = max(self.least_s, at_least_s, min(self.most_s, age_s * self.share))
+        pace_s = max(at_least_s, self._pace_s(age_s))
         grid_s = self.least_s
         while grid_s * 4 <= pace_s:
             grid_s *= 2
         return -(-(now_s + pace_s) // grid_s) * grid_s
+
+    def slack_s(self, age_s: float) -> float:
+        """How much sooner it goes along when there is a look anyway: two waits that once fell on
+        either side of the grid would otherwise be looked at in turns for good."""
+        return max(self.least_s, self._pace_s(age_s) / 4)
+
+    def _pace_s(self, age_s: float) -> float:
+        return max(self.least_s, min(self.most_s, age_s * self.share))
 
 
 ALONE = Pace(0.004, 0.1)  # only looking tells

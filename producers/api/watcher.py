@@ -4,8 +4,8 @@ A waiting request or event stream is a small entry in a heap and a future; it ho
 no connection. Somebody who hears the workers' commits (``news``) tells their job ids: whoever
 waits for one of them is woken at once, without a look. News may be lost or never come, so the
 watcher looks as well: at a fresh wait every few milliseconds and ever more rarely as it ages. Due
-times are rounded up to a common grid, so five hundred old waits are a few bulk queries a second,
-not five hundred.
+times are rounded up to a common grid and a look takes along what is due soon, so five hundred old
+waits are a few bulk queries a second, not five hundred.
 
 What is over only when many jobs are (a group) is looked at when it may be: a look says how many
 are missing, and so much news must have come before another look can find the end.
@@ -205,13 +205,22 @@ class Watcher:
                 self._put_back(due, after_s=AFTER_TROUBLE_S)
 
     def _take_due(self, now_s: float) -> list[Watch]:
-        due = []
-        while self._heap and self._heap[0][0] <= now_s:
-            _, turn, wait = heapq.heappop(self._heap)
+        due: list[Watch] = []
+        while self._heap:
+            due_s, turn, wait = self._heap[0]
+            if due_s > now_s and not (due and due_s <= now_s + self._slack_s(wait, now_s)):
+                break
+            heapq.heappop(self._heap)
             if wait in self._waits and turn == wait.turn and wait.is_waiting:
                 wait.news, wait.due_s = 0, math.inf  # what is told from here on, this look may miss
                 due.append(wait)
         return due
+
+    def _slack_s(self, wait: Watch, now_s: float) -> float:
+        """A group's look is dear, and due when it is worth it."""
+        if wait.kind == self._gathered:
+            return 0.0
+        return self._pace(wait).slack_s(now_s - wait.since_s)
 
     async def _look(self, due: list[Watch]) -> None:
         by_kind: dict[str, dict[str, list[Watch]]] = {}

@@ -64,6 +64,26 @@ def test_all_waits_share_one_look():
     with_watcher(test)
 
 
+def test_a_look_takes_along_who_is_due_soon(monkeypatch):
+    """Two waits on either side of the grid would else be looked at in turns for good."""
+    monkeypatch.setattr(watcher_module, "ALONE", Pace(0.4, 0.1))
+
+    async def test(world, watcher):
+        world.seen = {"a": (1, False), "b": (1, False)}
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(0.3 - loop.time() % 0.4 + 0.4)  # a quarter of the grid before its line
+        first = asyncio.create_task(watcher.until("job", "a", over, 15))
+        await asyncio.sleep(0.2)
+        second = asyncio.create_task(watcher.until("job", "b", over, 15))
+        while not world.looks:
+            await asyncio.sleep(0.005)
+        assert world.looks == [["a", "b"]]
+        world.seen = {"a": (2, True), "b": (2, True)}
+        assert await first and await second
+
+    with_watcher(test)
+
+
 def test_a_wait_ends_after_its_time():
     async def test(world, watcher):
         world.seen = {"j": (1, False)}
