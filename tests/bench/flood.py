@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import statistics
 import time
+from typing import NamedTuple
 
 from tests.bench.report import Figure, Goal
 from tests.bench.rig import MODEL, Rig, one, push, rows, submit
+from tests.bench.stages import STAGES, Seen, stages
 from tests.support.caller import Caller
 from tests.support.stack import FullStack
 from tests.support.waiting import wait_until
@@ -31,16 +33,27 @@ def measure(rig: Rig, stack: FullStack) -> list[Figure]:
         ]
         _wait_for_all(a, groups)
         rig.check(a, groups[-1:])
-    return [_fairness(probes, jobs)]
+    where = stages(stack, {probe.job_id: probe.seen for probe in probes})
+    return [_fairness(probes, jobs, where)]
 
 
-def _ask_when(rig: Rig, stack: FullStack, b: Caller, waiting: float) -> dict[str, float]:
+class Probe(NamedTuple):
+    """What came of B's question."""
+
+    job_id: str
+    seen: Seen
+    counts: dict[str, float]
+
+
+def _ask_when(rig: Rig, stack: FullStack, b: Caller, waiting: float) -> Probe:
     """One job of B's when ``waiting`` of A's are left, and what of A's was finished between its
     submit and its end."""
     wait_until(lambda: _left(stack) <= waiting, 300, what=f"{waiting:,.0f} left", every_s=0.05)
     left = _left(stack)
-    began = time.perf_counter()
-    job = b.finish(b.submit(MODEL, {"image": rig.digits.question(0).image})["id"])
+    at_ms, began = time.time() * 1_000, time.perf_counter()
+    accepted = b.submit(MODEL, {"image": rig.digits.question(0).image})
+    accepted_ms = (time.perf_counter() - began) * 1_000
+    job = b.finish(accepted["id"])
     seconds = time.perf_counter() - began
     ((batches, passed),) = rows(
         stack.services,
@@ -49,15 +62,18 @@ def _ask_when(rig: Rig, stack: FullStack, b: Caller, waiting: float) -> dict[str
         " AND a.finished_at BETWEEN c.created_at AND b.finished_at",
         job["id"],
     )
-    return {"batches": batches, "jobs": passed, "seconds": round(seconds, 3), "queued": left}
+    seen = Seen(at_ms, at_ms + accepted_ms, at_ms + seconds * 1_000)
+    counts = {"batches": batches, "jobs": passed, "seconds": round(seconds, 3), "queued": left}
+    return Probe(job["id"], seen, counts)
 
 
-def _fairness(probes: list[dict[str, float]], jobs: int) -> Figure:
-    batches = statistics.median(probe["batches"] for probe in probes)
+def _fairness(probes: list[Probe], jobs: int, where: list[list[str]]) -> Figure:
+    batches = statistics.median(probe.counts["batches"] for probe in probes)
     detail = {
-        "seconds": statistics.median(probe["seconds"] for probe in probes),
-        "worst_batches": max(probe["batches"] for probe in probes),
-        "probes": probes,
+        "seconds": statistics.median(probe.counts["seconds"] for probe in probes),
+        "worst_batches": max(probe.counts["batches"] for probe in probes),
+        "probes": [probe.counts for probe in probes],
+        STAGES: where,
     }
     name = f"batches of A ({jobs:,} queued) before B's one job is done"
     return GOAL.of("flood", name, batches, "batches", detail=detail)

@@ -2,7 +2,8 @@
 
 Single submits come by a Poisson process and are waited for by long-poll; in every other block the
 backlog is full of jobs of priority 0 for the same model. ``python -m tests.bench.online URL RATE
-SECONDS SEED`` is the probing process; it reads one body per line and prints milliseconds.
+SECONDS SEED`` is the probing process; it reads one body per line and prints when each job was
+sent, accepted and seen.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 from tests.bench.report import Figure, Goal, percentile
 from tests.bench.rig import Rig, WrongAnswers, one, submit
+from tests.bench.stages import STAGES, Seen, stages
 from tests.support.caller import TERMINAL, Caller
 from tests.support.stack import FullStack
 from tests.support.waiting import wait_until
@@ -35,14 +37,14 @@ BULK = 0  # the priority
 def measure(rig: Rig, stack: FullStack) -> list[Figure]:
     """Blocks in turns; p99 over all samples of a kind."""
     blocks, seconds = (1, 5.0) if rig.quick else (BLOCKS, SECONDS)
-    calm: list[float] = []
-    flooded: list[float] = []
+    calm: dict[str, Seen] = {}
+    flooded: dict[str, Seen] = {}
     bulk_per_s: list[float] = []
     with stack.caller() as caller:
         for number in range(blocks):
-            calm += _probe(rig, stack, seconds, seed=2 * number)
+            calm |= _probe(rig, stack, seconds, seed=2 * number)
             with _flood(rig, stack, caller) as flood:
-                flooded += _probe(rig, stack, seconds, seed=2 * number + 1)
+                flooded |= _probe(rig, stack, seconds, seed=2 * number + 1)
                 bulk_per_s.append(flood.rate())
     if min(bulk_per_s) < 2 * RATE_PER_S:
         raise WrongAnswers(f"the flood did not run: {bulk_per_s} jobs/s")
@@ -51,17 +53,18 @@ def measure(rig: Rig, stack: FullStack) -> list[Figure]:
         "p50_ms": {"without": _ms(calm, 50), "with": _ms(flooded, 50)},
         "samples": {"without": len(calm), "with": len(flooded)},
         "bulk_jobs_per_s": [round(rate) for rate in bulk_per_s],
+        STAGES: stages(stack, flooded),
     }
     name = "online p99 with a bulk flood of the same model ÷ without"
-    value = round(percentile(flooded, 99) / percentile(calm, 99), 2)
+    value = round(_ms(flooded, 99) / _ms(calm, 99), 2)
     return [GOAL.of(NAME, name, value, "×", detail=detail)]
 
 
-def _ms(samples: list[float], percent: float) -> float:
-    return round(percentile(samples, percent), 1)
+def _ms(samples: Mapping[str, Seen], percent: float) -> float:
+    return round(percentile([one.seen - one.sent for one in samples.values()], percent), 1)
 
 
-def _probe(rig: Rig, stack: FullStack, seconds: float, seed: int) -> list[float]:
+def _probe(rig: Rig, stack: FullStack, seconds: float, seed: int) -> dict[str, Seen]:
     bodies = [json.dumps(rig.job(index)) for index in range(len(rig.digits.questions))]
     command = [sys.executable, "-m", "tests.bench.online", stack.url]
     done = subprocess.run(
@@ -71,8 +74,7 @@ def _probe(rig: Rig, stack: FullStack, seconds: float, seed: int) -> list[float]
         text=True,
         check=True,
     )
-    samples: list[float] = json.loads(done.stdout)
-    return samples
+    return {job_id: Seen(*times) for job_id, times in json.loads(done.stdout).items()}
 
 
 class Flood:
@@ -155,31 +157,32 @@ class Connection:
         return text
 
 
-async def _sample(free: list[Connection], make: Connection | None, body: bytes) -> float:
+async def _sample(free: list[Connection], make: Connection | None, body: bytes) -> tuple[str, Seen]:
     connection = make or free.pop()
-    began = time.perf_counter()
+    at_ms, began = time.time() * 1_000, time.perf_counter()
     job = json.loads(await connection.ask("POST", "/v1/jobs", body))
+    accepted_ms = (time.perf_counter() - began) * 1_000
     while job["state"] not in TERMINAL:
         job = json.loads(await connection.ask("GET", f"/v1/jobs/{job['id']}?wait=20"))
     took_ms = (time.perf_counter() - began) * 1_000
     if job["state"] != "succeeded":
         raise RuntimeError(f"an online job did not succeed: {job}")
     free.append(connection)
-    return took_ms
+    return job["id"], Seen(at_ms, at_ms + accepted_ms, at_ms + took_ms)
 
 
 async def main(url: str, rate_per_s: float, seconds: float, seed: int, bodies: list[str]) -> None:
     """Probes come when they come, whatever became of the ones before."""
     at, rng = urlsplit(url), random.Random(seed)
     free: list[Connection] = []
-    probes: list[asyncio.Task[float]] = []
+    probes: list[asyncio.Task[tuple[str, Seen]]] = []
     due = began = time.perf_counter()
     while (due := due + rng.expovariate(rate_per_s)) < began + seconds:
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
         make = None if free else Connection(str(at.hostname), int(at.port or 80))
         body = bodies[len(probes) % len(bodies)].encode()
         probes.append(asyncio.create_task(_sample(free, make, body)))
-    print(json.dumps([round(took, 3) for took in await asyncio.gather(*probes)]))
+    print(json.dumps(dict(await asyncio.gather(*probes))))
 
 
 if __name__ == "__main__":
