@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -58,6 +58,15 @@ class Caller:
         while (job := self.job(job_id, _left(end)))["state"] not in TERMINAL:
             assert time.monotonic() < end, f"not done after {deadline_s} s: {job}"
         return job
+
+    def jobs(self, **filters: str) -> Iterator[dict[str, Any]]:
+        """Every job that the filters of ``GET /v1/jobs`` let through."""
+        after: str | None = ""
+        while after is not None:
+            params = {"limit": "1000", **filters, **({"after": after} if after else {})}
+            page = _expect(self.http.get("/v1/jobs", params=params), 200)
+            yield from page["data"]
+            after = page["next"]
 
     def result(self, job_id: str) -> Any:
         """The answer of a job that has one."""
