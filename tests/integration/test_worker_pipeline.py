@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from storage.queue.lanes import Lane
 from storage.records.errors import DatabaseUnavailable, ObjectsUnavailable
 from storage.records.jobs import JobState
 from storage.records.models import VersionState
@@ -537,6 +538,6 @@ def test_a_reference_out_of_reach_waits_alone(house: Household, tmp_path: Path) 
 def test_a_dead_stage_is_noticed(house: Household, tmp_path: Path) -> None:
     with running_pipeline(house, tmp_path) as pipeline:
         assert pipeline.failure() is None
-        pipeline._chains[False].claimed.close()  # the decode thread ends as if it had died
+        pipeline._chains[Lane.NORMAL].claimed.close()  # the decode thread ends as if it had died
         wait_until(lambda: pipeline.failure() is not None, what="the watchdog's finding")
         assert "decode" in str(pipeline.failure())

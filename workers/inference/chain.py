@@ -1,8 +1,9 @@
-"""One class's way through the pipeline: everything but the device is there twice.
+"""One lane's way through the pipeline: everything but the device is there once for each.
 
-Online jobs and bulk jobs have threads of their own to be claimed, decoded, stored and committed,
-so whoever waits for an answer never waits behind a bulk claim or a bulk put. They meet in the
-ready window alone, where the device is given to one or the other.
+The jobs of each lane have threads of their own to be claimed, decoded, stored and committed: who
+waits for an answer never waits behind a bulk claim or a bulk put, and a light tenant's job or one
+of high priority never behind those of a flood. They meet in the ready window alone, where the
+device is given to one or the other.
 """
 
 from __future__ import annotations
@@ -35,10 +36,8 @@ class Counters:
 class Chain:
     """Bounded hand-overs, and the loops of the threads between them."""
 
-    def __init__(
-        self, lanes: tuple[Lane, ...], parts: Parts, stop: threading.Event, counters: Counters
-    ) -> None:
-        self._lanes, self._parts, self._stop, self._counters = lanes, parts, stop, counters
+    def __init__(self, lane: Lane, parts: Parts, stop: threading.Event, counters: Counters) -> None:
+        self._lane, self._parts, self._stop, self._counters = lane, parts, stop, counters
         self.claimed: Handoff[Claimed] = Handoff(1)
         self.computed: Handoff[Batch] = Handoff(1, parts.ready.poke)
         self.stored: Handoff[Stored] = Handoff(1)
@@ -58,7 +57,7 @@ class Chain:
             if not self.claimed.wait_for_room(TICK_S):
                 continue
             try:
-                claimed = claimer.next(self._lanes, TICK_S)
+                claimed = claimer.next(self._lane, TICK_S)
             except Exception:
                 log.exception("the claim stage failed; going on")
                 self._stop.wait(1.0)

@@ -38,7 +38,7 @@ class Claimed:
 
 
 class Claimer:
-    """Runs on a claim thread for each class; ``give_back`` on any."""
+    """Runs on a claim thread for each lane; ``give_back`` on any."""
 
     def __init__(
         self,
@@ -62,15 +62,15 @@ class Claimer:
         self._stock, self._meters = stock, meters
         self._max_batch, self._wait_patience_s = max_batch, wait_patience_s
 
-    def next(self, lanes: tuple[Lane, ...], timeout_s: float) -> Claimed | None:
-        """Jobs of a class to decode, or None when there are none within the time."""
+    def next(self, lane: Lane, timeout_s: float) -> Claimed | None:
+        """Jobs of a lane to decode, or None when there are none within the time."""
         if not self._gate.wait_open(timeout_s):
             return None
         session_id = self._sessions.wait_current(timeout_s)
         if session_id is None:
             return None
         self._ask_for_versions()
-        taken = self._intake.take(lanes, self._max_batch, self._room, timeout_s)
+        taken = self._intake.take(lane, self._max_batch, self._room, timeout_s)
         return None if taken is None else self._claim(session_id, taken)
 
     def give_back(self, works: Sequence[Work]) -> None:

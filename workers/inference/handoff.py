@@ -24,9 +24,14 @@ class Handoff(Generic[T]):
         self._closed = False
 
     @property
+    def room(self) -> int:
+        """How many more things may be made now; below 0 when there are more than there should."""
+        return self._bound - len(self._things)
+
+    @property
     def has_room(self) -> bool:
         """Whether a thing that is made now need not wait."""
-        return len(self._things) < self._bound
+        return self.room > 0
 
     def wait_for_room(self, timeout_s: float) -> bool:
         """Whether there is room now. With one giver it stays until that one puts."""

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from storage.clock import Clock
 from storage.queue.lanes import Lane
-from workers.inference.waiting import BULK, CLASSES, ONLINE, Line, Waiting
+from workers.inference.waiting import Line, Waiting
 
 Room = Callable[[Line], int]
 """How many more ids of a line may be claimed now."""
@@ -42,7 +42,7 @@ class _Held:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Ids handed to a claim thread: one class's, of several versions."""
+    """Ids handed to a claim thread: one lane's, of several versions."""
 
     parts: tuple[tuple[Line, tuple[str, ...]], ...]
 
@@ -68,7 +68,7 @@ class Intake:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._lock = threading.RLock()
-        self._changed = {one: threading.Condition(self._lock) for one in CLASSES}
+        self._changed = {one: threading.Condition(self._lock) for one in Lane}
         self._waiting = Waiting()
         self._held: dict[str, _Held] = {}
         self._closed = False
@@ -95,25 +95,23 @@ class Intake:
                     held = self._held[job_id] = _Held(now_s)
                     self._waiting.push(line, now_s, job_id)
                 held.tickets.append(ticket)
-            self._changed[BULK if lane in BULK else ONLINE].notify_all()
+            self._changed[lane].notify_all()
         if not unique:
             delivery.settled()
 
-    def take(
-        self, lanes: tuple[Lane, ...], limit: int, room: Room, timeout_s: float
-    ) -> Taken | None:
-        """Up to ``limit`` ids of a class for one claim, as far as there is room; None when none
+    def take(self, lane: Lane, limit: int, room: Room, timeout_s: float) -> Taken | None:
+        """Up to ``limit`` ids of a lane for one claim, as far as there is room; None when none
         came."""
         give_up_s = self._clock.monotonic_s() + timeout_s
         with self._lock:
             while True:
-                taken = self._take(lanes, limit, room)
+                taken = self._take(lane, limit, room)
                 left_s = give_up_s - self._clock.monotonic_s()
                 if taken is not None or self._closed or left_s <= 0:
                     return taken
-                self._changed[lanes].wait(left_s)
+                self._changed[lane].wait(left_s)
 
-    def _take(self, lanes: tuple[Lane, ...], limit: int, room: Room) -> Taken | None:
+    def _take(self, lane: Lane, limit: int, room: Room) -> Taken | None:
         rooms: dict[Line, int] = {}
 
         def is_open(line: Line) -> bool:
@@ -121,7 +119,7 @@ class Intake:
             return rooms[line] > 0
 
         parts = []
-        for line in self._waiting.in_order(lanes, is_open):
+        for line in self._waiting.in_order(lane, is_open):
             ids = self._waiting.pop(line, min(limit, rooms[line]))
             limit -= len(ids)
             parts.append((line, tuple(ids)))

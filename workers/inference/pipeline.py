@@ -8,8 +8,8 @@
 
 While a pass runs, jobs are claimed and decoded, and the batches before it are stored and
 committed. Nothing waits for a batch to fill: a pass is the best of what is there when the device
-is free, and the slowest stage decides how much that is. Online and bulk work have threads of
-their own on both sides of the window (``chain``).
+is free, and the slowest stage decides how much that is. Each lane has threads of its own on both
+sides of the window (``chain``).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable
 from storage.clock import Clock
 from storage.database import Database
 from storage.objects import Objects
+from storage.queue.lanes import Lane
 from storage.records.sessions import NewSession
 from workers.inference.batch import Batch, Fault, Work
 from workers.inference.batching import Pick
@@ -31,7 +32,6 @@ from workers.inference.intake import Intake
 from workers.inference.parts import Parts
 from workers.inference.ports import Runtime
 from workers.inference.ready import Choice
-from workers.inference.waiting import BULK, ONLINE
 from workers.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class Pipeline:
         self._end = threading.Event()  # after the drain: for what must outlive it
         self._threads: dict[str, threading.Thread] = {}
         self._devices_left = _Countdown(settings.device_threads)
-        self._decoders_left = _Countdown(2)
+        self._decoders_left = _Countdown(len(Lane))
         self.parts = Parts(
             database,
             objects,
@@ -71,10 +71,7 @@ class Pipeline:
             announce,
             stopping=self._stop.is_set,
         )
-        self._chains = {
-            False: Chain(ONLINE, self.parts, self._stop, self.counters),
-            True: Chain(BULK, self.parts, self._stop, self.counters),
-        }
+        self._chains = {lane: Chain(lane, self.parts, self._stop, self.counters) for lane in Lane}
         self.intake: Intake = self.parts.intake
         self.versions = self.parts.versions
         self.sessions = self.parts.sessions
@@ -90,9 +87,9 @@ class Pipeline:
             "gate": lambda: parts.gate.run(self._end),
             "session": lambda: parts.sessions.run(self._end),
         }
-        for bulk, chain in self._chains.items():
+        for lane, chain in self._chains.items():
             for stage, loop in chain.loops(self._all_decoded).items():
-                loops[f"{stage}-bulk" if bulk else stage] = loop
+                loops[stage if lane is Lane.NORMAL else f"{stage}-{lane}"] = loop
         for slot in range(self._settings.device_threads):
             loops[f"device-{slot}"] = lambda slot=slot: self._device_loop(slot)  # type: ignore[misc]
         for name, work in loops.items():
@@ -170,27 +167,27 @@ class Pipeline:
 
     def _device_loop(self, slot: int) -> None:
         while not self.parts.ready.closed:
-            self._follow(slot, self.parts.ready.choose(slot, self._has_room, TICK_S))
+            self._follow(slot, self.parts.ready.choose(slot, self._room, TICK_S))
         if self._devices_left.one_less():
             for chain in self._chains.values():
                 chain.computed.close()
 
-    def _has_room(self, bulk: bool) -> bool:
-        return self._chains[bulk].computed.has_room
+    def _room(self, lane: Lane) -> int:
+        return self._chains[lane].computed.room
 
     def _follow(self, slot: int, choice: Choice, *, lends: bool = True) -> None:
         """Answer who is late, run what was picked, and hand both on. A pick of several passes
         lends the device to one online pick between any two of them, which lends it to nobody."""
-        for bulk, works in _by_class(choice.expired).items():
-            self._chains[bulk].computed.put(self._expired(works))
+        for lane, works in _by_lane(choice.expired).items():
+            self._chains[lane].computed.put(self._expired(works))
         if choice.pick is not None:
             batch = self._compute(slot, choice, choice.pick, lends)
-            self._chains[choice.pick.bulk].computed.put(batch)
+            self._chains[choice.lane].computed.put(batch)
 
     def _compute(self, slot: int, choice: Choice, pick: Pick, lends: bool) -> Batch:
         def between() -> None:
             if lends:
-                other = self.parts.ready.choose_between(slot, pick, self._has_room)
+                other = self.parts.ready.choose_between(slot, pick, self._room)
                 self._follow(slot, other, lends=False)
 
         try:
@@ -234,8 +231,8 @@ def _join(threads: Iterable[threading.Thread], timeout_s: float) -> None:
         thread.join(max(0.0, end_s - time.monotonic()))
 
 
-def _by_class(works: Iterable[Work]) -> dict[bool, list[Work]]:
-    found: dict[bool, list[Work]] = {}
+def _by_lane(works: Iterable[Work]) -> dict[Lane, list[Work]]:
+    found: dict[Lane, list[Work]] = {}
     for work in works:
-        found.setdefault(work.job.is_bulk, []).append(work)
+        found.setdefault(work.line.lane, []).append(work)
     return found

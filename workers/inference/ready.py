@@ -12,8 +12,10 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from storage.clock import Clock
+from storage.queue.lanes import Lane
 from workers.inference.batch import Work
 from workers.inference.batching import (
     UNLIMITED,
@@ -29,6 +31,8 @@ from workers.inference.waiting import Line
 
 AHEAD_S, LEAST_AHEAD = 2.0, 32
 
+Room: TypeAlias = Callable[[Lane], int]
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -43,6 +47,14 @@ class Choice:
     def works(self) -> list[Work]:
         """The pick's."""
         return [work_of(one) for one in self.pick.candidates] if self.pick else []
+
+    @property
+    def lane(self) -> Lane:
+        """Whose threads the pick goes on with: the foremost of those who are in it."""
+        if self.pick is None or self.pick.bulk:
+            return Lane.BULK
+        high = any(work.line.lane is Lane.HIGH for work in self.works)
+        return Lane.HIGH if high else Lane.NORMAL
 
 
 NOTHING = Choice()
@@ -67,6 +79,7 @@ class Ready:
         self._memory_freed = threading.Condition(lock)
         self._leases: dict[str, Lease] = {}
         self._waiting: Counter[str] = Counter()  # candidates by version
+        self._high: Counter[str] = Counter()  # those of them that came in the high lane
         self._running: Counter[str] = Counter()  # passes by version
         self._alone: int | None = None  # the slot whose suspects share the device with nobody
         self._last_version: str | None = None
@@ -85,16 +98,17 @@ class Ready:
             else:
                 self._leases[version_id] = lease
             self._waiting[version_id] += len(candidates)
+            self._high += Counter({version_id: _high_among(candidates)})
             self._bytes += sum(work_of(one).size_bytes for one in candidates)
             self._window.add(candidates, self._clock.monotonic_s())
             self._wake()
         return True
 
-    def choose(self, slot: int, room: Callable[[bool], bool], timeout_s: float) -> Choice:
+    def choose(self, slot: int, room: Room, timeout_s: float) -> Choice:
         """What to do now, as soon as there is anything; ``NOTHING`` when the time is over.
 
-        ``room`` says for a class, bulk or not, whether what is computed now could be stored soon:
-        until then it may as well grow here.
+        ``room`` says for a lane how many batches computed now could be stored soon: until then
+        they may as well grow here.
         """
         give_up_s = self._clock.monotonic_s() + timeout_s
         mine = self.changed if slot == 0 else self._more_at_once
@@ -111,11 +125,11 @@ class Ready:
             self._on_room()
         return choice
 
-    def choose_between(self, slot: int, pick: Pick, room: Callable[[bool], bool]) -> Choice:
+    def choose_between(self, slot: int, pick: Pick, room: Room) -> Choice:
         """Between two passes of a pick: an online pass that may go before the next of them."""
         with self.changed:
             self._running -= Counter([pick.version_id])
-            choice = self._choose(slot, lambda bulk: not bulk and room(bulk))
+            choice = self._choose(slot, lambda lane: 0 if lane is Lane.BULK else room(lane))
             self._running[pick.version_id] += 1
             if choice.pick is not None:
                 self._wait_alone(slot, choice.pick, beside=1)
@@ -123,18 +137,25 @@ class Ready:
             self._on_room()
         return choice
 
-    def _choose(self, slot: int, room: Callable[[bool], bool]) -> Choice:
-        if self._closed or self._alone is not None or not room(False):
+    def _choose(self, slot: int, room: Room) -> Choice:
+        high, normal = room(Lane.HIGH), room(Lane.NORMAL)
+        if self._closed or self._alone is not None or max(high, normal) <= 0:
             return NOTHING
+
+        def may_run(version_id: str) -> bool:
+            if not self._free(slot, version_id):
+                return False
+            if not self._high[version_id]:
+                return normal > 0
+            return high > 0 and normal >= 0  # it may turn out to be a pass without these
+
         now_s = self._clock.monotonic_s()
         expired = self._window.expire(now_s)
         if expired:
             works = tuple(work_of(one) for one in expired)
             self._leave(expired)
             return Choice(expired=works)
-        pick = self._window.pick(
-            now_s, lambda version_id: self._free(slot, version_id), bulk_too=room(True)
-        )
+        pick = self._window.pick(now_s, may_run, bulk_too=room(Lane.BULK) > 0)
         if pick is None:
             return NOTHING
         lease = self._leases[pick.version_id].share()
@@ -247,6 +268,7 @@ class Ready:
             gone[one.version_id] += 1
         for line, count in rows.items():
             self._credit.spend(line, -count)
+        self._high -= Counter(one.version_id for one in candidates if _is_high(one))
         for version_id, count in gone.items():
             self._waiting[version_id] -= count
             if not self._waiting[version_id]:
@@ -259,6 +281,14 @@ class Ready:
         self.changed.notify_all()
         if any(self._limits(version_id).instances > 1 for version_id in self._waiting):
             self._more_at_once.notify_all()
+
+
+def _is_high(candidate: Candidate) -> bool:
+    return work_of(candidate).line.lane is Lane.HIGH
+
+
+def _high_among(candidates: Sequence[Candidate]) -> int:
+    return sum(map(_is_high, candidates))
 
 
 def work_of(candidate: Candidate) -> Work:

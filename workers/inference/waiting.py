@@ -1,22 +1,16 @@
 """Ids in their lanes, in the order in which they are to be claimed. Pure but for the caller's lock.
 
 A lane is what the broker's queue said of an id; the jobs' own priorities are known only after the
-claim. So the high lane has a head start in seconds: its ids go before ordinary ones that came up to
-``LEAD_S`` earlier. Bulk ids are claimed apart, by a thread of their own.
+claim. Each lane is claimed apart, by a thread of its own.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from storage.queue.lanes import Lane
-
-LEAD_S = 90.0  # what three steps of priority are worth
-ONLINE: tuple[Lane, ...] = (Lane.HIGH, Lane.NORMAL)
-BULK: tuple[Lane, ...] = (Lane.BULK,)
-CLASSES = (ONLINE, BULK)
 
 
 class Line(NamedTuple):
@@ -45,12 +39,12 @@ class Waiting:
     def lines(self) -> list[Line]:
         return list(self._lines)
 
-    def in_order(self, lanes: Collection[Lane], is_open: Callable[[Line], bool]) -> Iterator[Line]:
-        """The open lines in these lanes, the one whose head is due first before the others."""
+    def in_order(self, lane: Lane, is_open: Callable[[Line], bool]) -> Iterator[Line]:
+        """The open lines in this lane, the one whose head came first before the others."""
         due = [
-            (queue[0][0] - (LEAD_S if line.lane is Lane.HIGH else 0.0), queue[0][1], line)
+            (*queue[0][:2], line)
             for line, queue in self._lines.items()
-            if line.lane in lanes and is_open(line)
+            if line.lane is lane and is_open(line)
         ]
         due.sort()
         return (line for _, _, line in due)
