@@ -48,8 +48,11 @@ class WorkerSettings:
         ),
     )
     decode_threads: int = field(
-        default=4,
-        metadata=_doc("Most inputs decoded at once, where one takes long: pictures of a camera."),
+        default=0,
+        metadata=_doc(
+            "Most inputs decoded at once, where one takes long: pictures of a camera. 0 means one"
+            " for each core but one, at most 4."
+        ),
     )
     model_memory_bytes: int = field(
         default=0,

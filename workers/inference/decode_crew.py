@@ -2,11 +2,13 @@
 
 Pictures are decoded outside the interpreter's lock, so several threads bring several cores to it;
 a row of numbers is decoded faster than it is handed to another thread. What it takes is measured
-for each version, as its inputs are of one kind.
+for each version, as its inputs are of one kind; a thread that was kept waiting once, for the lock
+or for a core, must not make a quick input a slow one.
 """
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,9 +16,17 @@ from concurrent.futures import ThreadPoolExecutor
 from workers.inference.batch import Work
 
 SLICE_S = 0.03
+MOST_THREADS = 4
 _SLOW_S = 0.001  # from here on it is worth a thread
 _WEIGHT = 0.2
+_MOST_FACTOR = 2  # by which one measurement may exceed what is known, or a quarter of _SLOW_S
 _LEGS = 2  # so many for each thread go together: the slowest of them is waited for
+
+
+def fitting_threads(cores: int) -> int:
+    """How many may decode beside a pass: on few cores decoding in bursts slows a pass on the CPU
+    more than it gains, and a device that computes by itself leaves all cores but its own."""
+    return max(1, min(MOST_THREADS, cores - 1))
 
 
 class DecodeCrew:
@@ -37,19 +47,23 @@ class DecodeCrew:
         return done
 
     def _step(self, works: Sequence[Work], decode: Callable[[Work], None]) -> int:
-        began_s = self._now_s()
         version_id = works[0].job.version_id
+
+        def timed(work: Work) -> float:
+            began_s = self._now_s()
+            decode(work)
+            return self._now_s() - began_s
+
         if self._pool is None or self._each_s.get(version_id, 0.0) < _SLOW_S:
-            decode(works[0])
-            self._learn(version_id, self._now_s() - began_s)
+            self._learn(version_id, timed(works[0]))
             return 1
         some = works[: _LEGS * self._threads]
-        list(self._pool.map(decode, some))
-        self._learn(version_id, (self._now_s() - began_s) * self._threads / len(some))
+        self._learn(version_id, statistics.median(self._pool.map(timed, some)))
         return len(some)
 
     def _learn(self, version_id: str, seconds: float) -> None:
-        before_s = self._each_s.get(version_id, seconds)
+        before_s = self._each_s.get(version_id, 0.0)
+        seconds = min(seconds, _MOST_FACTOR * max(before_s, _SLOW_S / 4))
         self._each_s[version_id] = before_s + _WEIGHT * (seconds - before_s)
 
     def close(self) -> None:

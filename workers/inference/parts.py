@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 from storage.clock import Clock
@@ -12,7 +13,7 @@ from workers.inference.artifacts import Artifacts
 from workers.inference.claim import Claimer
 from workers.inference.costs import CostKeeper
 from workers.inference.credit import Credit
-from workers.inference.decode_crew import DecodeCrew
+from workers.inference.decode_crew import DecodeCrew, fitting_threads
 from workers.inference.decoding import Decoder
 from workers.inference.device import Device
 from workers.inference.finish import Announce, Finisher
@@ -95,7 +96,7 @@ class Parts:
             max_batch=settings.max_batch,
             wait_patience_s=settings.wait_patience_s,
         )
-        self.crew = DecodeCrew(settings.decode_threads)
+        self.crew = DecodeCrew(settings.decode_threads or fitting_threads(os.cpu_count() or 1))
         self.decoder = Decoder(
             Payloads(database, objects),
             RefReader(database, objects, settings.ref_prefixes, max_bytes=settings.max_ref_bytes),

@@ -9,7 +9,7 @@ import pytest
 from storage.queue.lanes import Lane
 from storage.records.jobs import ClaimedJob
 from workers.inference.batch import Work
-from workers.inference.decode_crew import SLICE_S, DecodeCrew
+from workers.inference.decode_crew import SLICE_S, DecodeCrew, fitting_threads
 from workers.inference.waiting import Line
 
 
@@ -44,6 +44,34 @@ def test_quick_inputs_are_decoded_at_once_on_one_thread() -> None:
     assert clock.threads == {threading.get_ident()}
 
 
+def test_slow_inputs_are_found_out_and_given_to_the_crew() -> None:
+    clock = Clock(0.002)
+    crew = DecodeCrew(4, clock)
+    for _ in range(20):
+        crew.run(works(20), clock.decode)
+    assert clock.threads - {threading.get_ident()}
+    crew.close()
+
+
+def test_a_wait_for_a_core_does_not_make_quick_inputs_slow() -> None:
+    """Not on this thread, where one takes long now and then; and not on the crew's for good."""
+    clock = Clock(0.0001)
+    crew = DecodeCrew(4, clock)
+
+    def decode(work: Work) -> None:
+        clock.decode(work)
+        clock.now_s += 0.02 if work.job.id.endswith("7") else 0.0
+
+    for _ in range(20):
+        crew.run(works(100), decode)
+    assert clock.threads == {threading.get_ident()}
+    crew._each_s["v"] = 0.002
+    for _ in range(20):
+        crew.run(works(100), clock.decode)
+    assert crew._each_s["v"] < 0.001
+    crew.close()
+
+
 def test_slow_inputs_are_handed_on_before_all_of_them_are_decoded() -> None:
     clock = Clock(0.4 * SLICE_S)
     assert DecodeCrew(1, clock).run(works(100), clock.decode) == 3
@@ -75,3 +103,7 @@ def test_trouble_on_any_thread_is_the_callers() -> None:
     with pytest.raises(OSError, match="away"):
         crew.run(works(4), decode)
     crew.close()
+
+
+def test_the_crew_leaves_a_core_to_the_passes() -> None:
+    assert [fitting_threads(cores) for cores in (1, 2, 3, 5, 64)] == [1, 1, 2, 4, 4]
