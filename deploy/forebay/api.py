@@ -6,7 +6,13 @@ import os
 import threading
 from collections.abc import Mapping
 
-from forebay.composition import open_database, require_schema, require_services, start_logging
+from forebay.composition import (
+    open_database,
+    require_schema,
+    require_services,
+    share_the_interpreter,
+    start_logging,
+)
 from forebay.relaying import make_relay
 from forebay.serving import make_server, tell
 from storage.settings import Settings
@@ -15,6 +21,7 @@ from storage.settings import Settings
 def run_api(host: str, port: int, environ: Mapping[str, str], *, as_json: bool) -> int:
     """Serve until SIGTERM or SIGINT."""
     start_logging()
+    share_the_interpreter()
     settings = Settings.from_environment(environ)
     require_services(settings, "api")
     database = open_database(settings)

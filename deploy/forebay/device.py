@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from forebay.composition import open_database, start_logging, worker_settings
+from forebay.composition import open_database, share_the_interpreter, start_logging, worker_settings
 from storage.objects import open_objects
 from storage.settings import Settings
 
@@ -54,6 +54,7 @@ def main(environ: Mapping[str, str]) -> int:
     from workers.process import run_worker
 
     start_logging()
+    share_the_interpreter()
     settings = Settings.from_environment(environ)
     tuned = worker_settings(settings, environ)
     database = open_database(settings)

@@ -17,7 +17,13 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
-from forebay.composition import duties, open_database, start_logging, worker_settings
+from forebay.composition import (
+    duties,
+    open_database,
+    share_the_interpreter,
+    start_logging,
+    worker_settings,
+)
 from forebay.device import worker_parts
 from forebay.news_pipe import tell
 from forebay.relaying import make_relay
@@ -34,6 +40,7 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
 
     wanted = _arguments(argv)
     start_logging(logging.WARNING)
+    share_the_interpreter()
     # It has no address, and kombu wonders about that at every connection.
     logging.getLogger("kombu.connection").setLevel(logging.ERROR)
     settings = Settings.from_environment(environ)

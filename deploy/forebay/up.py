@@ -13,7 +13,7 @@ import threading
 from collections.abc import Mapping
 
 from forebay.child import Child, ChildParts
-from forebay.composition import open_database, start_logging
+from forebay.composition import open_database, share_the_interpreter, start_logging
 from forebay.home import HomeLock, lock_home
 from forebay.serving import make_server, tell
 from producers.cli.exits import Exit, Failure
@@ -28,6 +28,7 @@ log = logging.getLogger("forebay.up")
 def run_up(host: str, port: int, environ: Mapping[str, str], *, as_json: bool) -> int:
     """Serve until SIGTERM, SIGINT or the worker's end."""
     start_logging(logging.WARNING)
+    share_the_interpreter()
     settings = Settings.from_environment(environ)
     if not settings.embedded:
         raise Failure(
