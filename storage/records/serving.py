@@ -25,7 +25,7 @@ from storage.records.option_values import (
 
 MAX_BATCH, MAX_LENGTH, MAX_SIZES, MAX_INSTANCES = 65_536, 1 << 24, 64, 16
 DEFAULT_MAX_BATCH = 512
-DEFAULT_LATENCY_OBJECTIVE_MS = 50.0
+DEFAULT_LATENCY_OBJECTIVE_MS = 25.0
 
 
 class Cost(StrEnum):

@@ -5,10 +5,11 @@ Remembered beyond the model's stay in memory, as what was claimed for it is stil
 
 from __future__ import annotations
 
+from storage.records.serving import DEFAULT_LATENCY_OBJECTIVE_MS
 from workers.inference.batching import Limits
 from workers.inference.ports import LoadedModel
 
-_UNKNOWN = Limits(sizes=(1,), max_cost=None, objective_s=0.05)
+_UNKNOWN = Limits(sizes=(1,), max_cost=None, objective_s=DEFAULT_LATENCY_OBJECTIVE_MS / 1000)
 
 
 class LimitsOf:

@@ -30,7 +30,7 @@ def test_a_version_shows_its_knobs_and_what_was_measured(measured):
     assert (cost["path_s_per_job"], cost["memory_bytes"], cost["safe_rows"]) == (0.0004, 4096, 64)
     assert cost["updated_at"].endswith("Z")
     assert shown["serving"]["max_batch"] == 512
-    assert shown["serving"]["latency_objective_ms"] == 50
+    assert shown["serving"]["latency_objective_ms"] == 25
 
 
 def test_a_version_that_never_ran_has_empty_lists(house):
