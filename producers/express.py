@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
+from producers.window.places import Entry
 from storage.queue.lanes import Lane, class_of
 from storage.records.jobs import NewJob
 
@@ -24,16 +25,17 @@ _LOG = logging.getLogger("forebay.express")
 class Express(Protocol):
     """What a relay in this process offers."""
 
-    def reserve(self, pool: str, jobs: int, *, bulk: bool = False) -> bool:
-        """Places in the pool's window, all of them or none."""
+    def reserve(self, pool: str, tenant: str, jobs: int, lane: Lane) -> Lane | None:
+        """Places in the pool's window for jobs of that lane, all of them or none; the lane in
+        which they may travel."""
         ...
 
     def release(self, pool: str, jobs: int) -> None:
         """Places that were not used after all."""
         ...
 
-    def send(self, entries: Sequence[tuple[str, str, str, int]]) -> None:
-        """(pool, version id, job id, priority) of rows that are committed as published."""
+    def send(self, entries: Sequence[Entry]) -> None:
+        """Rows that are committed as published."""
         ...
 
 
@@ -42,50 +44,52 @@ class Booking:
 
     def __init__(self, express: Express | None) -> None:
         self._express = express
-        self._jobs: list[NewJob] = []
+        self._entries: list[Entry] = []
 
     @property
     def ids(self) -> frozenset[str]:
         """The jobs that are to be written as published."""
-        return frozenset(job.id for job in self._jobs)
+        return frozenset(entry.job_id for entry in self._entries)
 
-    def take(self, jobs: Iterable[NewJob]) -> None:
-        """Places for these jobs, lane by lane, as far as there are any.
+    def take(self, jobs: Iterable[tuple[str, NewJob]]) -> None:
+        """Places for these (tenant, job), as far as each tenant has any in each lane.
 
         High jobs need room like all others: with a backlog before them, a look has to choose.
         """
         if self._express is None:
             return
-        lanes: dict[tuple[str, Lane], list[NewJob]] = {}
-        for job in jobs:
-            lanes.setdefault((job.pool, class_of(job.priority)), []).append(job)
-        for (pool, lane), members in lanes.items():
-            if self._express.reserve(pool, len(members), bulk=lane is Lane.BULK):
-                self._jobs += members
+        lanes: dict[tuple[str, str, Lane], list[NewJob]] = {}
+        for tenant, job in jobs:
+            lanes.setdefault((job.pool, tenant, class_of(job.priority)), []).append(job)
+        for (pool, tenant, own), members in lanes.items():
+            lane = self._express.reserve(pool, tenant, len(members), own)
+            if lane is not None:
+                bulk = own is Lane.BULK
+                self._entries += (
+                    Entry(pool, tenant, job.version_id, job.id, bulk, lane) for job in members
+                )
 
-    def take_all(self, jobs: Sequence[NewJob]) -> None:
+    def take_all(self, tenant: str, jobs: Sequence[NewJob]) -> None:
         """Places for all of these jobs, or for none."""
-        self.take(jobs)
-        if len(self._jobs) < len(jobs):
+        self.take((tenant, job) for job in jobs)
+        if len(self._entries) < len(jobs):
             self.give_back()
 
     def send(self) -> None:
         """They are committed."""
-        if self._express is None or not self._jobs:
+        if self._express is None or not self._entries:
             return
         try:
-            self._express.send(
-                [(job.pool, job.version_id, job.id, job.priority) for job in self._jobs]
-            )
+            self._express.send(self._entries)
         except Exception:  # they are durable, and that is what the caller is told
-            _LOG.exception("the relay did not take %d committed jobs", len(self._jobs))
+            _LOG.exception("the relay did not take %d committed jobs", len(self._entries))
 
     def give_back(self) -> None:
         """They are not."""
         if self._express is not None:
-            for pool, jobs in Counter(job.pool for job in self._jobs).items():
+            for pool, jobs in Counter(entry.pool for entry in self._entries).items():
                 self._express.release(pool, jobs)
-        self._jobs = []
+        self._entries = []
 
 
 @contextmanager

@@ -39,7 +39,7 @@ from producers.window.sending import Sender
 from producers.window.sight import Eyes, Sight
 from storage.clock import Clock, random_bits
 from storage.database import Database, Transaction
-from storage.queue.lanes import class_of
+from storage.queue.lanes import Lane
 from storage.queue.publisher import Publisher
 from storage.records.errors import ForebayError
 from storage.records.jobs import is_bulk
@@ -100,18 +100,19 @@ class Relay:
         self._poked = True
         self._wake.set()
 
-    def reserve(self, pool: str, jobs: int, *, bulk: bool = False) -> bool:
+    def reserve(self, pool: str, tenant: str, jobs: int, lane: Lane) -> Lane | None:
         """Book places in the window for rows that are about to be written as published: all or
-        none. Then either ``send`` them after the commit, or ``release`` the places.
+        none. Then either ``send`` them after the commit in the lane that this says, or
+        ``release`` the places.
         """
-        return self._places.reserve(pool, jobs, bulk=bulk)
+        return self._places.reserve(pool, tenant, jobs, lane)
 
     def release(self, pool: str, jobs: int) -> None:
         """Give booked places back."""
         self._places.release(pool, jobs)
 
     def send(self, entries: Sequence[Entry]) -> None:
-        """Publish (pool, version id, job id, priority) of rows committed as published."""
+        """Publish rows committed as published."""
         self._places.send(entries)
         self._wake.set()
 
@@ -242,11 +243,22 @@ class Relay:
         """What is free now for those who enter by themselves."""
         bulk_inside = sum(books.bulk.window.values())
         room = sight.target - sum(books.online.window.values()) - bulk_inside
+        # What bulk work may not take is free for online work, also where the target has shrunk.
+        bulk_most = int(sight.target * BULK_SHARE)
+        room = max(room, sight.target - bulk_most - sum(books.online.window.values()))
         online_room = 0 if sight.cut or chosen.online_left else room
-        bulk_room = min(online_room, int(sight.target * BULK_SHARE) - bulk_inside)
+        bulk_room = min(online_room, bulk_most - bulk_inside)
         if sight.bulk_cut or chosen.bulk_left:
             bulk_room = 0
-        self._places.looked(pool, began_s, online_room=online_room, bulk_room=bulk_room)
+        crowd = {tenant for (tenant, _), jobs in books.online.window.items() if jobs}
+        self._places.looked(
+            pool,
+            began_s,
+            online_room=online_room,
+            bulk_room=bulk_room,
+            crowd=crowd.union(sight.online),
+            light_room=sight.target,
+        )
 
     def _fill(self, pool: str, sight: Sight, waiting: bool, drained: float) -> float:
         """When to look again, and what the looks before may spare themselves."""
@@ -264,21 +276,17 @@ class Relay:
     def _publish_sent(self) -> None:
         """What submits of this process have put into the window themselves."""
         entries = self._places.take()
-        for pool in {entry[0] for entry in entries}:
-            mine = [entry for entry in entries if entry[0] == pool]
-            items = [(class_of(priority), version, id_) for _, version, id_, priority in mine]
+        for pool in {entry.pool for entry in entries}:
+            mine = [entry for entry in entries if entry.pool == pool]
+            items = [(entry.lane, entry.version_id, entry.job_id) for entry in mine]
             most = self._settings.max_jobs_per_message
             if failed := self._sender.send_whatever_happens(pool, items, most):
                 self._places.shut()
-            self._sent.setdefault(pool, []).extend(e for e in mine if e[2] not in failed)
+            self._sent.setdefault(pool, []).extend(e for e in mine if e.job_id not in failed)
 
     def _count_sent(self, pool: str) -> None:
-        """They had their turn, like all others. (A version never seen is counted when it is.)"""
+        """They had their turn, like all others."""
         entries = self._sent.pop(pool, [])
-        places = Counter(
-            (tenant, version, is_bulk(priority))
-            for _, version, _, priority in entries
-            if (tenant := self._eyes.owner(version)) is not None
-        )
+        places = Counter((entry.tenant, entry.version_id, entry.is_bulk) for entry in entries)
         books = self._books.get(pool, Books())
         self._books[pool] = books.entered(places, self._eyes.rates(pool).cost)

@@ -183,7 +183,7 @@ class Singles:
             for case, _ in fresh:
                 if case.placed is not None:
                     case.placed.publish(tx)
-            booked.take(job for _, job in fresh)
+            booked.take((case.tenant, job) for case, job in fresh)
             published = booked.ids
             written = [(case.tenant, job) for case, job in fresh]
             now = tx.jobs.submit_each(written, published=published) if written else 0

@@ -132,7 +132,7 @@ class Submission:
             if known is not None:
                 return self._replay_many(tx, tenant, known)
             placed.publish(tx)
-            booked.take_all(placed.jobs)
+            booked.take_all(tenant, placed.jobs)
             tx.groups.create(tenant, group_id, len(placed.jobs))
             is_express = bool(booked.ids)
             tx.jobs.submit(tenant, placed.jobs, group_id=group_id, published=is_express)

@@ -22,7 +22,6 @@ from storage.records.latency import VersionCost
 
 TTL_S = 1.0  # of rates and costs
 FLOW_S = 0.5  # over which the relay itself measures what leaves the window
-MAX_OWNERS = 10_000
 URGENT_LIMIT = 256
 
 Jobs: TypeAlias = Sequence[BacklogHead]
@@ -83,15 +82,10 @@ class Eyes:
         self._clock, self._settings = clock, settings
         self._rates: dict[str, Rates] = {}
         self._cursor: dict[str, str] = {}
-        self._owners: dict[str, str] = {}
         self._ahead_ms = 0.0  # the database's clock, of the monotonic one
 
     def rates(self, pool: str) -> Rates:
         return self._rates.setdefault(pool, Rates())
-
-    def owner(self, version_id: str) -> str | None:
-        """The tenant of a version, if it was seen lately."""
-        return self._owners.get(version_id)
 
     def see(self, tx: Transaction, pool: str, wanting: Mapping[str, int]) -> Sight:
         """``wanting`` are the tenants with a backlog there, and the highest priority in it."""
@@ -124,7 +118,6 @@ class Eyes:
             rates.asked |= versions
         if stale:
             rates.read_s = self._clock.monotonic_s()
-        self._remember(window, heads)
         return Sight(
             wanting=wanting,
             online=online,
@@ -160,13 +153,6 @@ class Eyes:
         chosen = ([t for t in ordered if t > after] + ordered)[:most]
         self._cursor[pool] = chosen[-1]
         return chosen
-
-    def _remember(self, window: Iterable[tuple[str, str, bool]], heads: Mapping[str, Jobs]) -> None:
-        if len(self._owners) > MAX_OWNERS:
-            self._owners.clear()
-        self._owners.update((version, tenant) for tenant, version, _ in window)
-        for tenant, jobs in heads.items():
-            self._owners.update((version, tenant) for version in {j.version_id for j in jobs})
 
 
 def _depth(places: int, target: int, tenants: int) -> int:

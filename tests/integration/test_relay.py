@@ -14,11 +14,12 @@ from kombu import Connection
 
 from producers.relay import Relay
 from producers.settings import RelaySettings
-from producers.window.fairness import LEAD_JOBS
+from producers.window.fairness import LEAD_JOBS, RESERVE_JOBS
 from producers.window.pace import Look
+from producers.window.places import Entry
 from storage.clock import SystemClock, random_bits
 from storage.database import Database
-from storage.queue.lanes import Lane, lane_of
+from storage.queue.lanes import Lane, class_of, lane_of
 from storage.queue.messages import Message, PublishReport
 from storage.queue.publisher import open_publisher
 from storage.queue.topology import declare
@@ -117,6 +118,12 @@ def house(request, tmp_path) -> Iterator[House]:
 
 def relay(house, publisher, **more) -> Relay:
     return Relay(house.database, publisher, SystemClock(), **more)
+
+
+def entry(
+    house: House, tenant: str, job_id: str, priority: int = 5, lane: Lane = Lane.NORMAL
+) -> Entry:
+    return Entry("default", tenant, house.version[tenant], job_id, priority <= 2, lane)
 
 
 def test_one_job_travels_alone_and_many_in_chunks_of_one_version(house):
@@ -318,10 +325,11 @@ class TestExpress:
     def enter(house: House, one: Relay, tenant: str, count: int, **fields) -> list[str] | None:
         """What a submit does; None when it has to go the slow way."""
         priority = fields.get("priority", 5)
-        if not one.reserve("default", count, bulk=priority <= 2):
+        lane = one.reserve("default", tenant, count, class_of(priority))
+        if lane is None:
             return None
         ids = house.submit(tenant, count, published=True, **fields)
-        one.send([("default", house.version[tenant], job_id, priority) for job_id in ids])
+        one.send([entry(house, tenant, job_id, priority, lane) for job_id in ids])
         return ids
 
     @pytest.fixture
@@ -331,7 +339,7 @@ class TestExpress:
     @pytest.fixture
     def one(self, house, recorder):
         one = relay(house, recorder)
-        assert not one.reserve("default", 1)  # from now on it looks at this pool
+        assert not one.reserve("default", "a", 1, Lane.NORMAL)  # from now on it looks at this pool
         one.look()
         return one
 
@@ -358,7 +366,23 @@ class TestExpress:
     def test_a_backlog_has_to_be_weighed(self, house, one):
         house.submit("b", 300)  # another process's, say: nobody poked
         one.look()
-        assert self.enter(house, one, "a", 1) is None
+        assert self.enter(house, one, "b", 1) is None
+        assert self.enter(house, one, "a", RESERVE_JOBS + 1) is None
+
+    def test_a_light_tenant_passes_a_backlog_without_a_look(self, house, one, recorder):
+        house.submit("b", 600)
+        one.look()
+        sent = len(recorder.sent)
+        ids = self.enter(house, one, "a", 2)
+        one._publish_sent()
+        (message,) = recorder.sent[sent:]
+        assert (message.queue, message.wake_up.job_ids) == ("infer.default.hi", tuple(ids))
+        one.look()  # it costs a turn
+        assert one._books["default"].online.turns["a"] > 0
+        assert self.enter(house, one, "a", 1) is None  # they are in the window, as that look saw
+        house.drain(ids)
+        one.look()
+        assert self.enter(house, one, "a", 1)
 
     def test_a_bulk_backlog_does_not_keep_online_work_out(self, house, one):
         house.submit("b", 1_000, priority=1)
@@ -390,7 +414,7 @@ class TestExpress:
 
         broken: list[Exception] = []
         one = relay(house, recorder, declare=declare)
-        one.reserve("default", 1)
+        one.reserve("default", "a", 1, Lane.NORMAL)
         for error in (BrokerUnavailable("it is gone"), ZeroDivisionError()):
             one.look()
             broken.append(error)
@@ -429,13 +453,15 @@ class TestExpress:
         thread = threading.Thread(target=one.run, args=(stop,))
         thread.start()
         try:
-            wait_until(lambda: one.reserve("default", 1), 5, what="the first look")
+            wait_until(
+                lambda: one.reserve("default", "a", 1, Lane.NORMAL), 5, what="the first look"
+            )
             one.release("default", 1)
-            asked = [one.reserve("default", 1) for _ in watched(1.2)]
-            assert asked.count(False) <= len(asked) * 0.1, asked  # a loaded machine looks late
+            asked = [one.reserve("default", "a", 1, Lane.NORMAL) for _ in watched(1.2)]
+            assert asked.count(None) <= len(asked) * 0.1, asked  # a loaded machine looks late
             one.release("default", len(asked))
             ids = house.submit("a", 2, published=True)
-            one.send([("default", house.version["a"], job_id, 5) for job_id in ids])
+            one.send([entry(house, "a", job_id) for job_id in ids])
             wait_until(lambda: recorder.sent, 5, what="the wake-up")
             assert recorder.sent[0].wake_up.job_ids == tuple(ids)
         finally:

@@ -14,6 +14,7 @@ from producers.settings import ApiSettings
 from producers.submission import Accepted, Submission
 from storage.clock import SystemClock
 from storage.database import Database
+from storage.queue.lanes import Lane
 from storage.records.errors import DatabaseUnavailable, InvalidInput, NotFound, Overloaded
 
 JOB = {"model": "vectors", "input": {"tensor": [1, 2, 3, 4]}}
@@ -26,22 +27,22 @@ class Window:
         self.database = database
         self.places = 0
         self.sent: list[str] = []
-        self.booked: list[tuple[int, bool]] = []
+        self.booked: list[tuple[str, int, Lane]] = []
 
-    def reserve(self, pool: str, jobs: int, *, bulk: bool = False) -> bool:
+    def reserve(self, pool: str, tenant: str, jobs: int, lane: Lane) -> Lane | None:
         self.places += jobs
-        self.booked.append((jobs, bulk))
-        return True
+        self.booked.append((tenant, jobs, lane))
+        return lane
 
     def release(self, pool: str, jobs: int) -> None:
         self.places -= jobs
 
     def send(self, entries) -> None:
         with self.database.read() as tx:
-            for _, _, job_id, _ in entries:
-                (found,) = [j for t in ("default", "acme") for j in tx.jobs.get_many(t, [job_id])]
+            for entry in entries:
+                (found,) = tx.jobs.get_many(entry.tenant, [entry.job_id])
                 assert found.published_at is not None and found.state == "queued"
-        self.sent += [job_id for _, _, job_id, _ in entries]
+        self.sent += [entry.job_id for entry in entries]
 
 
 class Desk:
@@ -297,13 +298,15 @@ def test_a_commit_that_fails_gives_the_places_back(desk, monkeypatch):
 
 def test_classes_are_booked_in_their_lanes(desk):
     answers = desk.submit(desk.asked(), desk.asked(priority=8), desk.asked(priority=2))
-    assert sorted(desk.window.booked) == [(1, False), (1, False), (1, True)]
+    assert desk.window.booked == [
+        ("default", 1, lane) for lane in (Lane.NORMAL, Lane.HIGH, Lane.BULK)
+    ]
     assert sorted(desk.window.sent) == sorted(ids_of(answers))
     assert desk.pokes == 0  # there is nothing left for a look to find
 
 
 def test_without_a_place_jobs_wait_in_the_backlog(desk):
-    desk.window.reserve = lambda *_, **__: False
+    desk.window.reserve = lambda *_: None
     (answer,) = desk.submit(desk.asked())
     assert desk.jobs()[answer.job.id].published_at is None
     assert desk.window.sent == [] and desk.pokes == 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from producers.express import booking
+from producers.window.places import Entry
+from storage.queue.lanes import Lane
 from storage.records.jobs import JobKind, NewJob
 
 
@@ -13,15 +15,15 @@ class Window:
 
     def __init__(self, room: int) -> None:
         self.room = room
-        self.asked: list[tuple[str, int, bool]] = []
-        self.sent: list[tuple[str, str, str, int]] = []
+        self.asked: list[tuple[str, str, int, Lane]] = []
+        self.sent: list[Entry] = []
 
-    def reserve(self, pool: str, jobs: int, *, bulk: bool = False) -> bool:
-        self.asked.append((pool, jobs, bulk))
+    def reserve(self, pool: str, tenant: str, jobs: int, lane: Lane) -> Lane | None:
+        self.asked.append((pool, tenant, jobs, lane))
         if jobs > self.room:
-            return False
+            return None
         self.room -= jobs
-        return True
+        return Lane.HIGH if tenant == "light" else lane
 
     def release(self, pool: str, jobs: int) -> None:
         self.room += jobs
@@ -30,8 +32,10 @@ class Window:
         self.sent += entries
 
 
-def job(name: str, priority: int = 5, pool: str = "default") -> NewJob:
-    return NewJob(name, JobKind.INFERENCE, "m", "v1", 1, pool, b"{}", priority=priority)
+def job(
+    name: str, priority: int = 5, pool: str = "default", tenant: str = "t"
+) -> tuple[str, NewJob]:
+    return tenant, NewJob(name, JobKind.INFERENCE, "m", "v1", 1, pool, b"{}", priority=priority)
 
 
 def test_a_commit_sends_what_was_booked():
@@ -40,7 +44,10 @@ def test_a_commit_sends_what_was_booked():
         booked.take([job("a"), job("b", 9)])
         assert booked.ids == {"a", "b"}
         assert window.sent == []  # before the commit nobody may hear of them
-    assert sorted(window.sent) == [("default", "v1", "a", 5), ("default", "v1", "b", 9)]
+    assert sorted(window.sent, key=lambda entry: entry.job_id) == [
+        Entry("default", "t", "v1", "a", False, Lane.NORMAL),
+        Entry("default", "t", "v1", "b", False, Lane.HIGH),
+    ]
     assert window.room == 8
 
 
@@ -53,22 +60,34 @@ def test_a_rollback_gives_the_places_back():
     assert (window.room, window.sent) == (10, [])
 
 
-def test_classes_are_booked_apart():
+def test_it_is_sent_in_the_lane_that_was_granted():
+    window = Window(10)
+    with booking(window) as booked:
+        booked.take([job("a", tenant="light"), job("b"), job("c", 0)])
+    assert {entry.job_id: (entry.lane, entry.is_bulk) for entry in window.sent} == {
+        "a": (Lane.HIGH, False),
+        "b": (Lane.NORMAL, False),
+        "c": (Lane.BULK, True),
+    }
+
+
+def test_tenants_and_classes_are_booked_apart():
     window = Window(1)
     with booking(window) as booked:
-        booked.take([job("a"), job("b"), job("hi", 8), job("bulk", 2)])
+        booked.take([job("a"), job("b"), job("hi", 8), job("bulk", 2), job("c", tenant="u")])
         assert booked.ids == {"hi"}  # two did not fit, one did, and then there was no room
     assert window.asked == [
-        ("default", 2, False),
-        ("default", 1, False),
-        ("default", 1, True),
+        ("default", "t", 2, Lane.NORMAL),
+        ("default", "t", 1, Lane.HIGH),
+        ("default", "t", 1, Lane.BULK),
+        ("default", "u", 1, Lane.NORMAL),
     ]
 
 
 def test_all_or_none_for_those_who_want_that():
     window = Window(1)
     with booking(window) as booked:
-        booked.take_all([job("a"), job("hi", 8)])
+        booked.take_all("t", [job("a")[1], job("hi", 8)[1]])
         assert booked.ids == frozenset()
     assert (window.room, window.sent) == (1, [])
 

@@ -6,7 +6,9 @@ import threading
 
 import pytest
 
-from producers.window.places import FORGOTTEN_S, FRESH_S, Places
+from producers.window.fairness import RESERVE_JOBS
+from producers.window.places import FORGOTTEN_S, FRESH_S, Entry, Places
+from storage.queue.lanes import Lane
 from tests.support.database import ManualClock
 
 ROOM = 10
@@ -19,16 +21,19 @@ class Hall:
         assert not self.book()  # nobody has looked yet
         self.look()
 
-    def look(self, online_room: int = ROOM, bulk_room: int = 6) -> None:
+    def look(self, online_room: int = ROOM, bulk_room: int = 6, **more) -> None:
         self.places.look_begins("p")
         began_s = self.clock.monotonic_s()
-        self.places.looked("p", began_s, online_room=online_room, bulk_room=bulk_room)
+        self.places.looked("p", began_s, online_room=online_room, bulk_room=bulk_room, **more)
 
     def book(self, jobs: int = 1, *, bulk: bool = False, pool: str = "p") -> bool:
-        return self.places.reserve(pool, jobs, bulk=bulk)
+        return self.lane(jobs, bulk=bulk, pool=pool) is not None
+
+    def lane(self, jobs: int = 1, *, tenant: str = "t", bulk: bool = False, pool: str = "p"):
+        return self.places.reserve(pool, tenant, jobs, Lane.BULK if bulk else Lane.NORMAL)
 
     def send(self, jobs: int) -> None:
-        self.places.send([("p", "v", str(n), 5) for n in range(jobs)])
+        self.places.send([Entry("p", "t", "v", str(n), False, Lane.NORMAL) for n in range(jobs)])
 
     def free(self) -> int:
         """How many places could be booked one by one; they are given back."""
@@ -60,6 +65,28 @@ def test_bulk_has_less_room_and_takes_it_from_the_others(hall):
     assert not hall.book(7, bulk=True)
     assert hall.book(6, bulk=True)
     assert hall.free() == ROOM - 6
+
+
+def test_a_tenant_that_no_look_saw_passes_a_crowd_with_few_jobs(hall):
+    hall.look(online_room=0, bulk_room=0, crowd={"loud"}, light_room=2 * RESERVE_JOBS)
+    assert hall.lane(tenant="loud") is None
+    assert hall.lane(RESERVE_JOBS + 1, tenant="calm") is None
+    assert hall.lane(1, tenant="calm", bulk=True) is None
+    assert hall.lane(RESERVE_JOBS, tenant="calm") is Lane.HIGH
+    assert hall.lane(tenant="calm") is None  # until a look has seen these
+    assert hall.lane(RESERVE_JOBS - 1, tenant="other") is Lane.HIGH
+    assert hall.lane(2, tenant="third") is None  # all of them together have no more
+    hall.look(online_room=0, bulk_room=0, crowd={"loud", "calm"}, light_room=2 * RESERVE_JOBS)
+    assert hall.lane(tenant="calm") is None
+    assert hall.lane(tenant="third") is Lane.HIGH
+    hall.clock.pass_ms(int(FRESH_S * 1000) + 1)
+    assert hall.lane(tenant="third") is None
+
+
+def test_with_room_everybody_travels_in_the_lane_of_his_own(hall):
+    assert hall.lane(tenant="calm") is Lane.NORMAL
+    assert hall.lane(tenant="calm", bulk=True) is Lane.BULK
+    assert hall.places.reserve("p", "calm", 1, Lane.HIGH) is Lane.HIGH
 
 
 def test_an_old_look_grants_nothing(hall):
@@ -117,7 +144,7 @@ def test_after_trouble_nothing_is_granted_before_the_next_look(hall):
 
 def test_what_was_sent_is_taken_once_and_in_order(hall):
     hall.send(2)
-    assert [entry[2] for entry in hall.places.take()] == ["0", "1"]
+    assert [entry.job_id for entry in hall.places.take()] == ["0", "1"]
     assert hall.places.take() == []
 
 
