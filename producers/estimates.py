@@ -139,11 +139,6 @@ class Estimates:
             wait_s += sample.load_s.get(version_id, 0.0)
         return max(now, sample.taken_at + int(wait_s * 1000))
 
-    def backlog_seconds(self, pool: str) -> float | None:
-        """Seconds of work that wait, for those alive to do it; None while nobody knows."""
-        sample = self.sample(pool)
-        return None if sample is None else sample.backlog_s()
-
     def sample(self, pool: str) -> Sample | None:
         """A fresh enough one, taken here and now if need be; None in trouble. Blocks."""
         with self._lock:

@@ -220,13 +220,6 @@ def test_only_what_changed_is_written_again() -> None:
     assert [(row.bucket, row.count) for row in book.rows("cpu")] == [(16, 2)]
 
 
-def test_the_best_size_has_the_cheapest_rows() -> None:
-    book = LatencyBook()
-    for size, seconds in ((1, 0.010), (8, 0.020), (64, 0.640)):
-        learn(book, size, seconds)
-    assert book.best_size("v", "", (1, 8, 64)) == 8
-
-
 def test_what_was_tried_in_one_shape_is_told_in_rows_of_another_by_cost() -> None:
     book = LatencyBook()
     assert book.tried_rows("v", "128") == 0

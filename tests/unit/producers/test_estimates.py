@@ -225,12 +225,12 @@ def test_without_a_worker_there_is_no_start(told):
 def test_what_waits_is_told_in_seconds_for_those_who_live(house, told, clock):
     house.submit([tensor(1)] * 40)
     save_cost(house, 0.5)
-    assert told.backlog_seconds("default") == pytest.approx(20)
+    assert told.sample("default").backlog_s() == pytest.approx(20)
     live_session(house)
     live_session(house, "b")
     live_session(house, "b")  # a process that lost its session and opened another
     clock.at_s += 60
-    assert told.backlog_seconds("default") == pytest.approx(10)
+    assert told.sample("default").backlog_s() == pytest.approx(10)
 
 
 def test_a_start_is_after_what_waits_already(house, told):
@@ -301,7 +301,7 @@ def test_a_database_that_is_down_gives_no_estimate_and_no_error(house, told, rea
     live_session(house)
     reads.down = True
     assert told.start_at("default", "default", 5, 1) is None
-    assert told.backlog_seconds("default") is None
+    assert told.sample("default") is None
     reads.down = False
     clock.at_s += 60
     told.sample("default")

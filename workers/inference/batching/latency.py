@@ -7,7 +7,7 @@ its callers hold one lock around it and the window.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from storage.records.latency import LatencyRow, VersionCost
@@ -63,11 +63,6 @@ class LatencyBook:
     def p95_s(self, version_id: str, shape: str, bucket: int, cost: float | None = None) -> float:
         """What nineteen of twenty such passes stay within."""
         return self._of(version_id).passes.p95_s(shape, bucket, cost)
-
-    def best_size(self, version_id: str, shape: str, sizes: Sequence[int]) -> int:
-        """The size whose rows are cheapest; the larger one of equals."""
-        passes = self._of(version_id).passes
-        return min(sizes, key=lambda size: (passes.estimate_s(shape, size, None) / size, -size))
 
     def tried_rows(self, version_id: str, shape: str) -> float:
         """Rows of this shape that cost as much as the largest pass that ran so far."""
