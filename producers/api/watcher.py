@@ -69,9 +69,15 @@ class Watcher:
         self._closed = False
 
     @property
-    def waiting(self) -> int:
-        """How many callers wait now."""
+    def watching(self) -> int:
+        """How many are watched for, waiting or not. From any thread."""
         return len(self._waits)
+
+    @property
+    def waiting(self) -> int:
+        """How many callers wait now; those who look for themselves at the moment do not. From any
+        thread."""
+        return sum(wait.is_waiting for wait in list(self._waits))
 
     @property
     def closed(self) -> bool:
@@ -82,7 +88,7 @@ class Watcher:
     def watch(self, kind: str, id_: str) -> Iterator[Watch]:
         """Attention to a thing, from here to the end of the block."""
         self._loop = asyncio.get_running_loop()
-        refused = not self._closed and len(self._waits) >= self._max_waits
+        refused = not self._closed and self.watching >= self._max_waits
         wait = Watch(self, kind, id_, is_refused=refused)
         if refused:
             yield wait

@@ -31,7 +31,7 @@ def test_a_long_poll_answers_when_the_job_is_over(house):
         answer = poll.result(10).json()
     assert answer["state"] == "succeeded"
     assert time.monotonic() - done < 2
-    assert waiting(house) == 0
+    assert house.service.watcher.watching == 0
 
 
 def test_a_long_poll_answers_after_its_time_with_the_job_as_it_is(house):
@@ -86,7 +86,7 @@ def test_a_caller_who_hangs_up_is_forgotten(house):
     with socket.create_connection((host, int(port))) as caller:
         caller.sendall(request.encode())
         wait_until(lambda: waiting(house) == 1, what="the long-poll")
-    wait_until(lambda: waiting(house) == 0, what="the long-poll's end")
+    wait_until(lambda: house.service.watcher.watching == 0, what="the long-poll's end")
 
 
 def test_a_stop_wakes_everybody(quiet_house):
@@ -187,7 +187,7 @@ def test_submits_go_on_beside_five_hundred_waiting_callers(house):
     finally:
         for caller in callers:
             caller.close()
-    wait_until(lambda: waiting(house) == 0, 20, what="all to be forgotten")
+    wait_until(lambda: house.service.watcher.watching == 0, 20, what="all to be forgotten")
 
 
 embedded_only = pytest.mark.parametrize("quiet_house", ["embedded"], indirect=True)
@@ -343,7 +343,7 @@ def test_a_stream_whose_caller_hangs_up_is_forgotten(house):
         caller.sendall(request.encode())
         assert b" 200 " in caller.recv(65536)
         wait_until(lambda: waiting(house) == 1, what="the stream")
-    wait_until(lambda: waiting(house) == 0, what="the stream's end")
+    wait_until(lambda: house.service.watcher.watching == 0, what="the stream's end")
 
 
 def test_a_quiet_stream_is_kept_alive(house, monkeypatch):

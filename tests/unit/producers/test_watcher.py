@@ -59,7 +59,7 @@ def test_all_waits_share_one_look():
             await asyncio.sleep(0.005)
         world.seen = dict.fromkeys(ids, (2, True))
         assert await asyncio.gather(*waits) == [True] * 50
-        assert watcher.waiting == 0
+        assert watcher.watching == 0
 
     with_watcher(test)
 
@@ -88,7 +88,7 @@ def test_a_wait_ends_after_its_time():
     async def test(world, watcher):
         world.seen = {"j": (1, False)}
         assert await watcher.until("job", "j", over, 0.05)
-        assert watcher.waiting == 0
+        assert watcher.watching == 0
 
     with_watcher(test)
 
@@ -101,7 +101,7 @@ def test_a_cancelled_wait_leaves_nothing_behind():
             await asyncio.sleep(0.005)
         wait.cancel()
         await asyncio.gather(wait, return_exceptions=True)
-        assert watcher.waiting == 0
+        assert watcher.watching == 0
         count = len(world.looks)
         await asyncio.sleep(0.1)
         assert len(world.looks) <= count + 1
