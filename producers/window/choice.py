@@ -10,10 +10,11 @@ work, and nothing starves.
 priority with ageing, but for jobs that expire within the ``horizon`` and can still make it: the
 earliest goes first of all, in the high lane, as the window would hold it too long.
 
-Workers take the high lane apart, so nothing in it waits behind the ordinary one. An online tenant with less service than those who fill the
-window travels high, until it leads them by ``lead_s``; it may even enter a window that others
-have filled (which costs a turn like any other). Because the lead is counted in service, the high
-lane evens service out and cannot starve the others: a tenant that got ahead travels low again.
+Workers take the high lane apart, so nothing in it waits behind the ordinary one. An online tenant
+with less service than those who fill the window travels high, until it leads them by ``lead_s``;
+it may even enter a window that others have filled (which costs a turn like any other). Because the
+lead is counted in service, the high lane evens service out and cannot starve the others: a tenant
+that got ahead travels low again.
 And because a window is finite, jobs of high priority cannot either: places are shared by turns,
 so the ordinary lane's jobs pile up in the window until the high lane is dry.
 """
