@@ -6,8 +6,11 @@ from tests.acceptance.conftest import Tenants
 from tests.support.caller import echo_jobs, tensor
 from tests.support.waiting import wait_until
 
-FLOOD, REQUESTS = 1_000, 4
-BATCH, FEW = 512, 3  # the largest; one that is written, one that runs, one that was picked already
+FLOOD, REQUESTS = 1_000, 8
+BATCH = 512  # the largest
+# Picked before B's job came: on the device, waiting for the store, stored, waiting for the commit,
+# committed. And one that is picked while it is claimed and decoded.
+FEW = 6
 
 
 def test_one_job_passes_a_flood(tenants: Tenants) -> None:
@@ -28,7 +31,7 @@ def test_one_job_passes_a_flood(tenants: Tenants) -> None:
     for group in groups:
         tenants.a.http.post(f"/v1/groups/{group}/cancel")
     assert job["state"] == "succeeded"
-    assert before < FLOOD * REQUESTS - FEW * BATCH, "the flood was over too soon to tell"
+    assert before < FLOOD * REQUESTS - 2 * FEW * BATCH, "the flood was over too soon to tell"
     for group in groups:
         tenants.a.finish_group(group)
     ends = [
@@ -36,5 +39,6 @@ def test_one_job_passes_a_flood(tenants: Tenants) -> None:
         for group in groups
         for one in tenants.a.jobs(group=group, state="succeeded")
     ]
-    passed = sum(job["created_at"] <= end <= job["finished_at"] for end in ends)
-    assert passed <= FEW * BATCH, f"{passed} jobs of the flood went first"
+    # A batch ends at one moment: that of its commit.
+    passed = {end for end in ends if job["created_at"] <= end <= job["finished_at"]}
+    assert len(passed) <= FEW, f"{len(passed)} batches of the flood went first"
