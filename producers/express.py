@@ -64,9 +64,8 @@ class Booking:
         for (pool, tenant, own), members in lanes.items():
             lane = self._express.reserve(pool, tenant, len(members), own)
             if lane is not None:
-                bulk = own is Lane.BULK
                 self._entries += (
-                    Entry(pool, tenant, job.version_id, job.id, bulk, lane) for job in members
+                    Entry(pool, tenant, job.version_id, job.id, lane) for job in members
                 )
 
     def take_all(self, tenant: str, jobs: Sequence[NewJob]) -> None:

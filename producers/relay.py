@@ -242,10 +242,9 @@ class Relay:
     ) -> None:
         """What is free now for those who enter by themselves."""
         bulk_inside = sum(books.bulk.window.values())
-        room = sight.target - sum(books.online.window.values()) - bulk_inside
-        # What bulk work may not take is free for online work, also where the target has shrunk.
         bulk_most = int(sight.target * BULK_SHARE)
-        room = max(room, sight.target - bulk_most - sum(books.online.window.values()))
+        # Where the target has shrunk, bulk work over its share takes nothing from online work.
+        room = sight.target - sum(books.online.window.values()) - min(bulk_inside, bulk_most)
         online_room = 0 if sight.cut or chosen.online_left else room
         bulk_room = min(online_room, bulk_most - bulk_inside)
         if sight.bulk_cut or chosen.bulk_left:

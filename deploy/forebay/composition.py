@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from workers.settings import WorkerSettings
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-
-
 SWITCH_INTERVAL_S = 0.0005
 
 

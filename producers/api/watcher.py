@@ -214,7 +214,8 @@ class Watcher:
         due: list[Watch] = []
         while self._heap:
             due_s, turn, wait = self._heap[0]
-            if due_s > now_s and not (due and due_s <= now_s + self._slack_s(wait, now_s)):
+            slack_s = self._slack_s(wait, now_s) if due else 0.0
+            if due_s > now_s + slack_s:
                 break
             heapq.heappop(self._heap)
             if wait in self._waits and turn == wait.turn and wait.is_waiting:

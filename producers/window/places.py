@@ -36,8 +36,12 @@ class Entry(NamedTuple):
     tenant: str
     version_id: str
     job_id: str
-    is_bulk: bool
     lane: Lane  # in which it travels
+
+    @property
+    def is_bulk(self) -> bool:
+        """Of what class it is: online jobs never enter in the bulk lane, nor the other way."""
+        return self.lane is Lane.BULK
 
 
 @dataclass(slots=True)

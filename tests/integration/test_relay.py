@@ -120,10 +120,8 @@ def relay(house, publisher, **more) -> Relay:
     return Relay(house.database, publisher, SystemClock(), **more)
 
 
-def entry(
-    house: House, tenant: str, job_id: str, priority: int = 5, lane: Lane = Lane.NORMAL
-) -> Entry:
-    return Entry("default", tenant, house.version[tenant], job_id, priority <= 2, lane)
+def entry(house: House, tenant: str, job_id: str, lane: Lane = Lane.NORMAL) -> Entry:
+    return Entry("default", tenant, house.version[tenant], job_id, lane)
 
 
 def test_one_job_travels_alone_and_many_in_chunks_of_one_version(house):
@@ -324,12 +322,11 @@ class TestExpress:
     @staticmethod
     def enter(house: House, one: Relay, tenant: str, count: int, **fields) -> list[str] | None:
         """What a submit does; None when it has to go the slow way."""
-        priority = fields.get("priority", 5)
-        lane = one.reserve("default", tenant, count, class_of(priority))
+        lane = one.reserve("default", tenant, count, class_of(fields.get("priority", 5)))
         if lane is None:
             return None
         ids = house.submit(tenant, count, published=True, **fields)
-        one.send([entry(house, tenant, job_id, priority, lane) for job_id in ids])
+        one.send([entry(house, tenant, job_id, lane) for job_id in ids])
         return ids
 
     @pytest.fixture

@@ -98,7 +98,7 @@ class Ready:
             else:
                 self._leases[version_id] = lease
             self._waiting[version_id] += len(candidates)
-            self._high += Counter({version_id: _high_among(candidates)})
+            self._high += _high(candidates)
             self._bytes += sum(work_of(one).size_bytes for one in candidates)
             self._window.add(candidates, self._clock.monotonic_s())
             self._wake()
@@ -268,7 +268,7 @@ class Ready:
             gone[one.version_id] += 1
         for line, count in rows.items():
             self._credit.spend(line, -count)
-        self._high -= Counter(one.version_id for one in candidates if _is_high(one))
+        self._high -= _high(candidates)
         for version_id, count in gone.items():
             self._waiting[version_id] -= count
             if not self._waiting[version_id]:
@@ -283,12 +283,9 @@ class Ready:
             self._more_at_once.notify_all()
 
 
-def _is_high(candidate: Candidate) -> bool:
-    return work_of(candidate).line.lane is Lane.HIGH
-
-
-def _high_among(candidates: Sequence[Candidate]) -> int:
-    return sum(map(_is_high, candidates))
+def _high(candidates: Sequence[Candidate]) -> Counter[str]:
+    """How many of them came in the high lane, by version."""
+    return Counter(one.version_id for one in candidates if work_of(one).line.lane is Lane.HIGH)
 
 
 def work_of(candidate: Candidate) -> Work:

@@ -45,8 +45,8 @@ def test_a_commit_sends_what_was_booked():
         assert booked.ids == {"a", "b"}
         assert window.sent == []  # before the commit nobody may hear of them
     assert sorted(window.sent, key=lambda entry: entry.job_id) == [
-        Entry("default", "t", "v1", "a", False, Lane.NORMAL),
-        Entry("default", "t", "v1", "b", False, Lane.HIGH),
+        Entry("default", "t", "v1", "a", Lane.NORMAL),
+        Entry("default", "t", "v1", "b", Lane.HIGH),
     ]
     assert window.room == 8
 

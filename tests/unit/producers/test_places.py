@@ -33,7 +33,7 @@ class Hall:
         return self.places.reserve(pool, tenant, jobs, Lane.BULK if bulk else Lane.NORMAL)
 
     def send(self, jobs: int) -> None:
-        self.places.send([Entry("p", "t", "v", str(n), False, Lane.NORMAL) for n in range(jobs)])
+        self.places.send([Entry("p", "t", "v", str(n), Lane.NORMAL) for n in range(jobs)])
 
     def free(self) -> int:
         """How many places could be booked one by one; they are given back."""
