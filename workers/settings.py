@@ -131,6 +131,13 @@ class WorkerSettings:
         default=None,
         metadata=_doc("Where the process publishes the ids now on the device, for its supervisor."),
     )
+    load_alone: tuple[str, ...] = field(
+        default=(),
+        metadata=_doc(
+            "Versions to load while no pass runs, as a process died of one or the other; told by"
+            " its supervisor."
+        ),
+    )
     parent_pid: int = field(default=0, metadata=_doc("End when this parent ends; 0 means none."))
 
     @classmethod

@@ -2,9 +2,9 @@
 
 The parent never imports TensorFlow and holds no device. A child that dies leaves its ledger; the
 jobs it names were on the device at that moment, and they alone are blamed: one alone spends an
-attempt, several are suspects. A version that was being loaded each time is broken after a few
-deaths. Then the session is ended, so that everything else it held is queued again without waiting
-for the lease.
+attempt, several are suspects. A version that was being loaded each time, and nothing beside it, is
+broken after a few deaths. Then the session is ended, so that everything else it held is queued
+again without waiting for the lease.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ _SETTLE_EVERY_S = 2.0
 _CALM_S = 60.0  # a child that lived so long starts again without delay
 LOADING_DEATHS = 3  # so often may a version's loading take the process with it
 _REMEMBERED_S = 3_600.0
+_MOST_SUSPECTED = 64  # they travel in one environment variable
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,7 @@ class Supervisor:
         child.generation += 1
         environ = {
             **self._parts.environ,
+            **self._deaths.environment(time.monotonic()),
             "CUDA_VISIBLE_DEVICES": child.device.cuda_visible_devices,
             PREFIX + "DEVICE": child.device.name,
             PREFIX + "LEDGER": str(child.ledger),
@@ -139,22 +141,38 @@ class Supervisor:
 
 
 class LoadingDeaths:
-    """Versions whose loading took the process with it, and when. One for all devices of a host."""
+    """Versions during whose loading the process died, and when. One for all devices of a host.
+
+    A version that was being loaded beside a pass is only suspected: the next process loads it
+    while the device is idle (``load_alone``), so that another death says whose fault it is.
+    """
 
     def __init__(self) -> None:
         self._at_s: dict[str, list[float]] = {}
+        self._suspected_s: dict[str, float] = {}
 
     def add(self, version_id: str, now_s: float) -> bool:
-        """One more death; whether it is enough to call the version broken."""
+        """One more death by this load alone; whether it is enough to call the version broken."""
         recent = [at_s for at_s in self._at_s.get(version_id, ()) if now_s - at_s < _REMEMBERED_S]
         self._at_s[version_id] = [*recent, now_s]
         return len(recent) + 1 >= LOADING_DEATHS
 
+    def suspect(self, version_id: str, now_s: float) -> None:
+        """A death by this load or by a pass beside it."""
+        self._suspected_s.pop(version_id, None)
+        self._suspected_s[version_id] = now_s
 
-def settle_death(database: Database, ledger: Path, deaths: LoadingDeaths | None = None) -> bool:
+    def environment(self, now_s: float) -> dict[str, str]:
+        """What the next process is told: which versions to load while nothing else runs."""
+        recent = [one for one, at_s in self._suspected_s.items() if now_s - at_s < _REMEMBERED_S]
+        return {PREFIX + "LOAD_ALONE": ",".join(recent[-_MOST_SUSPECTED:])}
+
+
+def settle_death(database: Database, ledger: Path, deaths: LoadingDeaths) -> bool:
     """Blame what was on the device and end the session; False when SQL does not answer now.
 
-    ``deaths`` remembers what was being loaded; without it no version is ever blamed.
+    ``deaths`` remembers what was being loaded. Jobs and a load at once are all suspects, and none
+    of them spends anything.
     """
     dead = read(ledger)
     if dead is None:
@@ -163,7 +181,8 @@ def settle_death(database: Database, ledger: Path, deaths: LoadingDeaths | None 
         with database.begin() as tx:
             for session_id, job_ids in dead.by_session.items():
                 log.warning("%d jobs were on the device when it died", len(job_ids))
-                tx.jobs.blame(session_id, job_ids)
+                others = len(job_ids) < len(dead.job_ids)
+                tx.jobs.blame(session_id, job_ids, in_company=others or dead.loading is not None)
             if dead.session_id:
                 tx.sessions.close(dead.session_id)
     except TROUBLE as trouble:
@@ -173,7 +192,9 @@ def settle_death(database: Database, ledger: Path, deaths: LoadingDeaths | None 
         ledger.unlink()
     if dead.loading:
         log.warning("the process died while it loaded version %s", dead.loading)
-        if deaths is not None and deaths.add(dead.loading, time.monotonic()):
+        if dead.passes:
+            deaths.suspect(dead.loading, time.monotonic())
+        elif deaths.add(dead.loading, time.monotonic()):
             _break(database, dead.loading)
     return True
 

@@ -64,6 +64,7 @@ class Child:
         self.news = NewsPipe()  # what the workers commit, one after the other
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = threading.Event()
+        self._deaths = LoadingDeaths()
         self.ready = threading.Event()
 
     def poke(self) -> None:
@@ -78,7 +79,6 @@ class Child:
     def run(self) -> None:
         """Start, watch and, after a crash on the device, start again."""
         pause_s = FIRST_PAUSE_S
-        deaths = LoadingDeaths()
         while not self._stopping.is_set():
             began = time.monotonic()
             code = self._live()
@@ -86,7 +86,7 @@ class Child:
                 return
             on_device = read(self._parts.ledger)
             busy = on_device is not None and on_device.at_work
-            while not settle_death(self._parts.database, self._parts.ledger, deaths):
+            while not settle_death(self._parts.database, self._parts.ledger, self._deaths):
                 self._stopping.wait(LAST_PAUSE_S)
             if code == -signal.SIGKILL or not (busy or code == WATCHDOG_EXIT):
                 self._parts.on_death(_how(code))
@@ -106,6 +106,7 @@ class Child:
         command += ["--news-fd", str(self.news.write_fd)]
         environ = {
             **parts.environ,
+            **self._deaths.environment(time.monotonic()),
             "CUDA_VISIBLE_DEVICES": parts.device.cuda_visible_devices,
             PREFIX + "DEVICE": parts.device.name,
         }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,15 +16,16 @@ import pytest
 
 from storage.queue.lanes import Lane
 from storage.records.jobs import LIVE, JobState
-from storage.records.models import VersionState
+from storage.records.models import ModelVersion, VersionState
 from storage.records.sessions import NewSession
 from tests.support.bare_pipeline import offer, running_pipeline
 from tests.support.household import Household, new_id, tensor
 from tests.support.misbehaviour import KILLER
 from tests.support.numpy_runtime import Behaviour
 from tests.support.waiting import wait_until
-from workers.inference.ledger import Ledger, read
+from workers.inference.ledger import Ledger, OnDevice, read
 from workers.inference.ports import Array
+from workers.settings import WorkerSettings
 from workers.supervisor import LOADING_DEATHS, LoadingDeaths, settle_death
 
 
@@ -51,7 +53,7 @@ def bury(house: Household, ledger: Path, mortal: Mortal) -> None:
     """What the supervisor does, with the ledger as it was at the death; then the keeper."""
     left = ledger.with_suffix(".left")
     shutil.copy(ledger, left)
-    assert settle_death(house.database, left)
+    assert settle_death(house.database, left, LoadingDeaths())
     with house.database.begin() as tx:
         tx.jobs.reap()
     mortal.buried.set()
@@ -81,11 +83,10 @@ def test_only_what_was_on_the_device_is_suspected_and_not_what_was_claimed(
 def marks(house: Household, ids: list[str]) -> list[tuple[int, int, int]]:
     """(attempts, suspicions, losses) of each: what another worker would be told."""
     losses = [job.losses for job in house.jobs(ids)]
+    session_id = open_session(house)
     with house.database.begin() as tx:
-        session = NewSession(new_id(), "another", "host", "cpu", "default")
-        tx.sessions.open(session, 10_000)
-        told = {job.id: job for job in tx.jobs.claim(session.id, ids)}
-        tx.jobs.release(session.id, [(job.id, job.epoch) for job in told.values()])
+        told = {job.id: job for job in tx.jobs.claim(session_id, ids)}
+        tx.jobs.release(session_id, [(job.id, job.epoch) for job in told.values()])
     return [
         (told[one].attempts, told[one].suspicions, lost)
         for one, lost in zip(ids, losses, strict=True)
@@ -151,6 +152,70 @@ def test_a_version_that_kills_its_worker_while_it_loads_is_broken_after_a_few_de
     assert job.state is JobState.FAILED
     assert job.error is not None and job.error.code == "kills_its_worker"
     assert house.states(fine) == [JobState.QUEUED]
+
+
+def test_a_death_beside_a_pass_makes_the_load_and_the_jobs_suspects_and_nothing_more(
+    house: Household, tmp_path: Path
+) -> None:
+    """A poison item that kills the process over and over while an innocent version is loaded."""
+    other, deaths = house.push("innocent"), LoadingDeaths()
+    told = deaths.environment(0.0)
+    assert told == {"FOREBAY_WORKER_LOAD_ALONE": ""}
+    for death in range(2 * LOADING_DEATHS):
+        path = tmp_path / f"ledger-{death}"
+        (job_id,) = ids = house.submit([tensor(1)], max_attempts=1)
+        ledger, session_id = Ledger(path), open_session(house)
+        with house.database.begin() as tx:
+            tx.jobs.claim(session_id, ids)
+        ledger.session(session_id)
+        ledger.publish(0, session_id, ids)
+        ledger.loading(other.id)
+        assert settle_death(house.database, path, deaths)
+        assert house.job(job_id).state is JobState.QUEUED, "it spent its only attempt"
+        assert marks(house, ids) == [(0, 1, 0)]
+    assert house.version_now(other).state is VersionState.READY
+    told = deaths.environment(time.monotonic())
+    assert told == {"FOREBAY_WORKER_LOAD_ALONE": other.id}
+    assert WorkerSettings.from_environment(told).load_alone == (other.id,)
+
+
+def test_a_suspected_version_is_loaded_while_no_pass_runs(house: Household, tmp_path: Path) -> None:
+    """Else a death would leave the question open for ever."""
+    other = house.push("suspected")
+    behaviour, ledger = Behaviour(), tmp_path / "ledger"
+    seen: list[OnDevice | None] = []
+
+    def load(version: ModelVersion, _: Path) -> None:
+        if version.id == other.id:
+            seen.append(read(ledger))
+
+    behaviour.load = load
+    with running_pipeline(house, tmp_path, behaviour, ledger=ledger, load_alone=(other.id,)) as (
+        pipeline
+    ):
+        warm = house.submit([tensor(1)])
+        offer(pipeline, warm, house.version)
+        house.wait_terminal(warm)
+        behaviour.gate.clear()
+        running, suspected = house.submit([tensor(2)]), house.submit([tensor(3)], version=other)
+        assert behaviour.entered.acquire(timeout=10)  # the first of the warm ones
+        offer(pipeline, running, house.version)
+        assert behaviour.entered.acquire(timeout=10)
+        offer(pipeline, suspected, other)
+        wait_until(lambda: pipeline.parts.passes.held_up, what="the loader's turn")
+        assert not seen, "it was loaded beside a pass"
+        behaviour.gate.set()
+        house.wait_terminal([*running, *suspected])
+    (found,) = seen
+    assert found is not None and found.loading == other.id and not found.passes
+
+
+def open_session(house: Household) -> str:
+    """As a worker opens its own."""
+    session = NewSession(new_id(), "one", "host", "cpu", "default")
+    with house.database.begin() as tx:
+        tx.sessions.open(session, 10_000)
+    return session.id
 
 
 def test_a_death_long_after_a_load_accuses_no_version(house: Household, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from workers.keeper.reaper import Reaper
 from workers.keeper.recovery import recover_alone
 from workers.keeper.stale_packs import StalePacks, StalePacksConfig
 from workers.keeper.sweep import Sweep
-from workers.supervisor import settle_death
+from workers.supervisor import LoadingDeaths, settle_death
 
 
 class MovingClock:
@@ -160,7 +160,7 @@ def test_a_death_blames_what_was_on_the_device_and_ends_the_session(
     ledger = Ledger(path)
     ledger.session(session_id)
     ledger.publish(0, session_id, guilty)
-    assert settle_death(house.database, path)
+    assert settle_death(house.database, path, LoadingDeaths())
     assert not path.exists()
     Reaper().run_once(house.database, house.objects)
     jobs = house.jobs([*guilty, *innocent])

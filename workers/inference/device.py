@@ -157,14 +157,14 @@ class Device:
             work.entered_device = True
         session_id = inside[-1].session_id  # of an older session nobody can be blamed any more
         ids = [work.job.id for work in inside if work.session_id == session_id]
-        self._ledger.publish(self._slot, session_id, ids)
         began_s = self._passes.enter(self._slot, inside)
         try:
+            self._ledger.publish(self._slot, session_id, ids)
             outputs = model.forward(inputs)
         finally:
             seconds = self._clock.monotonic_s() - began_s
-            self._passes.leave(self._slot)
             self._ledger.clear(self._slot)
+            self._passes.leave(self._slot)
             self._meters.busy(seconds)
         _check(outputs, model.signature, bucket)
         self._passes.observe(model, one.shape, bucket, seconds, switched=self._switched)

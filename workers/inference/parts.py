@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 from storage.clock import Clock
 from storage.database import Database
@@ -48,6 +49,7 @@ class Parts:
         *,
         stopping: Callable[[], bool],
     ) -> None:
+        self._load_alone = frozenset(settings.load_alone)
         self.intake = Intake(clock)
         self.meters = Meters(clock)
         self.gate = Gate((database.ping, objects.probe), clock)
@@ -64,6 +66,7 @@ class Parts:
                 loaded=self._loaded,
                 evicted=self.meters.unloaded,
                 waiting=self.intake.waiting_versions,
+                beside=self._beside,
             ),
         )
         self.prober = Prober(database, self.versions, every_s=settings.probe_versions_every_s)
@@ -129,6 +132,10 @@ class Parts:
             put_patience_s=settings.put_patience_s,
             retry_back_off_s=settings.retry_back_off_s,
         )
+
+    def _beside(self, version_id: str) -> AbstractContextManager[None]:
+        """What may run while this version is loaded."""
+        return self.passes.alone() if version_id in self._load_alone else nullcontext()
 
     def _loaded(self, model: LoadedModel) -> None:
         """Before its first batch: go on from what is known of it."""

@@ -6,7 +6,9 @@ asks here whether a pass has run for too long.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from storage.clock import Clock
@@ -31,6 +33,8 @@ class Passes:
         self._ready, self._limits, self._clock = ready, limits, clock
         self._running: dict[int, _Running] = {}  # by slot
         self._seen: set[tuple[str, str, int]] = set()
+        self._turns = threading.Condition()
+        self._held_up = False  # nobody enters the device now
 
     def sizes(self, model: LoadedModel, shape: str) -> Sequence[int]:
         """What a pass of this shape may be large, ascending."""
@@ -84,16 +88,39 @@ class Passes:
             book.observe(*kind, seconds, cost)
 
     def enter(self, slot: int, works: Sequence[Work]) -> float:
-        """A pass begins; when."""
-        now_s = self._clock.monotonic_s()
+        """A pass begins; when. Waits while somebody has the device ``alone``."""
         deadline_s = max(work.here_s(work.job.run_deadline_at) for work in works)
-        # One of many passes of a late list may be quick all the same.
-        self._running[slot] = _Running(now_s, max(now_s, deadline_s))
+        with self._turns:
+            self._turns.wait_for(lambda: not self._held_up)
+            now_s = self._clock.monotonic_s()
+            # One of many passes of a late list may be quick all the same.
+            self._running[slot] = _Running(now_s, max(now_s, deadline_s))
         return now_s
 
     def leave(self, slot: int) -> None:
         """It is over."""
-        self._running.pop(slot, None)
+        with self._turns:
+            self._running.pop(slot, None)
+            if self._held_up:
+                self._turns.notify_all()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Nothing runs on the device inside: whatever happens there is not a pass's doing."""
+        with self._turns:
+            self._held_up = True
+            self._turns.wait_for(lambda: not self._running)
+        try:
+            yield
+        finally:
+            with self._turns:
+                self._held_up = False
+                self._turns.notify_all()
+
+    @property
+    def held_up(self) -> bool:
+        """Whether somebody has the device alone, or waits for it."""
+        return self._held_up
 
     def busy(self) -> bool:
         """Whether any pass runs."""

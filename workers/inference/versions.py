@@ -13,6 +13,7 @@ import re
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from enum import Enum
 
@@ -66,6 +67,7 @@ class Watchers:
     loaded: Callable[[LoadedModel], None] = lambda model: None  # before its first batch can run
     evicted: Callable[[str], None] = lambda version_id: None
     waiting: Callable[[], Collection[str]] = tuple  # versions whose jobs wait to be claimed
+    beside: Callable[[str], AbstractContextManager[None]] = lambda version_id: nullcontext()
 
 
 class Versions:
@@ -233,15 +235,16 @@ class Versions:
 
     def _open(self, version: ModelVersion) -> LoadedModel:
         artifact = self._artifacts.fetch(version)
-        self._watchers.loading(version.id)
-        try:
-            return self._runtime.load(version, artifact)
-        except DeviceOutOfMemory:
-            if not self._clear_idle():
-                raise
-            return self._runtime.load(version, artifact)
-        finally:
-            self._watchers.loading(None)
+        with self._watchers.beside(version.id):
+            self._watchers.loading(version.id)
+            try:
+                return self._runtime.load(version, artifact)
+            except DeviceOutOfMemory:
+                if not self._clear_idle():
+                    raise
+                return self._runtime.load(version, artifact)
+            finally:
+                self._watchers.loading(None)
 
     def _keep(self, model: LoadedModel) -> None:
         self._watchers.loaded(model)

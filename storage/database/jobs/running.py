@@ -144,16 +144,19 @@ class Running(Leaving):
         given_back = [Outcome(one, epoch, Verdict.RELEASED, False) for one, epoch in claims]
         return frozenset(self.commit(session_id, given_back).settled)
 
-    def blame(self, session_id: str, ids: Sequence[str]) -> dict[str, JobState]:
+    def blame(
+        self, session_id: str, ids: Sequence[str], *, in_company: bool = False
+    ) -> dict[str, JobState]:
         """What becomes of the jobs that were on the device when its process died.
 
         One that was there alone did it: it spends an attempt, and fails as ``poison`` when none
-        is left. Of several nobody knows who did it: each is suspected once more (so it runs with
-        fewer others next time) and spends nothing. All of them go back to the backlog, and
-        whoever was asked to stop is cancelled. What else the session held is nobody's fault:
-        close the session and let the reaper have it.
+        is left. Of several, or ``in_company`` of something else that may have done it, nobody
+        knows who did: each is suspected once more (so it runs with fewer others next time) and
+        spends nothing. All of them go back to the backlog, and whoever was asked to stop is
+        cancelled. What else the session held is nobody's fault: close the session and let the
+        reaper have it.
         """
-        alone = len(set(ids)) == 1
+        alone = len(set(ids)) == 1 and not in_company
         if self._work.row(SESSION, session=session_id) is None:
             return {}
         return self._leave(
