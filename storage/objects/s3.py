@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from storage.objects.keys import check_key
 from storage.objects.protocol import exercise
 from storage.objects.s3_client import make_client
+from storage.objects.s3_direct import DirectPuts, Sent
 from storage.objects.s3_trouble import (
     ASK_AGAIN,
     TAKEN,
@@ -58,15 +59,27 @@ class S3Objects:
         self._prefix = f"{prefix}/" if prefix else ""
         self._lock = threading.Lock()
         self._clients: dict[bool, Any] = {}
+        self._credentials: Any = None
+        self._direct = DirectPuts()
         # Puts of ours whose answer never came: they may have arrived, see ``_create``.
         self._doubtful: OrderedDict[str, None] = OrderedDict()
 
     def put(self, key: str, data: bytes) -> None:
-        client = self._client()
+        client, at = self._client(), self._at(key)
+        sent = self._direct.put(at["Key"], data, self._credentials)
+        if sent is Sent.CREATED:
+            self._settle(key)
+            return
+
+        def call() -> None:
+            client.put_object(**at, Body=data, IfNoneMatch="*")
+            self._direct.learn(at["Key"])
+
         self._create(
             key,
-            lambda: client.put_object(**self._at(key), Body=data, IfNoneMatch="*"),
+            call,
             lambda: self.size(key) == len(data) and self.get(key) == data,
+            doubtful=sent is Sent.UNKNOWN,
         )
 
     def put_file(self, key: str, path: Path) -> None:
@@ -156,6 +169,7 @@ class S3Objects:
             clients, self._clients = self._clients, {}
         for client in clients.values():
             client.close()
+        self._direct.close()
 
     # ---- the pieces
 
@@ -166,7 +180,11 @@ class S3Objects:
             with self._lock:
                 client = self._clients.get(large)
                 if client is None:
-                    client = self._clients[large] = make_client(large=large)
+                    client, credentials = make_client(large=large)
+                    if not large:
+                        self._credentials = credentials
+                        self._direct.attend(client)
+                    self._clients[large] = client
         return client
 
     def _at(self, key: str) -> dict[str, str]:
@@ -192,7 +210,14 @@ class S3Objects:
         except NotFound:
             raise missing_bucket(self._where()) from None
 
-    def _create(self, key: str, call: Callable[[], Any], same: Callable[[], bool]) -> None:
+    def _create(
+        self,
+        key: str,
+        call: Callable[[], Any],
+        same: Callable[[], bool],
+        *,
+        doubtful: bool = False,
+    ) -> None:
         """A create-only put that does not mistake its own earlier arrival for somebody else's.
 
         A put may arrive while its answer is lost. Whoever repeats it (boto3 inside one call, or
@@ -200,7 +225,7 @@ class S3Objects:
         case the bytes decide: the same ones are success.
         """
         with self._lock:
-            doubtful = key in self._doubtful
+            doubtful = doubtful or key in self._doubtful
         pause_s = FIRST_PAUSE_S
         for remaining in reversed(range(ASK_AGAIN_TRIES)):
             try:
@@ -223,7 +248,7 @@ class S3Objects:
                         f"there already is an object {key}", code="object_exists"
                     ) from error
                 with self._explained(key):
-                    if not code:  # no answer at all
+                    if doubtful or not code:  # no answer at all
                         self._doubt(key)
                     raise
         self._settle(key)

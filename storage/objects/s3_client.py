@@ -14,8 +14,8 @@ TRIES = 3
 CONNECTIONS = 32
 
 
-def make_client(*, large: bool) -> Any:
-    """A client for small objects, or one for ``large`` ones."""
+def make_client(*, large: bool) -> tuple[Any, Any]:
+    """A client for small objects, or one for ``large`` ones; and the credentials it signs with."""
     import boto3
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError
@@ -53,7 +53,7 @@ def make_client(*, large: bool) -> Any:
         )
     if not large:
         client.meta.events.unregister("before-call.s3", add_expect_header)
-    return client
+    return client, session.get_credentials()
 
 
 def _wants_paths(session: Any, endpoint_url: str) -> bool:

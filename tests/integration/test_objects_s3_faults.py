@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from storage.objects import open_objects, s3_client
+from storage.objects import open_objects, s3_client, s3_direct
 from storage.objects.s3 import S3Objects
 from storage.records.errors import (
     Conflict,
@@ -27,12 +27,26 @@ def meddler(s3):
         yield one
 
 
-@pytest.fixture
-def objects(meddler, s3_objects_url, monkeypatch):
+@pytest.fixture(params=["boto3", "straight"])
+def objects(request, meddler, s3_objects_url, monkeypatch):
+    """A store that puts by boto3, or one that has learned the straight way from it."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", meddler.url)
     store = open_objects(s3_objects_url)
+    if request.param == "straight":
+        store.put("the first put", b"teaches")
+        assert store._direct._route is not None
+        meddler.seen.clear()
+        meddler.headers.clear()
+    else:
+        monkeypatch.setattr(s3_direct.DirectPuts, "learn", lambda *_: None)
     yield store
     store.close()
+
+
+@pytest.fixture
+def tries(objects):
+    """How often a small put is sent before its caller hears of trouble."""
+    return s3_client.TRIES + (objects._direct._route is not None)
 
 
 @pytest.fixture
@@ -49,8 +63,10 @@ def test_a_put_whose_answer_was_lost_succeeds_when_boto3_repeats_it(objects, med
     assert objects.get("a") == b"mine"
 
 
-def test_a_put_whose_answers_were_all_lost_succeeds_when_the_caller_repeats_it(objects, meddler):
-    meddler.plan("PUT", *[LOSE_ANSWER] * s3_client.TRIES)
+def test_a_put_whose_answers_were_all_lost_succeeds_when_the_caller_repeats_it(
+    objects, meddler, tries
+):
+    meddler.plan("PUT", *[LOSE_ANSWER] * tries)
     with pytest.raises(ObjectsUnavailable):
         objects.put("a", b"mine")
     objects.put("a", b"mine")
@@ -249,12 +265,34 @@ def test_a_server_that_overwrites_is_refused_by_the_probe(objects, meddler, monk
 
 
 def test_small_puts_send_no_expectation_and_need_one_request(objects, meddler):
-    sent = []
-    objects._client().meta.events.register(
-        "before-send.s3.PutObject", lambda request, **_: sent.append(dict(request.headers))
-    )
     objects.put("a", b"x" * 40_000)
     assert meddler.count("PUT") == 1
-    names = {name.lower() for name in sent[0]}
+    (names,) = meddler.headers
     assert "if-none-match" in names and "expect" not in names
     assert not [name for name in names if "checksum" in name or "md5" in name]
+
+
+def test_what_was_learned_is_forgotten_when_the_server_refuses_it(objects, meddler):
+    """Keys that were changed, a clock that jumped, a bucket that moved: boto3 knows what to do."""
+    knew = objects._direct._route is not None
+    meddler.plan("PUT", 403)
+    if knew:
+        objects.put("a", b"1")  # refused, and put by boto3
+        assert meddler.count("PUT") == 2
+    else:
+        with pytest.raises(ObjectsMisconfigured):
+            objects.put("a", b"1")
+    objects.put("b", b"2")
+    assert objects.get("b") == b"2"
+    assert (objects._direct._route is not None) == knew, "the next success teaches anew"
+
+
+def test_a_put_that_an_error_left_in_doubt_succeeds_when_the_caller_repeats_it(
+    objects, meddler, tries
+):
+    meddler.plan("PUT", LOSE_ANSWER, *[503] * (tries - 1))
+    with pytest.raises(ObjectsUnavailable):
+        objects.put("a", b"mine")
+    objects.put("a", b"mine")
+    with pytest.raises(Conflict):
+        objects.put("a", b"other")

@@ -27,6 +27,7 @@ class Meddler:
         self.upstream_port = upstream_port
         self.plans: dict[str, deque[str | int]] = {}
         self.seen: list[tuple[str, str]] = []
+        self.headers: list[dict[str, str]] = []  # of what was seen, names in lower case
         self.port = free_port()
         self._server = ThreadingHTTPServer(("127.0.0.1", self.port), _handler_of(self))
         self._server.daemon_threads = True
@@ -67,6 +68,7 @@ def _handler_of(meddler: Meddler) -> type[BaseHTTPRequestHandler]:
         def _serve(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             meddler.seen.append((self.command, self.path))
+            meddler.headers.append({name.lower(): text for name, text in self.headers.items()})
             plan = meddler.plans.get(self.command)
             step = plan.popleft() if plan else None
             self.close_connection = step is not None
