@@ -6,10 +6,10 @@ only here; running out of memory is not caught.
 
 from __future__ import annotations
 
-import binascii
 import io
 
 import numpy as np
+import pybase64
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from storage.records.errors import ItemError
@@ -35,7 +35,7 @@ def decode_base64(content: object, where: str) -> bytes:
     if not isinstance(content, str) or not content:
         raise ItemError("image must be a base64 string", code="wrong_form", field=where)
     try:
-        return binascii.a2b_base64(content, strict_mode=True)
+        return pybase64.b64decode(content, validate=True)
     except ValueError as error:
         raise ItemError(f"not base64: {error}", code="bad_base64", field=where) from None
 

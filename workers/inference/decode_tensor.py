@@ -6,12 +6,12 @@ Numbers are widened or narrowed to the model's type only where their value survi
 
 from __future__ import annotations
 
-import binascii
 import io
 from itertools import chain
 from typing import Any
 
 import numpy as np
+import pybase64
 
 from storage.records.errors import ItemError
 from storage.records.input_check import check_binary_tensor, check_shape
@@ -147,7 +147,7 @@ def _from_base64(content: dict[str, object], where: str) -> Array:
     text = content["b64"]
     assert isinstance(text, str)
     try:
-        data = binascii.a2b_base64(text, strict_mode=True)
+        data = pybase64.b64decode(text, validate=True)
         array = np.frombuffer(data, dtype=np.dtype(dtype).newbyteorder("<")).reshape(shape)
     except ValueError as error:
         raise ItemError(
