@@ -7,7 +7,8 @@ from tests.support.caller import Caller, echo_jobs, tensor
 
 def test_a_waiting_job_is_cancelled_at_once_and_may_be_retried(caller: Caller) -> None:
     flood = caller.submit_many(echo_jobs("slow_echo", range(1_500), priority=9))["group"]
-    job_id = caller.submit("slow_echo", tensor(6, 7), priority=0)["id"]
+    # Of the flood's class, and after all of it: a bulk job would be claimed beside it.
+    job_id = caller.submit("slow_echo", tensor(6, 7), priority=9)["id"]
     answer = caller.http.post(f"/v1/jobs/{job_id}/cancel")
     assert answer.status_code in (200, 202), answer.text
     assert answer.json()["state"] == "cancelled"

@@ -22,8 +22,9 @@ from tests.contracts.test_runtime import version_of
 from tests.support import models
 from workers.inference.decode import decode_input
 from workers.inference.encode import encode_rows
-from workers.inference.ports import LoadedModel, ModelBroken
+from workers.inference.ports import Array, LoadedModel, ModelBroken
 from workers.inference.shapes import shape_of, stack, unpad
+from workers.runtime import completing
 from workers.runtime.keras_runtime import KerasRuntime
 
 pytestmark = [
@@ -291,12 +292,82 @@ def test_what_xla_cannot_compile_is_refused_with_it(tmp_path: Path) -> None:
     assert caught.value.stable_code == "xla_unsupported"
 
 
-def test_measured_memory_holds_the_weights_and_the_largest_pass(tmp_path: Path) -> None:
+def test_measured_memory_holds_the_weights_and_the_largest_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import keras
 
     wide = keras.layers.Dense(1_000_000, use_bias=False)
     sums = keras.layers.Dense(1, use_bias=False, name="y")
     keras.Sequential([keras.Input((2,)), wide, sums]).save(tmp_path / "m.keras")
-    plan = load(tmp_path / "m.keras", max_batch=16).plan
+    with monkeypatch.context() as patched:
+        patched.setattr(completing, "_FROZEN_SHARE", 0.0)
+        plan = load(tmp_path / "m.keras", max_batch=16).plan
     assert 12_000_000 <= plan.memory_bytes < 40_000_000
     assert 16 * 4_000_000 <= plan.pass_bytes < 3 * 16 * 4_000_000
+    frozen = load(tmp_path / "m.keras", max_batch=16).plan
+    assert 7 * 12_000_000 <= frozen.memory_bytes < 12 * 12_000_000, "its copies count as well"
+
+
+class TestFrozen:
+    """Weights made constants: the same answers, sooner."""
+
+    @pytest.fixture(params=["frozen", "variables"])
+    def kind(self, request, monkeypatch) -> str:
+        if request.param == "variables":
+            monkeypatch.setattr(completing, "_FROZEN_SHARE", 0.0)
+        return request.param
+
+    def test_every_kind_of_layer_answers_as_keras_does(self, tmp_path: Path, kind: str) -> None:
+        keras = _keras()
+        layers, chance = keras.layers, np.random.default_rng(7)
+        pictures = [layers.Conv2D(4, 3), layers.BatchNormalization(), layers.ReLU()]
+        pictures += [layers.DepthwiseConv2D(3), layers.BatchNormalization()]
+        pictures += [layers.GlobalAveragePooling2D(), layers.Dropout(0.5), layers.Dense(3)]
+        words = [layers.Embedding(20, 8, mask_zero=True), layers.LSTM(5), layers.Dense(2)]
+        gated = [layers.Embedding(20, 8), layers.Bidirectional(layers.GRU(4)), layers.Dense(2)]
+        for given, row in (
+            ([keras.Input((12, 12, 3)), *pictures], chance.random((12, 12, 3))),
+            ([keras.Input((9,), dtype="int32"), *words], chance.integers(0, 20, 9)),
+            ([keras.Input((9,), dtype="int32"), *gated], chance.integers(0, 20, 9)),
+        ):
+            model = keras.Sequential(given)
+            for weight in model.weights:  # moving averages other than 0 and 1 among them
+                weight.assign(np.abs(chance.normal(0.6, 0.2, weight.shape)))
+            model.save(tmp_path / "m.keras")
+            loaded = load(tmp_path / "m.keras")
+            assert (loaded._graph.model is None) == (kind == "frozen")
+            (spec,) = loaded.signature.inputs
+            batch = np.stack([row, row[::-1], row[::-1], row]).astype(spec.dtype)
+            (ours,) = loaded.forward({spec.name: batch}).values()
+            np.testing.assert_allclose(ours, model(batch, training=False), rtol=1e-4, atol=1e-5)
+
+    def test_a_vocabulary_stays_with_the_model_that_needs_it(self, tmp_path: Path) -> None:
+        loaded = load(models.save_text(tmp_path / "text.keras"))
+        assert loaded._graph.call.captured_inputs
+        assert loaded._graph.model is not None
+
+    def test_what_would_answer_otherwise_keeps_its_variables(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        keras = _keras()
+        keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]).save(tmp_path / "m.keras")
+        true = completing.alike
+        said = iter([False])
+
+        def doubtful(left: Array, right: Array, tolerance: float = 1e-2) -> bool:
+            if tolerance == completing._FROZEN_TOLERANCE:
+                return next(said)
+            return true(left, right, tolerance)
+
+        monkeypatch.setattr(completing, "alike", doubtful)
+        loaded = load(tmp_path / "m.keras")
+        assert next(said, None) is None, "nobody asked"
+        assert loaded._graph.model is not None and loaded._graph.call.variables
+        assert loaded.plan.memory_bytes < 100_000
+
+
+def _keras():
+    import keras
+
+    return keras

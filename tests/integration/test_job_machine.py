@@ -281,17 +281,17 @@ class JobMachine(RuleBasedStateMachine):
             )
         return job.leaves(JobState.FAILED, self.now, attempts=attempts, error="bad")
 
-    @rule(which=st.integers(0, 7), indexes=JOBS)
-    def blame(self, which: int, indexes: list[int]) -> None:
+    @rule(which=st.integers(0, 7), indexes=JOBS, in_company=st.booleans())
+    def blame(self, which: int, indexes: list[int], in_company: bool) -> None:
         session, ids = self.some_run(which, indexes)
         with self.database.begin() as tx:
-            blamed = tx.jobs.blame(session, ids)
+            blamed = tx.jobs.blame(session, ids, in_company=in_company)
         for one in ids:
             job = self.jobs[one]
             if job.state is JobState.RUNNING and job.session == session:
                 self.jobs[one] = (
                     self._spent(job, "poison")
-                    if len(ids) == 1
+                    if len(set(ids)) == 1 and not in_company
                     else job.leaves(JobState.QUEUED, self.now, suspicions=job.suspicions + 1)
                 )
                 assert blamed.pop(one) is self.jobs[one].state

@@ -25,7 +25,7 @@ from workers.inference.ports import Array, Follows, ModelBroken
 from workers.inference.shapes import free_axes
 from workers.runtime import precision
 from workers.runtime.framework import Framework
-from workers.runtime.graphs import Graph
+from workers.runtime.graphs import FROZEN_COPIES, Graph
 from workers.runtime.padding import Follow, PaddingProbe
 from workers.runtime.probes import (
     Forward,
@@ -42,12 +42,20 @@ log = logging.getLogger(__name__)
 _PROBABLE = frozenset({"softmax", "sigmoid", "hard_sigmoid", "sparsemax", "sparse_sigmoid"})
 _NO_XLA = "xla_unsupported"
 _TRIED_ROWS = 2  # more may not fit
+_FROZEN_SHARE = 0.1  # of what all models may hold together
+_MOST_FROZEN_BYTES = 128 << 20  # of weights: no graph of TensorFlow's has more than 2 GiB
+_FROZEN_TOLERANCE = 1e-3  # of the largest value
 
 
 def complete(
-    framework: Framework, version: ModelVersion, pushed: Signature, graph: Graph
+    framework: Framework,
+    version: ModelVersion,
+    pushed: Signature,
+    graph: Graph,
+    budget_bytes: int,
 ) -> tuple[Signature, dict[str, Follow]]:
-    """The signature, and what outputs follow; ``graph`` computes as the knobs say afterwards."""
+    """The signature, and what outputs follow; ``graph`` computes as the knobs say afterwards.
+    ``budget_bytes`` is what all models together may hold."""
     if not graph.outputs:
         raise ModelBroken("the model gives no output")
     graph.inputs = _agreed(pushed.inputs, graph.inputs)
@@ -70,7 +78,11 @@ def complete(
         # It refuses the made-up values (a vocabulary without a place for unknown words, say).
         log.warning("version %s was not tried: %s", version.id, type(error).__name__)
         outputs, follows = {}, _guessed(signature, graph)
-    _turn_knobs(framework, signature, graph, lambda: forward(tried) if outputs else {}, outputs)
+    answers = _turn_knobs(
+        framework, signature, graph, lambda: forward(tried) if outputs else {}, outputs
+    )
+    if not signature.serving.xla:  # which makes the most of the graph by itself
+        _freeze(framework, graph, lambda: forward(tried), answers, budget_bytes)
     specs = graph.outputs
     if outputs and not signature.varying:
         specs = tuple(with_lengths(spec, outputs[spec.name]) for spec in specs)
@@ -125,9 +137,10 @@ def _turn_knobs(
     graph: Graph,
     again: Callable[[], Mapping[str, Array]],
     native: Mapping[str, Array],
-) -> None:
-    """Lower the precision and compile, as asked; the answers must stay what they were."""
-    serving = signature.serving
+) -> Mapping[str, Array]:
+    """Lower the precision and compile, as asked; the answers must stay what they were. They are
+    given back as they are now."""
+    serving, answers = signature.serving, native
     if serving.precision is not Precision.NATIVE:
         try:
             precision.lower(framework, graph.model, serving.precision)
@@ -136,6 +149,7 @@ def _turn_knobs(
         except (TypeError, ValueError, framework.tf.errors.InvalidArgumentError) as error:
             raise _unsupported(serving.precision.value, precision.UNSUPPORTED, error) from error
         _compare(native, lowered, "precision_changes_answers", serving.precision.value)
+        answers = lowered
     if serving.xla:
         if any(spec.dtype == "string" for spec in graph.outputs):
             # TensorFlow would not refuse: it ends the process.
@@ -152,6 +166,29 @@ def _turn_knobs(
         ) as error:
             raise _unsupported("XLA", _NO_XLA, error) from error
         _compare(native, compiled, "xla_changes_answers", "XLA")
+        answers = compiled
+    return answers
+
+
+def _freeze(
+    framework: Framework,
+    graph: Graph,
+    again: Callable[[], Mapping[str, Array]],
+    before: Mapping[str, Array],
+    budget_bytes: int,
+) -> None:
+    """Serve with constants for weights, where there is room for that and it answers the same."""
+    weights_bytes = graph.weights_bytes
+    much = FROZEN_COPIES * weights_bytes > budget_bytes * _FROZEN_SHARE
+    if graph.model is None or not before or much or weights_bytes > _MOST_FROZEN_BYTES:
+        return
+    thaw = graph.freeze(framework)
+    answers = again()
+    if all(alike(before[name], array, _FROZEN_TOLERANCE) for name, array in answers.items()):
+        graph.forget_variables()
+    else:
+        log.warning("a model answers otherwise with constants: it is served with variables")
+        thaw()
 
 
 def _unsupported(what: str, code: str, error: Exception) -> ModelBroken:

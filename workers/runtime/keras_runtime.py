@@ -139,9 +139,8 @@ class KerasRuntime:
     def _serve(
         self, framework: Framework, version: ModelVersion, graph: Graph, memory: Memory
     ) -> LoadedKerasModel:
-        signature, follows = complete(
-            framework, version, Signature.from_json(version.signature), graph
-        )
+        pushed = Signature.from_json(version.signature)
+        signature, follows = complete(framework, version, pushed, graph, memory.budget_bytes())
         plan = Plan(
             allowed_sizes(signature.serving, self._max_batch), signature.serving, follows=follows
         )
