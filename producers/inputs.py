@@ -44,7 +44,7 @@ class InputStore:
 
     def place(self, tenant: str, jobs: Sequence[NewJob], pack_id: str, now: Millis) -> Placed:
         """Put what is too large for SQL, under ``pack_id`` if there is any."""
-        large = {job.id for job in jobs if self._is_large(job)}
+        large = {job.id for job in jobs if self.is_large(job)}
         if not large:
             return Placed(jobs)
         writer = PackWriter(pack_id)
@@ -62,5 +62,6 @@ class InputStore:
         self._objects.put(key, data)
         return Placed(placed, summary)
 
-    def _is_large(self, job: NewJob) -> bool:
+    def is_large(self, job: NewJob) -> bool:
+        """Whether its input is kept in a pack, once it is placed."""
         return isinstance(job.payload, bytes) and len(job.payload) > self._inline_bytes

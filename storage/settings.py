@@ -91,7 +91,8 @@ class Settings:
     )
     database_pool_size: int = _setting(
         "FOREBAY_DATABASE_POOL_SIZE",
-        "Most open connections to the database, per process.",
+        "Most open connections to the database for each of writing, reading and claiming, per"
+        " process.",
         8,
         least=1,
     )

@@ -14,6 +14,7 @@ from producers.settings import ApiSettings
 from producers.submission import Accepted, Submission
 from storage.clock import SystemClock
 from storage.database import Database
+from storage.database.jobs import Jobs
 from storage.queue.lanes import Lane
 from storage.records.errors import DatabaseUnavailable, InvalidInput, NotFound, Overloaded
 
@@ -268,16 +269,26 @@ def test_large_inputs_among_small_ones_keep_their_pack(desk):
 
 
 def test_a_database_that_does_not_answer_is_everybodys(desk, monkeypatch):
-    def begin(**_):
+    def submit_each(*_, **__):
         raise DatabaseUnavailable("gone")
 
-    monkeypatch.setattr(desk.house.database, "begin", begin)
+    monkeypatch.setattr(Jobs, "submit_each", submit_each)
     answers = desk.submit(desk.asked(), desk.asked(model="nobody"), desk.asked())
     assert [type(answer) for answer in answers] == [
         DatabaseUnavailable,
         NotFound,
         DatabaseUnavailable,
     ]
+    assert desk.window.places == 0 and desk.window.sent == []
+
+
+def test_nothing_is_known_without_a_database(desk, monkeypatch):
+    def begin(**_):
+        raise DatabaseUnavailable("gone")
+
+    monkeypatch.setattr(desk.house.database, "begin", begin)
+    answers = desk.submit(desk.asked(), desk.asked(model="nobody"))
+    assert [type(answer) for answer in answers] == [DatabaseUnavailable] * 2
     assert desk.window.places == 0 and desk.window.sent == []
 
 
