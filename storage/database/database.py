@@ -35,6 +35,11 @@ class Database:
         """
         return cls(open_engines(normalised(url), pool_size=pool_size), clock)
 
+    @property
+    def has_one_writer(self) -> bool:
+        """Whether its writing transactions run one at a time, so that none should wait inside."""
+        return self._url.get_backend_name() == "sqlite"
+
     @contextmanager
     def begin(self, *, lasting: bool = True) -> Iterator[Transaction]:
         """A transaction that may write: committed at the end, rolled back on any error.

@@ -89,4 +89,16 @@ MUTANTS = (
         ),
         ("tests/integration/test_worker_deaths.py", "-k", "culprit_is_quarantined"),
     ),
+    Mutant(
+        "a commit does not wait for the pack that is put beside it",
+        (
+            Edit(
+                "workers/inference/finish.py",
+                "                    if putting is not None:\n"
+                "                        putting.require()\n",
+                "",
+            ),
+        ),
+        ("tests/integration/test_put_beside_commit.py", "-k", "the_statement_runs"),
+    ),
 )

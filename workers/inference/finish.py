@@ -2,8 +2,9 @@
 
 The pack's row exists (``writing``) before its object is put and goes live in the commit's
 transaction, so no object is ever unknown to SQL and no result is ever seen before its bytes are
-stored. Trouble of the storage blames nobody: the put is tried again while there is patience, then
-the jobs are given back unspent; the commit is tried until the database answers.
+stored. Of a few jobs the pack is put while the commit is made ready (``putting``). Trouble of the
+storage blames nobody: the put is tried again while there is patience, then the jobs are given back
+unspent; the commit is tried until the database answers.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from storage.clock import Clock
 from storage.database import Database
 from storage.objects import Objects
 from storage.objects.packs import PackWriter
+from storage.queue.lanes import Lane
 from storage.records.errors import Conflict
 from storage.records.jobs import JobError, JobState, Outcome, PackSlice, Verdict
 from storage.records.packs import PackSummary
@@ -30,12 +32,14 @@ from workers.inference.intake import Intake
 from workers.inference.meters import Meters
 from workers.inference.pace import Pace
 from workers.inference.pack_stock import PackStock
+from workers.inference.putting import NotStored, Putters, Putting
 from workers.inference.ready import Ready
 from workers.inference.session import Rate
 
 log = logging.getLogger(__name__)
 
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 0.05, 2.0
+_FEW = 4  # jobs of a batch, up to which their pack is put beside their commit
 
 T = TypeVar("T")
 Announce = Callable[[Sequence[str]], None]
@@ -55,6 +59,7 @@ class Stored:
 
     works: list[Work]
     shares: Mapping[str, Share]  # by session
+    putting: Putting | None = None  # still on its way
 
 
 class Finisher:
@@ -83,6 +88,7 @@ class Finisher:
         self._credit, self._stock, self._ready = credit, stock, ready
         self._meters, self._announce = meters, announce
         self._pace = Pace()
+        self._putters = Putters(objects.put, len(Lane))
         self._put_patience_s, self._retry_back_off_s = put_patience_s, retry_back_off_s
         self.hurry = threading.Event()  # a stop is under way: one try, then give back
 
@@ -90,31 +96,33 @@ class Finisher:
         """Encode, and put one pack per tenant; says what is to be committed."""
         began_s = self._clock.monotonic_s()
         shares: dict[str, Share] = {}
+        putting: Putting | None = None
         try:
             answers = answer(batch, retry_back_off_s=self._retry_back_off_s)
             said = {outcome.id: outcome for outcome in answers.outcomes}
             for work in batch.works:
                 if work.job.id in said:
                     _share(shares, work).outcomes.append(said[work.job.id])
-            for group in _by_owner(batch, answers.results):
-                self._store(group, answers.results, _share(shares, group[0]))
+            groups = _by_owner(batch, answers.results)
+            beside = len(groups) == 1 and len(batch.works) <= _FEW
+            for group in groups:
+                share = _share(shares, group[0])
+                putting = self._store(group, answers.results, share, beside=beside)
         except Exception as fault:
             # A fault of ours. It spends attempts, so that it cannot go round for ever.
             log.error("a batch could not be finished: %s", type(fault).__name__, exc_info=fault)
-            shares = {}
-            for work in batch.works:
-                _share(shares, work).outcomes.append(_fault(work))
+            shares = _faults(batch.works)
         finally:
             batch.release()
         self._note("store", batch.works, began_s)
-        return Stored(batch.works, shares)
+        return Stored(batch.works, shares, putting)
 
     def commit(self, stored: Stored) -> None:
         """One transaction, then the settling. Returns when the jobs are somebody's again."""
         began_s = self._clock.monotonic_s()
         closing = self._intake.detach([work.job.id for work in stored.works])
         try:
-            settled = self._commit(stored.shares)
+            settled = self._commit(stored)
         except Exception:
             closing.settle()  # the caller gives up the session, and its reaper the jobs
             raise
@@ -157,8 +165,10 @@ class Finisher:
         if works[0].entered_device:
             self._ready.observe_stage(version_id, stage, len(works), seconds)
 
-    def _store(self, group: Sequence[Work], results: Mapping[str, bytes], share: Share) -> None:
-        """Put one tenant's results and add their verdicts."""
+    def _store(
+        self, group: Sequence[Work], results: Mapping[str, bytes], share: Share, *, beside: bool
+    ) -> Putting | None:
+        """Put one tenant's results, or begin to, and add their verdicts."""
         pack = self._patiently(lambda: self._stock.take(group[0].job.tenant))
         if pack is not None:
             writer = PackWriter(pack.id)
@@ -166,16 +176,25 @@ class Finisher:
             for work in group:
                 done.append(_succeeded(work, writer.add(work.job.id, results[work.job.id])))
             data, summary = writer.finish()
-            if self._patiently(lambda: self._put(pack.key, data)):
+            putting = None
+            if beside and not self._database.has_one_writer:
+                putting = self._putters.begin(pack.key, data)
+            if putting or self._is_done(lambda: self._objects.put(pack.key, data)):
                 share.packs.append(summary)
                 share.outcomes += done
-                return
+                return putting
         log.warning("a batch's results could not be stored; its jobs are given back")
         share.outcomes += [_released(work.job.id, work.job.epoch) for work in group]
+        return None
 
-    def _put(self, key: str, data: bytes) -> bool:
-        self._objects.put(key, data)
-        return True
+    def _is_done(self, call: Callable[[], None]) -> bool:
+        """Whether it was, within the patience there is."""
+
+        def done() -> bool:
+            call()
+            return True
+
+        return bool(self._patiently(done))
 
     def _patiently(self, call: Callable[[], T]) -> T | None:
         """What the call returns once the storage answers; None when it takes too long."""
@@ -190,9 +209,10 @@ class Finisher:
                 return None
             pause_s = min(2 * pause_s, _LAST_PAUSE_S)
 
-    def _commit(self, shares: Mapping[str, Share]) -> dict[str, JobState] | None:
+    def _commit(self, stored: Stored) -> dict[str, JobState] | None:
         """Commit until the database answers; None when a stop came first. What another owner
         took meanwhile is discarded."""
+        shares, putting = stored.shares, stored.putting
         pause_s = _FIRST_PAUSE_S
         while True:
             settled: dict[str, JobState] = {}
@@ -203,7 +223,13 @@ class Finisher:
                         report = tx.jobs.commit(session_id, share.outcomes, packs=share.packs)
                         settled |= report.settled
                         lost += len(report.lost)
+                    if putting is not None:
+                        putting.require()
                 break
+            except NotStored:
+                assert putting is not None
+                shares, putting = self._put_late(stored, putting), None
+                continue
             except Conflict:  # a collector took a pack: this batch was very late
                 log.warning("a pack was collected before its commit; its jobs are given back")
                 shares = {one: _given_back(share) for one, share in shares.items()}
@@ -217,6 +243,21 @@ class Finisher:
         if lost:
             log.warning("%d results came too late and were discarded", lost)
         return settled
+
+    def _put_late(self, stored: Stored, putting: Putting) -> Mapping[str, Share]:
+        """The transaction could not wait for it any longer: what is to be committed now."""
+        try:
+            if self._is_done(putting.finish):
+                return stored.shares
+        except Exception as fault:  # one of ours, as in ``store``
+            log.error("a pack could not be put: %s", type(fault).__name__, exc_info=fault)
+            return _faults(stored.works)
+        log.warning("a batch's results could not be stored; its jobs are given back")
+        return {one: _without_results(share) for one, share in stored.shares.items()}
+
+    def close(self) -> None:
+        """When nothing is stored any more."""
+        self._putters.close()
 
 
 def _share(shares: dict[str, Share], work: Work) -> Share:
@@ -243,6 +284,23 @@ def _released(job_id: str, epoch: int) -> Outcome:
 
 def _given_back(share: Share) -> Share:
     return Share([_released(one.id, one.epoch) for one in share.outcomes])
+
+
+def _without_results(share: Share) -> Share:
+    """The jobs whose results are not stored are given back; what failed has failed."""
+    return Share(
+        [
+            _released(one.id, one.epoch) if one.verdict is Verdict.SUCCEEDED else one
+            for one in share.outcomes
+        ]
+    )
+
+
+def _faults(works: Sequence[Work]) -> dict[str, Share]:
+    shares: dict[str, Share] = {}
+    for work in works:
+        _share(shares, work).outcomes.append(_fault(work))
+    return shares
 
 
 def _fault(work: Work) -> Outcome:

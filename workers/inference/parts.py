@@ -150,6 +150,7 @@ class Parts:
     def close(self) -> None:
         """When nothing runs any more, or what runs never ends."""
         self.crew.close()
+        self.finisher.close()
         self.costs.save()
         self.sessions.close()
         if self.passes.busy():
