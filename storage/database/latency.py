@@ -14,6 +14,8 @@ from storage.database.store import Store
 from storage.records.ids import is_id
 from storage.records.latency import LatencyRow, VersionCost
 
+MOST_KEPT = 1_024  # buckets of a version on a kind of device
+
 SAVE = Statement(
     "Measured passes of a version, by shape and size.",
     """
@@ -32,6 +34,17 @@ SAVE = Statement(
         "mean_s": "double precision",
         "p95_s": "double precision",
     },
+)
+
+TRIM = Statement(
+    "What was measured longest ago of a version on a kind of device makes room.",
+    """
+    DELETE FROM latency WHERE version_id = :id AND device = :device AND (shape, bucket) IN (
+        SELECT l.shape, l.bucket FROM latency AS l
+        WHERE l.version_id = :id AND l.device = :device
+        ORDER BY l.updated_at DESC, l.shape, l.bucket LIMIT 1000000 OFFSET :most
+    )
+    """,
 )
 
 OF_VERSION = Statement(
@@ -80,7 +93,8 @@ class Latency(Store):
     """What is known of versions' speed."""
 
     def save(self, rows: Sequence[LatencyRow]) -> None:
-        """Write rows, replacing what was known of the same buckets. Times are set here."""
+        """Write rows, replacing what was known of the same buckets. Times are set here. Beyond
+        ``MOST_KEPT`` what was measured longest ago goes."""
         latest = {(row.version_id, row.device, row.shape, row.bucket): row for row in rows}
         given = [
             {
@@ -95,8 +109,11 @@ class Latency(Store):
             for row in latest.values()
             if math.isfinite(row.mean_s + row.p95_s)
         ]
-        if given:
-            self._work.count(SAVE, now=self._work.now(), rows=self._work.table(given))
+        if not given:
+            return
+        self._work.count(SAVE, now=self._work.now(), rows=self._work.table(given))
+        for version_id, device in sorted({(row.version_id, row.device) for row in rows}):
+            self._work.count(TRIM, id=version_id, device=device, most=MOST_KEPT)
 
     def of_version(self, version_id: str) -> list[LatencyRow]:
         """Every measured bucket of a version, on every kind of device."""

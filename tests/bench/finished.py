@@ -20,7 +20,7 @@ NAME = "finished"
 GOAL = Goal(0.9, 0.97, most=False)
 FINISHED, COPIED = 5_000_000, 1_000
 KEPT = ("jobs", "ends")  # nothing deletes from them
-JOBS, ROUNDS = 20_000, 9
+JOBS, ROUNDS = 10_000, 20
 
 
 def measure(rig: Rig) -> list[Figure]:

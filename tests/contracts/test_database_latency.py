@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from storage.database import latency
 from storage.records.latency import LatencyRow, VersionCost
 from tests.support.database import START_MS, new_id
 
@@ -75,3 +76,20 @@ def test_what_is_no_finite_number_is_left_out_and_the_rest_is_kept(database):
     with database.read() as tx:
         assert tx.latency.of_version(version) == [row(version, bucket=2)]
         assert tx.latency.costs([version]) == [cost(version, device="gpu")]
+
+
+def test_of_a_version_without_end_of_shapes_the_latest_are_kept(database, clock, monkeypatch):
+    monkeypatch.setattr(latency, "MOST_KEPT", 3)
+    mine, other = new_id(), new_id()
+    with database.begin() as tx:
+        tx.latency.save([row(other, shape=str(n)) for n in range(3)])
+    for n in range(6):
+        clock.pass_ms(1)
+        with database.begin() as tx:
+            tx.latency.save([row(mine, shape=str(n)), row(mine, device="gpu", shape=str(n))])
+    with database.read() as tx:
+        kept = tx.latency.of_version(mine)
+        assert [(one.device, one.shape) for one in kept] == [
+            (device, shape) for device in ("cpu", "gpu") for shape in "345"
+        ]
+        assert len(tx.latency.of_version(other)) == 3

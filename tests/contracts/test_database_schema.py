@@ -373,6 +373,7 @@ SAMPLES: dict[str, object] = {
     "now": 1,
     "before": 1,
     "limit": 10,
+    "most": 10,
     "bulk_limit": 10,
     "cap": 10,
     "after": 1,

@@ -32,7 +32,6 @@ class Passes:
     def __init__(self, ready: Ready, limits: Callable[[str], Limits], clock: Clock) -> None:
         self._ready, self._limits, self._clock = ready, limits, clock
         self._running: dict[int, _Running] = {}  # by slot
-        self._seen: set[tuple[str, str, int]] = set()
         self._turns = threading.Condition()
         self._held_up = False  # nobody enters the device now
 
@@ -80,11 +79,10 @@ class Passes:
         kind = (model.version_id, shape, bucket)
         with self._ready.changed:
             book = self._ready.book
-            if switched and kind in self._seen:
+            if switched and book.ran(*kind):
                 usual_s = book.estimate_s(*kind)
                 book.observe_switch(model.version_id, seconds - usual_s)
                 seconds = min(seconds, usual_s)
-            self._seen.add(kind)
             book.observe(*kind, seconds, cost)
 
     def enter(self, slot: int, works: Sequence[Work]) -> float:

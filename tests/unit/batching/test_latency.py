@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from storage.records.latency import LatencyRow, VersionCost
 from workers.inference.batching import LatencyBook
+from workers.inference.batching.passes import MOST_SHAPES
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
@@ -319,3 +320,22 @@ def test_a_switch_costs_nothing_until_it_was_measured() -> None:
     book.observe_switch("v", 0.3)
     book.observe_switch("v", -0.1)
     assert 0.0 < book.switch_s("v") < 0.3
+
+
+def test_a_version_without_end_of_shapes_keeps_those_that_ran_lately() -> None:
+    book = LatencyBook()
+    for n in range(3 * MOST_SHAPES):
+        for _ in range(3):
+            book.observe("v", str(n), 4, 0.001 * (n + 1), cost=4.0 * (n + 1))
+        book.observe("v", "0", 4, 0.001, cost=4.0)  # runs all the while
+    last = 3 * MOST_SHAPES - 1
+    assert book.ran("v", "0", 4) and book.ran("v", str(last), 4) and not book.ran("v", "1", 4)
+    assert len(book.rows("cpu")) <= MOST_SHAPES
+    assert book.estimate_s("v", "0", 4) == pytest.approx(0.001)
+    assert book.estimate_s("v", "1", 4) > 0
+    small = LatencyBook()
+    small.observe("v", "large", 8, 1.0, cost=8_000.0)
+    for n in range(MOST_SHAPES):
+        small.observe("v", str(n), 1, 0.001, cost=1.0)
+    assert not small.ran("v", "large", 8)
+    assert small.tried_rows("v", "7") == 8_000, "what was tried is not forgotten with its shape"

@@ -50,6 +50,10 @@ class LatencyBook:
             passes.price(shape, cost / bucket)
         passes.observe(shape, bucket, seconds)
 
+    def ran(self, version_id: str, shape: str, bucket: int) -> bool:
+        """Whether such a pass is known to have run."""
+        return self._of(version_id).passes.ran(shape, bucket)
+
     def price(self, version_id: str, shape: str, row_cost: float) -> None:
         """A row of this shape costs so much: how unseen shapes compare with seen ones."""
         self._of(version_id).passes.price(shape, row_cost)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from workers.inference.batching.line import Line, Point, fit, guessed
 from workers.inference.batching.means import Duration
 
+MOST_SHAPES = 256  # of a version; a model that takes any length would have no end of them
 _MOST_WEIGHT = 32
 _GUESSED_TAIL = 1.5  # p95 over mean, before it is known of any bucket
 
@@ -41,15 +42,20 @@ class Shape:
 
 
 class Passes:
-    """One version's shapes. A shape that never ran borrows the line of those that did."""
+    """One version's shapes. A shape that never ran borrows the line of those that did.
+
+    Only so many are kept: the one that ran longest ago makes room, and is one that never ran.
+    """
 
     def __init__(self) -> None:
-        self._shapes: dict[str, Shape] = {}
+        self._shapes: dict[str, Shape] = {}  # the one that ran longest ago first
         self._line: Line | None = None
+        self._largest_cost = 0.0  # of a pass of a shape that made room
 
     def observe(self, shape: str, bucket: int, seconds: float) -> None:
         """A pass took this long. The first of a bucket may have compiled: it is thrown away."""
         known = self._shape(shape)
+        self._shapes[shape] = self._shapes.pop(shape)  # the last one to run
         times = known.times.get(bucket)
         if times is None:
             if bucket not in known.began:
@@ -59,6 +65,11 @@ class Passes:
         times.observe(seconds)
         known.changed.add(bucket)
         self._forget_lines(known)
+
+    def ran(self, shape: str, bucket: int) -> bool:
+        """Whether such a pass is known to have run here or before."""
+        known = self._shapes.get(shape)
+        return known is not None and (bucket in known.began or bucket in known.times)
 
     def restore(self, shape: str, bucket: int, times: Duration) -> None:
         """Go on from what an earlier process measured, unless this one has measured by itself."""
@@ -82,8 +93,12 @@ class Passes:
         """Rows of this shape that cost as much as the largest pass that ran in any."""
         mine = self._shapes.get(shape)
         row_cost = mine.row_cost if mine is not None else 1.0
-        others = max((one.largest * one.row_cost for one in self._shapes.values()), default=0.0)
-        return max(others / row_cost, mine.largest if mine is not None else 0)
+        ran = [one.largest * one.row_cost for one in self._shapes.values()]
+        return max(
+            max(ran, default=0.0) / row_cost,
+            self._largest_cost / row_cost,
+            mine.largest if mine is not None else 0,
+        )
 
     def estimate_s(self, shape: str, bucket: int, cost: float | None) -> float:
         """Expected seconds of one pass."""
@@ -117,6 +132,10 @@ class Passes:
     def _shape(self, shape: str) -> Shape:
         known = self._shapes.get(shape)
         if known is None:
+            while len(self._shapes) >= MOST_SHAPES:
+                gone = self._shapes.pop(next(iter(self._shapes)))
+                self._largest_cost = max(self._largest_cost, gone.largest * gone.row_cost)
+                self._line = None
             known = self._shapes[shape] = Shape()
         return known
 
