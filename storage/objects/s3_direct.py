@@ -82,7 +82,10 @@ class DirectPuts:
         from urllib3.exceptions import HTTPError, NewConnectionError
 
         url = route.base_url + quote(name, safe="/-_.~")
-        keys = credentials.get_frozen_credentials()
+        try:
+            keys = credentials.get_frozen_credentials()
+        except Exception:  # they ran out and cannot be renewed: boto3 says why
+            return Sent.REFUSED
         headers = signed_headers(url, data, keys, route.region, self._now())
         try:
             answer = route.pool.urlopen(

@@ -100,3 +100,13 @@ def test_behind_a_proxy_everything_stays_boto3s(direct, client, monkeypatch):
     client.send("http://there/bucket/a", Authorization=SCOPE)
     direct.learn("a")
     assert direct._route is None
+
+
+def test_keys_that_cannot_be_renewed_are_boto3s_to_explain(direct, client):
+    class RanOut:
+        def get_frozen_credentials(self):
+            raise RuntimeError("the token service does not answer")
+
+    client.send("http://there/bucket/a", Authorization=SCOPE)
+    direct.learn("a")
+    assert direct.put("b", b"", RanOut()) is Sent.REFUSED
