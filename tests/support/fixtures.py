@@ -91,8 +91,10 @@ def services_folder() -> Iterator[Path]:
                 os.close(lock)
     folder = Path(tempfile.mkdtemp(prefix="forebay-services-"))
     folder.chmod(0o711)  # PostgreSQL runs as nobody when we are root, and must walk through
-    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+    # Locked before it has its name: another process that starts now would take the folder for old.
+    lock = os.open(folder / "unlocked", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
     fcntl.flock(lock, fcntl.LOCK_EX)
+    (folder / "unlocked").rename(folder / "lock")
     try:
         yield folder
     finally:
