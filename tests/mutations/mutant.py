@@ -61,8 +61,9 @@ def copy_tree(into: Path) -> Path:
 
 def run_tests(tree: Path, tests: Sequence[str]) -> subprocess.CompletedProcess[str]:
     """Run ``tests`` of the copy until one fails."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
     environment = {
-        **os.environ,
+        **inherited,
         "PYTHONPATH": f"{tree}{os.pathsep}{tree / 'deploy'}",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
