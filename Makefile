@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 RUNS ?= 1
+# So many share the tests; 0: they all run in one, as with a plain pytest.
+PROCESSES ?= 2
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .PHONY: help setup demo test test-fast lint bench lock services clean
@@ -33,7 +35,7 @@ lint: setup ## formatting, types, floors
 	@$(BIN)/lint-imports
 
 test: setup services ## everything, on real RabbitMQ, PostgreSQL and S3
-	@$(BIN)/pytest -q
+	@$(BIN)/pytest -q -n $(PROCESSES)
 
 test-fast: setup ## the pure tests only
 	@$(BIN)/pytest -q tests/unit

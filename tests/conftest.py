@@ -1,7 +1,11 @@
-"""Fixtures for every test; what they do is in ``tests/support``."""
+"""Fixtures and hooks for every test; what they do is in ``tests/support``."""
 
 from __future__ import annotations
 
+from tests.support.distribution import (  # noqa: F401
+    pytest_collection_modifyitems,
+    pytest_xdist_make_scheduler,
+)
 from tests.support.fixtures import (  # noqa: F401
     broker_url,
     buckets,
