@@ -124,6 +124,6 @@ def test_references_are_found_with_their_fields() -> None:
 
 def test_the_look_does_not_walk_the_values() -> None:
     large = {"tensor": [[1, 2]] * 2_000_000}
-    began = time.perf_counter()
+    began = time.thread_time()
     check_input(FREE, large)
-    assert time.perf_counter() - began < 0.05
+    assert time.thread_time() - began < 0.05
