@@ -239,11 +239,11 @@ class Watcher:
             for start in range(0, len(ids), MAX_IDS_PER_LOOK):
                 part = ids[start : start + MAX_IDS_PER_LOOK]
                 seen = await self._lane.run(partial(self._looks[kind], part))
+                if kind == self._gathered:  # before any is planned anew
+                    now_s = asyncio.get_running_loop().time()
+                    self._rest_until_s = now_s + (now_s - began_s) * (1 / GATHERED_SHARE - 1)
                 for id_ in part:
                     self._settle(waits[id_], seen.get(id_))
-            if kind == self._gathered:
-                now_s = asyncio.get_running_loop().time()
-                self._rest_until_s = now_s + (now_s - began_s) * (1 / GATHERED_SHARE - 1)
 
     def _settle(self, waits: list[Watch], seen: Seen | None) -> None:
         still = []
