@@ -44,7 +44,10 @@ def decode_tensor(spec: InputSpec, content: object, where: str, *, bools: bool =
         return fit(spec, _from_base64(content, where), where)
     if spec.dtype == "string":
         return _strings(spec, content, where)
-    return fit(spec, _from_lists(content, where, bools), where)
+    array = _from_lists(content, where, bools)
+    if array.dtype.kind == "f" and spec.dtype == "uint64":
+        array = _whole(content, array)
+    return fit(spec, array, where)
 
 
 def decode_npy(signature: Signature, data: bytes, where: str) -> Row:
@@ -107,7 +110,7 @@ def fit(spec: InputSpec, array: Array, where: str) -> Array:
 
 def _to_integers(array: Array, want: np.dtype[Any], where: str) -> Array:
     if array.dtype.kind == "f" and array.size:
-        # Lists that mix integers beyond int64 with negative ones arrive here as floats as well.
+        # Lists with integers on both sides of int64's end arrive here as floats as well.
         beyond = np.isfinite(array) & (np.abs(array) >= 2.0**63) & (array == np.floor(array))
         if beyond.any():
             raise _range(f"{array[beyond][0]:g} does not fit {want.name}", where)
@@ -132,6 +135,13 @@ def _from_lists(content: object, where: str, bools: bool) -> Array:
     if array.dtype.kind == "f" and not array.size:
         return array.astype(np.int8)  # an empty list has no type of its own
     return array
+
+
+def _whole(content: object, array: Array) -> Array:
+    """numpy turns a list with numbers on both sides of 2**63 into floats, which lose digits."""
+    exact = np.array(content, dtype=object)
+    whole = all(isinstance(value, int) and 0 <= value < 2**64 for value in exact.flat)
+    return exact.astype(np.uint64) if whole else array
 
 
 def _holds_bool(content: object) -> bool:

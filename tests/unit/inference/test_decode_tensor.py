@@ -9,7 +9,7 @@ import math
 import numpy as np
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from storage.records.errors import ItemError, NotFound, ObjectsUnavailable
@@ -157,6 +157,10 @@ def test_named_inputs_must_be_complete_and_known() -> None:
     st.lists(st.integers(-(2**63), 2**64 - 1), min_size=1, max_size=6),
     st.sampled_from(["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]),
 )
+@example([0, 2**63], "uint64")
+@example([2**64 - 1, 1], "uint64")
+@example([-1, 2**63], "uint64")
+@example([0, 2**63], "int64")
 def test_an_integer_arrives_unchanged_or_not_at_all(values: list[int], dtype: str) -> None:
     limits = np.iinfo(dtype)
     model, value = vector(dtype, None), {"tensor": values}
