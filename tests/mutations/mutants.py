@@ -21,9 +21,9 @@ MUTANTS = (
         (
             Edit(
                 "workers/inference/finish.py",
-                "        try:\n            settled = self._commit(stored.shares)\n",
+                "        try:\n            settled = self._commit(stored)\n",
                 "        closing.settle()\n"
-                "        try:\n            settled = self._commit(stored.shares)\n",
+                "        try:\n            settled = self._commit(stored)\n",
             ),
         ),
         ("tests/integration/test_worker_pipeline.py", "-k", "computed_batch_waits"),
