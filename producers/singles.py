@@ -54,8 +54,6 @@ class Case:
     repeat: Repeat | None
     request: JobRequest | None = None
     job: NewJob | None = None
-    pack_id: str = ""  # for its input, should that need a pack
-    drafted_at: Millis = 0
     placed: Placed | None = None
     answer: Answer | None = None
 
@@ -137,12 +135,13 @@ class Singles:
         with booking(parts.express) as booked, parts.database.begin() as tx:
             self._recall(tx, cases)
             self._admit(tx, cases)
-            self._draft(_open(cases), self._look(tx, cases))
+            facts = self._look(tx, cases)
+            self._draft(_open(cases), facts)
             firsts, twins = _without_twins(_open(cases))
             large = any(parts.inputs.is_large(case.job) for case in firsts if case.job)
             written = None if large else self._write_in(tx, booked, firsts)
         if written is None:
-            self._place(_open(cases))
+            self._place(_open(cases), facts)
             self._write(_open(cases))
         else:
             self._tell(written)
@@ -178,26 +177,22 @@ class Singles:
         if not cases:
             return
         drafting = self._parts.drafting
-        # Two ids a job: one of them is for a pack, if it needs one.
-        ids = iter(drafting.ids(2 * len(cases), facts[cases[0].tenant].now))
-        for case in cases:
+        ids = drafting.ids(len(cases), facts[cases[0].tenant].now)
+        for case, job_id in zip(cases, ids, strict=True):
             assert case.request is not None
-            known = facts[case.tenant]
-            case.drafted_at = known.now
             try:
-                case.job = drafting.one(case.request, known, next(ids))
-                case.pack_id = next(ids)
+                case.job = drafting.one(case.request, facts[case.tenant], job_id)
             except ForebayError as error:
                 case.answer = error
 
-    def _place(self, cases: Sequence[Case]) -> None:
+    def _place(self, cases: Sequence[Case], facts: dict[str, Facts]) -> None:
         """Put what is too large for SQL."""
         for case in cases:
             assert case.job is not None
+            now = facts[case.tenant].now
+            (pack_id,) = self._parts.drafting.ids(1, now)
             try:
-                case.placed = self._parts.inputs.place(
-                    case.tenant, [case.job], case.pack_id, case.drafted_at
-                )
+                case.placed = self._parts.inputs.place(case.tenant, [case.job], pack_id, now)
                 (case.job,) = case.placed.jobs
             except ForebayError as error:
                 case.answer = error

@@ -59,14 +59,13 @@ class S3Objects:
         self._prefix = f"{prefix}/" if prefix else ""
         self._lock = threading.Lock()
         self._clients: dict[bool, Any] = {}
-        self._credentials: Any = None
         self._direct = DirectPuts()
         # Puts of ours whose answer never came: they may have arrived, see ``_create``.
         self._doubtful: OrderedDict[str, None] = OrderedDict()
 
     def put(self, key: str, data: bytes) -> None:
         client, at = self._client(), self._at(key)
-        sent = self._direct.put(at["Key"], data, self._credentials)
+        sent = self._direct.put(at["Key"], data)
         if sent is Sent.CREATED:
             self._settle(key)
             return
@@ -180,10 +179,9 @@ class S3Objects:
             with self._lock:
                 client = self._clients.get(large)
                 if client is None:
-                    client, credentials = make_client(large=large)
+                    client, session = make_client(large=large)
                     if not large:
-                        self._credentials = credentials
-                        self._direct.attend(client)
+                        self._direct.attend(client, session)
                     self._clients[large] = client
         return client
 

@@ -15,7 +15,7 @@ CONNECTIONS = 32
 
 
 def make_client(*, large: bool) -> tuple[Any, Any]:
-    """A client for small objects, or one for ``large`` ones; and the credentials it signs with."""
+    """A client for small objects, or one for ``large`` ones; and the session it came from."""
     import boto3
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError
@@ -53,7 +53,7 @@ def make_client(*, large: bool) -> tuple[Any, Any]:
         )
     if not large:
         client.meta.events.unregister("before-call.s3", add_expect_header)
-    return client, session.get_credentials()
+    return client, session
 
 
 def _wants_paths(session: Any, endpoint_url: str) -> bool:

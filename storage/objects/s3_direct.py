@@ -52,11 +52,14 @@ class DirectPuts:
 
     def __init__(self, now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC)) -> None:
         self._now = now
+        self._session: Any = None
         self._route: _Route | None = None
         self._seen = threading.local()
 
-    def attend(self, client: Any) -> None:
-        """Note what this client of boto3's sends."""
+    def attend(self, client: Any, session: Any) -> None:
+        """Note what this client of boto3's sends; its session has the keys and knows whom to
+        trust."""
+        self._session = session
         client.meta.events.register("before-send.s3.PutObject", self._see)
 
     def _see(self, request: Any, **_: Any) -> None:
@@ -70,20 +73,20 @@ class DirectPuts:
         scope = _SCOPE.match(signed.get("authorization", ""))
         plain = not urlsplit(url).query and url.endswith(f"/{path}")
         if self._route is None and scope and plain and "x-amz-s3session-token" not in signed:
-            pool = _pool_for(url)
+            pool = _pool_for(url, self._session)
             if pool is not None:
                 self._route = _Route(url.removesuffix(path), scope[1], pool)
 
-    def put(self, name: str, data: bytes, credentials: Any) -> Sent:
-        """Create the object with botocore's ``credentials``, if the way is known."""
+    def put(self, name: str, data: bytes) -> Sent:
+        """Create the object, if the way is known."""
         route = self._route
-        if route is None or credentials is None:
+        if route is None:
             return Sent.REFUSED
         from urllib3.exceptions import HTTPError, NewConnectionError
 
         url = route.base_url + quote(name, safe="/-_.~")
         try:
-            keys = credentials.get_frozen_credentials()
+            keys = self._session.get_credentials().get_frozen_credentials()
         except Exception:  # they ran out and cannot be renewed: boto3 says why
             return Sent.REFUSED
         headers = signed_headers(url, data, keys, route.region, self._now())
@@ -139,16 +142,15 @@ def signed_headers(
     return headers
 
 
-def _pool_for(url: str) -> Any:
+def _pool_for(url: str, session: Any) -> Any:
     """Connections as boto3 would make them; None where a proxy stands in between."""
     import urllib3
     from botocore.httpsession import get_cert_path
-    from botocore.session import get_session
     from botocore.utils import get_environ_proxies
 
     if get_environ_proxies(url):
         return None
-    trusted = get_session().get_config_variable("ca_bundle") or True
+    trusted = session._session.get_config_variable("ca_bundle") or True
     return urllib3.PoolManager(
         maxsize=s3_client.CONNECTIONS,
         retries=False,

@@ -59,18 +59,23 @@ def slow(house: Household) -> Slow:
     return slow
 
 
+def when_called(monkeypatch: pytest.MonkeyPatch, verb: str) -> threading.Event:
+    """Set by the first call of this verb of a put, which goes on as ever."""
+    called, real = threading.Event(), getattr(putting.Putting, verb)
+
+    def noted(one: putting.Putting) -> None:
+        called.set()
+        real(one)
+
+    monkeypatch.setattr(putting.Putting, verb, noted)
+    return called
+
+
 def test_the_statement_runs_beside_the_put_and_the_commit_after_it(
     house: Household, slow: Slow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ran = threading.Event()
-    required = putting.Putting.require
-
-    def require(one: putting.Putting) -> None:
-        ran.set()
-        required(one)
-
     monkeypatch.setattr(putting, "IN_TRANSACTION_S", 20)
-    monkeypatch.setattr(putting.Putting, "require", require)
+    ran = when_called(monkeypatch, "require")
     with running_pipeline(house, tmp_path) as pipeline:
         ids = house.submit([tensor(1), tensor(NAN)])
         (note,) = offer(pipeline, ids, house.version)
@@ -89,14 +94,7 @@ def test_the_statement_runs_beside_the_put_and_the_commit_after_it(
 def test_a_put_that_takes_long_holds_no_transaction(
     house: Household, slow: Slow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given_up = threading.Event()
-    finish = putting.Putting.finish
-
-    def finishing(one: putting.Putting) -> None:
-        given_up.set()
-        finish(one)
-
-    monkeypatch.setattr(putting.Putting, "finish", finishing)
+    given_up = when_called(monkeypatch, "finish")
     with running_pipeline(house, tmp_path) as pipeline:
         ids = house.submit([tensor(3)])
         offer(pipeline, ids, house.version)

@@ -202,7 +202,7 @@ def test_a_suspected_version_is_loaded_while_no_pass_runs(house: Household, tmp_
         offer(pipeline, running, house.version)
         assert behaviour.entered.acquire(timeout=10)
         offer(pipeline, suspected, other)
-        wait_until(lambda: pipeline.parts.passes.held_up, what="the loader's turn")
+        wait_until(lambda: pipeline.parts.passes._held_up, what="the loader's turn")
         assert not seen, "it was loaded beside a pass"
         behaviour.gate.set()
         house.wait_terminal([*running, *suspected])

@@ -115,11 +115,6 @@ class Passes:
                 self._held_up = False
                 self._turns.notify_all()
 
-    @property
-    def held_up(self) -> bool:
-        """Whether somebody has the device alone, or waits for it."""
-        return self._held_up
-
     def busy(self) -> bool:
         """Whether any pass runs."""
         return bool(self._running)

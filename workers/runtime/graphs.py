@@ -52,9 +52,10 @@ class Graph:
         self.keeps.append(plain)
         self.call = function.get_concrete_function()
 
-    def retrace(self, framework: Framework) -> None:
+    def retrace(self, framework: Framework, *, frozen: bool = False) -> None:
         """Trace the model anew, after its layers were changed; outputs keep their types."""
-        self.call = _function(framework, self.model, {s.name: s.dtype for s in self.outputs})
+        dtypes = {spec.name: spec.dtype for spec in self.outputs}
+        self.call = _function(framework, self.model, dtypes, frozen=frozen)
 
     def freeze(self, framework: Framework) -> Callable[[], None]:
         """Make the weights constants of the trace; gives what makes them variables again.
@@ -67,8 +68,7 @@ class Graph:
         def thaw() -> None:
             self.call, self.weights_bytes = before, weights_bytes
 
-        dtypes = {spec.name: spec.dtype for spec in self.outputs}
-        self.call = _function(framework, self.model, dtypes, frozen=True)
+        self.retrace(framework, frozen=True)
         self.weights_bytes *= FROZEN_COPIES
         return thaw
 

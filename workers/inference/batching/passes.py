@@ -95,9 +95,7 @@ class Passes:
         row_cost = mine.row_cost if mine is not None else 1.0
         ran = [one.largest * one.row_cost for one in self._shapes.values()]
         return max(
-            max(ran, default=0.0) / row_cost,
-            self._largest_cost / row_cost,
-            mine.largest if mine is not None else 0,
+            max([self._largest_cost, *ran]) / row_cost, mine.largest if mine is not None else 0
         )
 
     def estimate_s(self, shape: str, bucket: int, cost: float | None) -> float:
