@@ -162,6 +162,7 @@ class Submission:
             payload = tx.jobs.payload(tenant, job_id)
             if payload is None:
                 raise Gone("the job's input was erased; submit it anew", code="input_gone")
+            webhook = tx.jobs.webhook(tenant, job_id)
             self._admission.check(tx, tenant, 1)
             (new_id,) = self._drafting.ids(1, tx.now())
         job = NewJob(
@@ -179,6 +180,7 @@ class Submission:
             run_timeout_ms=old.run_timeout_ms,
             max_attempts=old.max_attempts,
             retry_of=old.id,
+            webhook=webhook,
         )
         return self._singles.write(tenant, job, repeat)
 

@@ -10,12 +10,16 @@ from sqlalchemy import Row
 from storage.database.job_rows import COLUMNS, job_of
 from storage.database.statements import Statement
 from storage.database.store import Store
+from storage.database.webhooks.endpoints import Endpoints
 from storage.records.ids import is_id
 from storage.records.jobs import GroupCounts, Job, JobState
 
 CREATE = Statement(
     "A group, before its jobs.",
-    "INSERT INTO groups (id, tenant, total, created_at) VALUES (:id, :tenant, :total, :now)",
+    """
+    INSERT INTO groups (id, tenant, total, created_at, webhook_id)
+    VALUES (:id, :tenant, :total, :now, :webhook)
+    """,
 )
 
 # No index of live jobs by group: it would be written three times in a job's life, to be read only
@@ -61,9 +65,14 @@ MEMBERS = Statement(
 class Groups(Store):
     """The groups of one transaction."""
 
-    def create(self, tenant: str, group_id: str, total: int) -> None:
-        """Announce ``total`` jobs; they are submitted in the same transaction."""
-        self._work.count(CREATE, id=group_id, tenant=tenant, total=total)
+    def create(self, tenant: str, group_id: str, total: int, *, webhook: str | None = None) -> None:
+        """Announce ``total`` jobs; they are submitted in the same transaction. ``webhook`` is the
+        URL that is told when all of them are over."""
+        own = None
+        if webhook is not None:
+            pair = (tenant, webhook)
+            own = Endpoints(self._work).bring_along([pair])[pair]
+        self._work.count(CREATE, id=group_id, tenant=tenant, total=total, webhook=own)
 
     def counts(self, tenant: str, group_id: str) -> GroupCounts | None:
         """How many of the group's jobs are in each state, if it is this tenant's."""

@@ -78,6 +78,7 @@ jobs = Table(
     Column("expires_at", BigInteger, nullable=False),
     Column("run_timeout_ms", BigInteger, nullable=False),
     Column("retry_of", ID),
+    Column("webhook_id", ID),
     PrimaryKeyConstraint("id"),
     CheckConstraint("kind IN ('inference', 'bulk', 'training', 'evaluation')", name="kind_known"),
     CheckConstraint("priority BETWEEN 0 AND 9", name="priority_in_range"),
@@ -115,6 +116,7 @@ live = Table(
     Column("run_deadline_at", BigInteger),
     Column("run_timeout_ms", BigInteger, nullable=False),
     Column("cancel_requested_at", BigInteger),
+    Column("webhook_id", ID),
     PrimaryKeyConstraint("id"),
     CheckConstraint("state IN ('queued', 'running')", name="state_known"),
     CheckConstraint(
@@ -223,6 +225,7 @@ payloads = Table(
         " AND (pack_id IS NULL) = (length_bytes IS NULL)",
         name="inline_or_packed",
     ),
+    _partial("payloads_of_pack", "pack_id", where="pack_id IS NOT NULL"),
 )
 
 job_labels = Table(
@@ -242,8 +245,12 @@ groups = Table(
     Column("tenant", Text, nullable=False),
     Column("total", Integer, nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    Column("webhook_id", ID),
+    Column("settled", Integer, nullable=False, server_default="0"),  # so many from the first on
+    Column("completed_at", BigInteger),
     PrimaryKeyConstraint("id"),
     CheckConstraint("total >= 0", name="total_in_range"),
+    _partial("groups_open", "id", where="completed_at IS NULL"),
 )
 
 sessions = Table(
@@ -422,4 +429,108 @@ files = Table(
     Column("created_at", BigInteger, nullable=False),
     PrimaryKeyConstraint("id"),
     CheckConstraint("size_bytes >= 0", name="size_in_range"),
+)
+
+webhook_endpoints = Table(
+    "webhook_endpoints",
+    metadata,
+    Column("id", ID, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("types", Text, nullable=False),  # JSON list
+    Column("description", Text),
+    Column("listed", Boolean, nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("disabled_reason", Text),
+    Column("failures", Integer, nullable=False),
+    Column("paused_until", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("id"),
+    CheckConstraint("failures >= 0 AND paused_until >= 0", name="counters_in_range"),
+    CheckConstraint("enabled = (disabled_reason IS NULL)", name="disabled_says_why"),
+    Index("webhook_endpoints_of_tenant", "tenant", "id"),
+)
+
+# Who wants which events, for the commit that ends jobs: one look for each of them.
+webhook_filters = Table(
+    "webhook_filters",
+    metadata,
+    Column("tenant", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("endpoint_id", ID, nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    PrimaryKeyConstraint("tenant", "type", "endpoint_id"),
+    Index("webhook_filters_of_endpoint", "endpoint_id"),
+)
+
+# In the clear: a signature needs the secret itself.
+webhook_secrets = Table(
+    "webhook_secrets",
+    metadata,
+    Column("id", ID, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("endpoint_id", ID),
+    Column("secret", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    PrimaryKeyConstraint("id"),
+    Index("webhook_secrets_of_tenant", "tenant", "id"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", ID, nullable=False),  # the job's or the group's: one event for each
+    Column("tenant", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("group_id", ID),
+    Column("seq", Integer, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("id"),
+    Index("events_of_tenant", "tenant", "created_at", "id"),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("event_id", ID, nullable=False),
+    Column("endpoint_id", ID, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("due_at", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("event_id", "endpoint_id"),
+    CheckConstraint("state IN ('pending', 'delivered', 'given_up')", name="state_known"),
+    CheckConstraint("attempts >= 0", name="attempts_in_range"),
+    _partial("deliveries_pending", "endpoint_id", "due_at", where="state = 'pending'"),
+    postgresql_with={"autovacuum_vacuum_scale_factor": "0.02"},
+)
+
+webhook_attempts = Table(
+    "webhook_attempts",
+    metadata,
+    Column("id", ID, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("endpoint_id", ID, nullable=False),
+    Column("event_id", ID, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("started_at", BigInteger, nullable=False),
+    Column("duration_ms", Integer, nullable=False),
+    Column("result", Text, nullable=False),
+    Column("status", Integer),
+    Column("error", Text),
+    PrimaryKeyConstraint("id"),
+    CheckConstraint("number >= 1 AND duration_ms >= 0", name="counters_in_range"),
+    Index("webhook_attempts_of_endpoint", "endpoint_id", "id"),
+)
+
+# When a keeper last ran each of its duties, and when it last left nothing to do.
+duties = Table(
+    "duties",
+    metadata,
+    Column("name", Text, nullable=False),
+    Column("every_ms", BigInteger, nullable=False),
+    Column("ran_at", BigInteger, nullable=False),
+    Column("clear_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("name"),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 
 from storage.database.backlog import Backlog
+from storage.database.duties import DutyLog
 from storage.database.files import Files
 from storage.database.groups import Groups
 from storage.database.idempotency import Idempotency
@@ -14,6 +15,7 @@ from storage.database.models import Models
 from storage.database.packs import Packs
 from storage.database.sessions import Sessions
 from storage.database.tenants import Tenants
+from storage.database.webhooks import Webhooks
 from storage.database.work import Work
 from storage.records.jobs import Millis
 
@@ -77,3 +79,13 @@ class Transaction:
     def files(self) -> Files:
         """Uploaded files."""
         return Files(self._work)
+
+    @cached_property
+    def webhooks(self) -> Webhooks:
+        """Endpoints, their secrets, events and deliveries."""
+        return Webhooks(self._work)
+
+    @cached_property
+    def duties(self) -> DutyLog:
+        """What keepers got done."""
+        return DutyLog(self._work)

@@ -123,6 +123,7 @@ class NewJob:
     run_timeout_ms: int = 900_000
     max_attempts: int = 3
     retry_of: str | None = None
+    webhook: str | None = None  # the URL that is told when it is over
 
 
 @dataclass(frozen=True, slots=True)

@@ -402,8 +402,16 @@ SAMPLES: dict[str, object] = {
     "published": False,
     "body": b"",
     "bodies": [b""],
+    "enabled": True,
+    "every_ms": 1,
+    "lease_ms": 1,
+    "clear": 1,
+    "any": 1,
+    "since": 1,
+    "until": 1,
 }
 IDS = {"id", "session", "group", "version", "version_id", "group_id", "retry_of"}
+IDS |= {"endpoint", "webhook", "webhook_id"}
 
 
 @pytest.mark.parametrize("name", list(STATEMENTS))
@@ -552,6 +560,8 @@ def explain(database: Database, name: str, statement: Statement, dialect: str) -
     if name.startswith("models.") or "api" in name:
         parameters |= dict.fromkeys(wanted & {"version"}, 1)
         parameters |= dict.fromkeys(wanted & {"after"}, "")
+    if name.startswith("webhooks."):
+        parameters |= {key: new_id() for key in wanted & {"after"}}
     parameters |= {"ids": ids_parameter(dialect, [new_id()]), "rows": rows_parameter([])}
     prefix = "EXPLAIN QUERY PLAN " if dialect == "sqlite" else "EXPLAIN "
     with database._engines.writing.begin() as connection:

@@ -17,9 +17,10 @@ from typing import Any, TypeAlias
 
 from storage.database.news import TELL, payloads_of
 from storage.database.packs import PUBLISH_MANY, summary_rows
-from storage.database.statements import SQLITE, Statement, array_parameter
+from storage.database.statements import POSTGRESQL, SQLITE, Statement, array_parameter
 from storage.database.store import Store
 from storage.database.texts import storable
+from storage.database.webhooks.events import TELL_OF, TELL_TO, wanted
 from storage.records.errors import Conflict
 from storage.records.jobs import JobError, JobState, Millis, PackSlice
 from storage.records.packs import PackSummary
@@ -53,13 +54,13 @@ _ENDED = """
         CASE h.next WHEN 'succeeded' THEN h.digest END
     FROM {held} AS h
     WHERE true
-    RETURNING id, state
+    RETURNING id, state, tenant, group_id, seq
 """
 
 # The live row with what was said of it. With an epoch only if the session still runs it.
 _HELD = """
     SELECT l.id, l.tenant, l.group_id, l.seq, l.epoch, l.attempts, l.losses, l.session_id,
-        l.published_at, l.started_at, l.cancel_requested_at, said.spends, said.loses,
+        l.published_at, l.started_at, l.cancel_requested_at, l.webhook_id, said.spends, said.loses,
         CASE WHEN l.cancel_requested_at IS NULL THEN said.state ELSE 'cancelled' END AS next,
         said.error_code, said.error_message,
         said.pack_id, said.offset_bytes, said.length_bytes, said.digest
@@ -102,6 +103,13 @@ END = Statement(
         WHERE packs.id = p.id AND packs.state || '' = 'writing' AND packs.id = ANY (
             ARRAY(SELECT DISTINCT held.pack_id FROM held WHERE held.next = 'succeeded'))
         RETURNING packs.id
+    ), over AS (
+        SELECT ended.id, ended.tenant, ended.group_id, ended.seq, 'job.' || ended.state AS type,
+            held.webhook_id
+        FROM ended JOIN held ON held.id = ended.id
+    ), wanted AS MATERIALIZED ({wanted("over", POSTGRESQL)}
+    ), told_of AS ({TELL_OF.format(wanted="wanted")}
+    ), told_to AS ({TELL_TO.format(wanted="wanted")}
     )
     SELECT ended.id, ended.state, ({TELL}) AS told FROM ended
     UNION ALL SELECT published.id, NULL, NULL FROM published
@@ -118,6 +126,23 @@ END_HERE = Statement(
         + ")"
     ),
     _SAID,
+    only="sqlite",
+)
+
+_OVER_HERE = """(
+    SELECT n.id, n.tenant, n.group_id, n.seq, 'job.' || n.state AS type, l.webhook_id
+    FROM ends AS n JOIN live AS l ON l.id = n.id WHERE n.id {among_ids}
+)"""
+
+EVENTS_HERE = Statement(
+    "What ended is told.",
+    TELL_OF.format(wanted="(" + wanted(_OVER_HERE, SQLITE) + ")") + " RETURNING id",
+    only="sqlite",
+)
+
+DELIVERIES_HERE = Statement(
+    "And to whom.",
+    TELL_TO.format(wanted="(" + wanted(_OVER_HERE, SQLITE) + ")"),
     only="sqlite",
 )
 
@@ -250,7 +275,10 @@ class Leaving(Store):
         rows = work.table(endings)
         if work.dialect == SQLITE:
             ended = work.change(END_HERE, rows=rows, session=session_id)
-            work.count(END_THERE, ids=work.ids(one[0] for one in ended))
+            ids = work.ids(one[0] for one in ended)
+            if work.change(EVENTS_HERE, ids=ids):
+                work.count(DELIVERIES_HERE, ids=ids)
+            work.count(END_THERE, ids=ids)
             states = {one[0]: _STATES[one[1]] for one in ended}
             needed = _needed(endings, states) & {pack.id for pack in packs}
             rows = work.table(summary_rows([pack for pack in packs if pack.id in needed]))

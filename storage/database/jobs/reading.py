@@ -26,6 +26,14 @@ PAYLOAD = Statement(
     """,
 )
 
+WEBHOOK = Statement(
+    "The webhook that a job brought along.",
+    """
+    SELECT e.url FROM jobs AS j JOIN webhook_endpoints AS e ON e.id = j.webhook_id
+    WHERE j.id = :id AND j.tenant || '' = :tenant
+    """,
+)
+
 GLIMPSE = Statement(
     "What the watcher compares, for jobs of any tenant.",
     """
@@ -56,6 +64,13 @@ class Reading(Store):
             return None
         row = self._work.row(PAYLOAD, tenant=tenant, id=job_id)
         return None if row is None else payload_of(*list(row))
+
+    def webhook(self, tenant: str, job_id: str) -> str | None:
+        """The URL that the job brought along to be told."""
+        if not is_id(job_id):
+            return None
+        row = self._work.row(WEBHOOK, tenant=tenant, id=job_id)
+        return None if row is None else str(row.url)
 
     def glimpse(self, ids: Sequence[str]) -> list[Glimpse]:
         """State and ``seq`` of jobs whose right to be seen was checked before."""

@@ -11,6 +11,7 @@ import orjson
 from storage.database.statements import SQLITE, Statement
 from storage.database.store import Store
 from storage.database.texts import refuse_nul
+from storage.database.webhooks.endpoints import Endpoints
 from storage.records.errors import InvalidInput
 from storage.records.jobs import AGEING_MS_PER_PRIORITY, Millis, NewJob, PackSlice
 
@@ -35,6 +36,7 @@ _GIVEN = {
     "expires_in_ms": "bigint",
     "run_timeout_ms": "bigint",
     "retry_of": "uuid",
+    "webhook_id": "uuid",
     "published": "boolean",
 }
 _Columns: TypeAlias = dict[str, list[Any]]
@@ -48,23 +50,24 @@ _SHARED = ", ".join(
 _JOB = """
     INSERT INTO jobs (id, tenant, kind, model_name, version, version_id, pool, priority,
         group_id, group_index, custom_id, metadata, max_attempts, created_at, expires_at,
-        run_timeout_ms, retry_of)
+        run_timeout_ms, retry_of, webhook_id)
     {source}
 """
 _JOB_VALUES = """
     id, tenant, kind, model_name, version, version_id, pool, priority, group_id, group_index,
-    custom_id, metadata, max_attempts, :now, :now + expires_in_ms, run_timeout_ms, retry_of
+    custom_id, metadata, max_attempts, :now, :now + expires_in_ms, run_timeout_ms, retry_of,
+    webhook_id
 """
 _LIVE = """
     INSERT INTO live (id, tenant, pool, version_id, group_id, priority, rank, state, seq, epoch,
         attempts, max_attempts, losses, suspicions, created_at, expires_at, not_before,
-        published_at, run_timeout_ms)
+        published_at, run_timeout_ms, webhook_id)
     {source}
 """
 _LIVE_VALUES = f"""
     id, tenant, pool, version_id, group_id, priority, :now - priority * {AGEING_MS_PER_PRIORITY},
     'queued', 1, 0, 0, max_attempts, 0, 0, :now, :now + expires_in_ms, :now,
-    CASE WHEN published THEN CAST(:now AS bigint) END, run_timeout_ms
+    CASE WHEN published THEN CAST(:now AS bigint) END, run_timeout_ms, webhook_id
 """
 
 SUBMIT = Statement(
@@ -177,6 +180,7 @@ class Submitting(Store):
     def _write(self, columns: _Columns, jobs: Sequence[NewJob]) -> Millis:
         if not jobs:
             return self._work.now()
+        columns["webhook_id"] = self._webhooks(columns["tenant"], jobs)
         if self._work.dialect == SQLITE:
             now = self._write_each(columns, jobs)
         else:
@@ -198,6 +202,21 @@ class Submitting(Store):
         if labels:
             work.count(LABELS, rows=work.table(labels))
         return now
+
+    def _webhooks(self, tenants: Sequence[str], jobs: Sequence[NewJob]) -> list[str | None]:
+        """The endpoint that each job brings along, if it does."""
+        pairs = {
+            (tenant, job.webhook)
+            for tenant, job in zip(tenants, jobs, strict=True)
+            if job.webhook is not None
+        }
+        if not pairs:
+            return [None] * len(jobs)
+        ids = Endpoints(self._work).bring_along(pairs)
+        return [
+            None if job.webhook is None else ids[(tenant, job.webhook)]
+            for tenant, job in zip(tenants, jobs, strict=True)
+        ]
 
     def _write_each(self, columns: _Columns, jobs: Sequence[NewJob]) -> Millis:
         work = self._work
@@ -257,7 +276,7 @@ def _columns(jobs: Sequence[NewJob]) -> _Columns:
     columns: _Columns = {
         name: [getattr(job, name) for job in jobs]
         for name in _GIVEN
-        if name not in ("tenant", "group_id", "group_index", "published")
+        if name not in ("tenant", "group_id", "group_index", "webhook_id", "published")
     }
     columns["kind"] = [job.kind.value for job in jobs]
     columns["metadata"] = [
