@@ -29,6 +29,8 @@ CODES: dict[str, str] = {
     "invalid_input": "the request is wrong",
     "nul_character": "text holds a NUL",
     "metadata_too_long": "metadata is over its limit",
+    "unknown_event": "there is no event of this type, or none is named",
+    "bad_webhook_secret": "a webhook secret is not spelled as one",
     "idempotency_mismatch": "the key was used for another request",
     # an input, against its model
     "wrong_form": "the model takes another form of input",

@@ -89,6 +89,9 @@ class JobMachine(RuleBasedStateMachine):
         self.database = Database.open(f"sqlite:///{path}", clock=self.clock, pool_size=1)
         self.database.migrate()
         new_version(self.database, version_id=VERSION_ID)
+        self.endpoint = new_id()
+        with self.database.begin() as tx:
+            tx.webhooks.add(ALICE, self.endpoint, "https://example.com/hook", ("*",))
         self.ids: list[str] = []
         self.jobs: dict[str, Expected] = {}
         self.sessions: dict[str, int | None] = {}  # lease_until; None when it was ended
@@ -380,6 +383,17 @@ class JobMachine(RuleBasedStateMachine):
             if one in self.seen:
                 self._check_step(self.seen[one], row)
         self.seen = found
+
+    @invariant()
+    def every_end_is_told_once(self) -> None:
+        over = {one: job for one, job in self.jobs.items() if job.state in TERMINAL}
+        with self.database.read() as tx:
+            told = tx.webhooks.events(self.ids)
+            waiting = tx.webhooks.delivery_load().pending
+        assert {one: (event.type, event.seq) for one, event in told.items()} == {
+            one: (f"job.{job.state}", job.seq) for one, job in over.items()
+        }
+        assert waiting == len(over)
 
     def _check_row(self, row: Job, job: Expected) -> None:
         assert (row.state, row.seq, row.epoch) == (job.state, job.seq, job.epoch)

@@ -8,7 +8,7 @@ attempted the same one only the first is counted; the receiver may see it twice,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Row
@@ -231,13 +231,17 @@ class Deliveries(Store):
         rows = work.change(CLAIM_DELIVERIES, endpoint=endpoint_id, limit=limit, lease_ms=lease_ms)
         if not rows:
             return []
-        found = work.rows(EVENTS, ids=work.ids({row.event_id for row in rows}))
-        events = {row.id: event_of(row) for row in found}
+        events = self.events({row.event_id for row in rows})
         return [
             Delivery(events[row.event_id], row.endpoint_id, row.attempts, row.created_at)
             for row in rows
             if row.event_id in events
         ]
+
+    def events(self, ids: Iterable[str]) -> dict[str, Event]:
+        """Events by id, of any tenant."""
+        rows = self._work.rows(EVENTS, ids=self._work.ids(ids))
+        return {row.id: event_of(row) for row in rows}
 
     def settle(self, attempts: Sequence[Attempt]) -> None:
         """Record what came of attempts, in the order in which they ended."""
