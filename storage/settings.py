@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from storage.places import check_place, embedded_places, without_password
 from storage.records.errors import InvalidInput
 from storage.records.refs import read_prefix
+from storage.records.webhook_guard import read_opening
 
 DEFAULT_HOME = Path("~/.local/share/forebay")
 _PLACES = ("database_url", "broker_url", "objects_url")
@@ -61,6 +63,18 @@ class Settings:
         "FOREBAY_REF_PREFIXES",
         "Comma-separated s3:// or file:/// prefixes that an input may point into by ref.",
         (),
+    )
+    webhook_allow: tuple[str, ...] = _setting(
+        "FOREBAY_WEBHOOK_ALLOW",
+        "Comma-separated hosts, addresses or networks, each with :port if need be (* is any), that"
+        " webhooks may go to although they are private or the port is unusual.",
+        (),
+    )
+    public_url: str = _setting(
+        "FOREBAY_PUBLIC_URL",
+        "Where callers reach the service, https://forebay.example.com: webhooks' links begin with"
+        " it.",
+        "",
     )
     lease_ttl_s: float = _setting(
         "FOREBAY_LEASE_TTL_S",
@@ -159,6 +173,8 @@ def documented_settings() -> list[DocumentedSetting]:
         "objects_url": "file:///HOME/objects",
         "home": str(DEFAULT_HOME),
         "ref_prefixes": "none",
+        "webhook_allow": "none",
+        "public_url": "none",
     }
     return [
         DocumentedSetting(
@@ -207,7 +223,10 @@ def _places(given: dict[str, str], home: Path) -> dict[str, str]:
 def _read(item: dataclasses.Field[Any], text: str) -> object:
     env, default = item.metadata["env"], item.default
     if isinstance(default, tuple):
-        return tuple(_prefix(env, part) for part in text.split(",") if part.strip())
+        read = _LISTS[item.name]
+        return tuple(_part(env, read, part) for part in text.split(",") if part.strip())
+    if isinstance(default, str):
+        return _public_url(env, text)
     try:
         value = int(text) if isinstance(default, int) else float(text)
     except ValueError:
@@ -219,11 +238,29 @@ def _read(item: dataclasses.Field[Any], text: str) -> object:
     return value
 
 
-def _prefix(env: str, text: str) -> str:
+def _opening(text: str) -> str:
+    read_opening(text)
+    return text.strip()
+
+
+_LISTS: Mapping[str, Callable[[str], str]] = {
+    "ref_prefixes": read_prefix,
+    "webhook_allow": _opening,
+}
+
+
+def _part(env: str, read: Callable[[str], str], text: str) -> str:
     try:
-        return read_prefix(text)
+        return read(text)
     except InvalidInput as error:
         raise _wrong(env, f"holds a wrong part: {error.message}") from None
+
+
+def _public_url(env: str, text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise _wrong(env, f"is {text[:200]!r}, but must be like https://forebay.example.com")
+    return text.rstrip("/")
 
 
 def _wrong(variable: str, reason: str) -> InvalidInput:

@@ -43,6 +43,7 @@ CODES: dict[str, str] = {
     "missing_input": "an input of the model is not given",
     "unknown_column": "the model has no such column",
     "ref_not_allowed": "the ref points outside what the tenant may read",
+    "bad_webhook_url": "webhooks are not sent to such a URL",
     # who asks
     "unauthenticated": "no key, or one that nobody knows",
     "forbidden": "the caller may not do this",

@@ -180,6 +180,11 @@ def check_secret(text: str, *, field: str = "secret") -> str:
     return text
 
 
+def message_id(event: Event) -> str:
+    """The header ``webhook-id``: the same for every attempt and every endpoint."""
+    return "evt_" + event.id.replace("-", "")
+
+
 def signature(secrets: Sequence[str], message_id: str, timestamp_s: int, body: bytes) -> str:
     """The header ``webhook-signature``: one HMAC-SHA256 for each secret that is still good."""
     signed = b".".join((message_id.encode(), str(timestamp_s).encode(), body))

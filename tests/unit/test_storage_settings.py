@@ -235,3 +235,19 @@ def test_settings_cannot_be_changed():
     settings = Settings.from_environment(FULL)
     with pytest.raises(dataclasses.FrozenInstanceError):
         settings.lease_ttl_s = 1.0  # type: ignore[misc]
+
+
+def test_what_webhooks_may_reach_is_a_list_that_is_checked_at_the_start():
+    given = {"FOREBAY_WEBHOOK_ALLOW": "hook.corp:9000, 10.0.0.0/8 ,[::1]:*", "HOME": "/h"}
+    settings = Settings.from_environment(given)
+    assert settings.webhook_allow == ("hook.corp:9000", "10.0.0.0/8", "[::1]:*")
+    for wrong in ("https://hook.corp", "10.0.0.1/8", "hook.corp,*"):
+        assert refused({"FOREBAY_WEBHOOK_ALLOW": wrong}).field == "FOREBAY_WEBHOOK_ALLOW"
+
+
+def test_the_public_url_is_one_and_ends_without_a_slash():
+    given = {"FOREBAY_PUBLIC_URL": "https://forebay.example.com/", "HOME": "/h"}
+    assert Settings.from_environment(given).public_url == "https://forebay.example.com"
+    assert Settings.from_environment({"HOME": "/h"}).public_url == ""
+    for wrong in ("forebay.example.com", "ftp://x", "https://x/?a", "https://x/#a", "https://"):
+        assert refused({"FOREBAY_PUBLIC_URL": wrong}).field == "FOREBAY_PUBLIC_URL"

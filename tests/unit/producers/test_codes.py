@@ -15,6 +15,7 @@ INSIDE = {
     "bad_envelope",
     "bad_item",
     "bad_setting",
+    "bad_webhook_allow",
     "database_not_migrated",
     "invalid_broker_url",
     "invalid_key",
