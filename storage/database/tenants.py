@@ -19,6 +19,11 @@ ENSURE = Statement(
     """,
 )
 
+HOLD = Statement(
+    "A tenant, which nobody else holds until this transaction ends.",
+    "SELECT t.name FROM tenants AS t WHERE t.name = :name {own}",
+)
+
 ADD_KEY = Statement(
     "A key of a tenant.",
     """
@@ -49,6 +54,12 @@ class Tenants(Store):
     def ensure(self, name: str) -> None:
         """Make the tenant if it is not there yet."""
         self._work.count(ENSURE, name=check_name(name, field="tenant"), now=self._work.now())
+
+    def hold(self, name: str) -> None:
+        """Make others who hold the tenant wait until this transaction ends: what it may have one
+        of, or so many of, is counted by one at a time. It is made if it is not there yet."""
+        self.ensure(name)
+        self._work.change(HOLD, name=name)
 
     def add_key(self, tenant: str, key_id: str, key_hash: str, prefix: str) -> None:
         """Store a new key's hash for a tenant that exists."""

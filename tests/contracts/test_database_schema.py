@@ -409,6 +409,7 @@ SAMPLES: dict[str, object] = {
     "any": 1,
     "since": 1,
     "until": 1,
+    "skip": 1,
 }
 IDS = {"id", "session", "group", "version", "version_id", "group_id", "retry_of"}
 IDS |= {"endpoint", "webhook", "webhook_id"}

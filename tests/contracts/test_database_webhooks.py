@@ -277,10 +277,33 @@ class TestDeliveries:
         assert told(database, endpoint) == [("job.cancelled", third)]
         with database.begin() as tx:
             now = clock.now_ms()
-            assert tx.webhooks.replay(BOB, endpoint, 0, now + 1, limit=100) == 0
-            assert tx.webhooks.replay(ALICE, endpoint, now + 1, now + 2, limit=100) == 0
-            assert tx.webhooks.replay(ALICE, endpoint, START_MS, now + 1, limit=100) == 3
+            replay = tx.webhooks.replay
+            assert replay(BOB, endpoint, 0, now + 1, limit=100) == (0, None)
+            assert replay(ALICE, endpoint, now + 1, now + 2, limit=100) == (0, None)
+            assert replay(ALICE, endpoint, START_MS, now + 1, limit=100) == (3, None)
         assert [one for _, one in told(database, endpoint)] == sorted([first, second, third])
+
+    def test_a_long_range_is_replayed_in_parts_that_neither_skip_nor_stay(
+        self, database: Database, clock: ManualClock
+    ):
+        endpoint = add(database, "job.cancelled")
+        jobs = submit(database, count=9)
+        run(database, jobs[8:])  # which the endpoint does not want
+        for many in (2, 1, 4, 1):  # together in one millisecond each
+            with database.begin() as tx:
+                for one in jobs[:many]:
+                    tx.jobs.request_cancel(ALICE, one)
+            jobs = jobs[many:]
+            clock.pass_ms(1)
+        assert len(due(database, endpoint)) == 8
+        since, parts = START_MS, []
+        while since is not None:
+            with database.begin() as tx:
+                count, since = tx.webhooks.replay(
+                    ALICE, endpoint, since, clock.now_ms() + 1, limit=3
+                )
+            parts.append((count, len(due(database, endpoint))))
+        assert parts == [(3, 3), (4, 4), (1, 1)]
 
     def test_one_event_can_be_replayed_and_a_test_sent_by_its_owner(self, database: Database):
         endpoint, bobs = add(database, "job.failed"), add(database, tenant=BOB)

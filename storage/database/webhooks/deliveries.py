@@ -165,10 +165,22 @@ AGAIN = Statement(
         AND (:any = 1 OR v.type IN (
             SELECT f.type FROM webhook_filters AS f WHERE f.endpoint_id = CAST(:endpoint AS {uuid})
         ))
-    ORDER BY v.created_at, v.id LIMIT :limit
     ON CONFLICT (event_id, endpoint_id) DO UPDATE SET
         state = 'pending', attempts = 0, due_at = excluded.due_at,
         created_at = excluded.created_at
+    """,
+)
+
+NTH_AGAIN = Statement(
+    "When the event happened that ``AGAIN`` would come to after so many others.",
+    """
+    SELECT v.created_at FROM events AS v
+    WHERE v.tenant = :tenant AND v.type <> 'webhook.test'
+        AND v.created_at >= :since AND v.created_at < :until
+        AND (:any = 1 OR v.type IN (
+            SELECT f.type FROM webhook_filters AS f WHERE f.endpoint_id = CAST(:endpoint AS {uuid})
+        ))
+    ORDER BY v.created_at, v.id LIMIT 1 OFFSET :skip
     """,
 )
 
@@ -291,21 +303,28 @@ class Deliveries(Store):
 
     def replay(
         self, tenant: str, endpoint_id: str, since: Millis, until: Millis, *, limit: int
-    ) -> int:
-        """Deliver again what the endpoint wants of a time range, the oldest ``limit`` of it."""
-        rows = self._work.change(OWNED, tenant=tenant, id=endpoint_id)
+    ) -> tuple[int, Millis | None]:
+        """Deliver again what the endpoint wants of a time range, about the oldest ``limit`` of it:
+        how many that are, and where to go on if there are more. What happened in the same
+        millisecond is not taken apart, so that nothing is skipped or replayed for ever."""
+        work = self._work
+        rows = work.change(OWNED, tenant=tenant, id=endpoint_id)
         if not rows:
-            return 0
-        any_type = "*" in endpoint_of(rows[0]).types
-        return self._work.count(
-            AGAIN,
-            tenant=tenant,
-            endpoint=endpoint_id,
-            since=since,
-            until=until,
-            any=int(any_type),
-            limit=limit,
-        )
+            return 0, None
+        what = {
+            "tenant": tenant,
+            "endpoint": endpoint_id,
+            "since": since,
+            "any": int("*" in endpoint_of(rows[0]).types),
+        }
+        more = work.row(NTH_AGAIN, **what, until=until, skip=limit)
+        if more is None:
+            return work.count(AGAIN, **what, until=until), None
+        first = work.row(NTH_AGAIN, **what, until=until, skip=0)
+        assert first is not None
+        end = max(more.created_at, first.created_at + 1)
+        rest = work.row(NTH_AGAIN, **what | {"since": end}, until=until, skip=0)
+        return work.count(AGAIN, **what, until=end), None if rest is None else rest.created_at
 
     def attempts(
         self, tenant: str, endpoint_id: str, *, limit: int, after: str | None = None
