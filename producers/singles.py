@@ -18,7 +18,13 @@ from producers.inputs import InputStore, Placed
 from producers.repeats import Repeat
 from producers.requests import JobRequest
 from storage.database import Database, Transaction
-from storage.records.errors import DatabaseUnavailable, ForebayError, Gone, Unprocessable
+from storage.records.errors import (
+    DatabaseUnavailable,
+    ForebayError,
+    Gone,
+    Overloaded,
+    Unprocessable,
+)
 from storage.records.jobs import Job, Millis, NewJob
 from storage.records.tenants import Remembered
 
@@ -162,7 +168,7 @@ class Singles:
             counts[case.tenant] = counts.get(case.tenant, 0) + 1
             try:
                 self._parts.admission.check(tx, case.tenant, counts[case.tenant])
-            except ForebayError as error:
+            except Overloaded as error:
                 case.answer = error
 
     def _look(self, tx: Transaction, cases: Sequence[Case]) -> dict[str, Facts]:

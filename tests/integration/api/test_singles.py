@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+import psycopg
 import pytest
 
 from producers.settings import ApiSettings
@@ -17,6 +19,7 @@ from storage.database import Database
 from storage.database.jobs import Jobs
 from storage.queue.lanes import Lane
 from storage.records.errors import DatabaseUnavailable, InvalidInput, NotFound, Overloaded
+from tests.support.api import ApiHouse
 
 JOB = {"model": "vectors", "input": {"tensor": [1, 2, 3, 4]}}
 
@@ -290,6 +293,28 @@ def test_nothing_is_known_without_a_database(desk, monkeypatch):
     answers = desk.submit(desk.asked(), desk.asked(model="nobody"))
     assert [type(answer) for answer in answers] == [DatabaseUnavailable] * 2
     assert desk.window.places == 0 and desk.window.sent == []
+
+
+def test_a_row_lock_that_outlasts_patience_is_everybodys_and_waited_for_once(
+    request, postgres_database_url
+):
+    """Whoever's question met it: after an error its transaction is of no use for the others'."""
+    patience_s = 0.3
+    url = f"{postgres_database_url}?options=-c%20lock_timeout%3D{int(1000 * patience_s)}"
+    database = Database.open(url)
+    request.addfinalizer(database.close)
+    database.migrate()
+    with database.begin() as tx:
+        for tenant in ("default", "acme"):
+            tx.tenants.ensure(tenant)
+    desk = Desk(ApiHouse("full", database, None, None))
+    with psycopg.connect(postgres_database_url) as other:
+        other.execute("LOCK TABLE live IN ACCESS EXCLUSIVE MODE")
+        began_s = time.monotonic()
+        answers = desk.submit(*(desk.asked(t) for t in ("default", "acme", "default", "acme")))
+        took_s = time.monotonic() - began_s
+    assert [type(answer) for answer in answers] == [DatabaseUnavailable] * 4
+    assert took_s < 2 * patience_s, "somebody waited once more, after it was known"
 
 
 def test_a_commit_that_fails_gives_the_places_back(desk, monkeypatch):
