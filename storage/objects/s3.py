@@ -14,6 +14,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ from storage.objects.keys import check_key
 from storage.objects.protocol import exercise
 from storage.objects.s3_client import make_client
 from storage.objects.s3_direct import DirectPuts, Sent
+from storage.objects.s3_etags import Etags, md5_of, md5_of_file
 from storage.objects.s3_trouble import (
     ASK_AGAIN,
     TAKEN,
@@ -49,6 +51,14 @@ _COPY_BYTES = 1 << 20
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class _Body:
+    """What is put, as far as it takes to know it again."""
+
+    same: Callable[[], bool]  # whether the object's bytes are these
+    md5: Callable[[], str]
+
+
 class S3Objects:
     """The bucket, below ``prefix``. ``sleep`` is a seam for tests."""
 
@@ -60,26 +70,27 @@ class S3Objects:
         self._lock = threading.Lock()
         self._clients: dict[bool, Any] = {}
         self._direct = DirectPuts()
+        self._etags = Etags()
         # Puts of ours whose answer never came: they may have arrived, see ``_create``.
         self._doubtful: OrderedDict[str, None] = OrderedDict()
 
     def put(self, key: str, data: bytes) -> None:
         client, at = self._client(), self._at(key)
-        sent = self._direct.put(at["Key"], data)
+        body = _Body(
+            same=lambda: self.size(key) == len(data) and self.get(key) == data,
+            md5=lambda: md5_of(data),
+        )
+        sent, etag = self._direct.put(at["Key"], data)
         if sent is Sent.CREATED:
-            self._settle(key)
+            self._created(key, etag, body)
             return
 
-        def call() -> None:
-            client.put_object(**at, Body=data, IfNoneMatch="*")
+        def call() -> str:
+            answer = client.put_object(**at, Body=data, IfNoneMatch="*")
             self._direct.learn(at["Key"])
+            return str(answer.get("ETag", ""))
 
-        self._create(
-            key,
-            call,
-            lambda: self.size(key) == len(data) and self.get(key) == data,
-            doubtful=sent is Sent.UNKNOWN,
-        )
+        self._create(key, call, body, doubtful=sent is Sent.UNKNOWN)
 
     def put_file(self, key: str, path: Path) -> None:
         size_bytes = path.stat().st_size
@@ -87,11 +98,16 @@ class S3Objects:
             raise TooLarge(f"{size_bytes} bytes; an object has at most {MAX_PUT_BYTES}")
         client = self._client(large=True)
 
-        def call() -> Any:
+        def call() -> str:
             with path.open("rb") as file:
-                return client.put_object(**self._at(key), Body=file, IfNoneMatch="*")
+                answer = client.put_object(**self._at(key), Body=file, IfNoneMatch="*")
+                return str(answer.get("ETag", ""))
 
-        self._create(key, call, lambda: self.size(key) == size_bytes and self._holds(key, path))
+        body = _Body(
+            same=lambda: self.size(key) == size_bytes and self._holds(key, path),
+            md5=lambda: md5_of_file(path),
+        )
+        self._create(key, call, body)
 
     def get(self, key: str) -> bytes:
         return self._read(key, lambda answer: bytes(answer["Body"].read()))
@@ -211,8 +227,8 @@ class S3Objects:
     def _create(
         self,
         key: str,
-        call: Callable[[], Any],
-        same: Callable[[], bool],
+        call: Callable[[], str],
+        body: _Body,
         *,
         doubtful: bool = False,
     ) -> None:
@@ -220,15 +236,14 @@ class S3Objects:
 
         A put may arrive while its answer is lost. Whoever repeats it (boto3 inside one call, or
         the caller after ``ObjectsUnavailable``) is told that the object exists. Only in that
-        case the bytes decide: the same ones are success.
+        case the bytes decide: the same ones are success. ``call`` returns the ETag.
         """
         with self._lock:
             doubtful = doubtful or key in self._doubtful
         pause_s = FIRST_PAUSE_S
         for remaining in reversed(range(ASK_AGAIN_TRIES)):
             try:
-                call()
-                break
+                etag = call()
             except Exception as error:
                 doubtful = doubtful or was_repeated(error)
                 code = code_of(error)
@@ -239,7 +254,7 @@ class S3Objects:
                 if code in TAKEN:
                     if doubtful:
                         self._doubt(key)  # should the comparison fail, the caller asks again
-                        if same():
+                        if body.same():
                             break
                     self._settle(key)
                     raise Conflict(
@@ -249,6 +264,24 @@ class S3Objects:
                     if doubtful or not code:  # no answer at all
                         self._doubt(key)
                     raise
+            else:
+                self._created(key, etag, body)
+                return
+        self._settle(key)
+
+    def _created(self, key: str, etag: str, body: _Body) -> None:
+        """It is there; are these the bytes? What was changed on its way is taken back, so that
+        the caller may put it again."""
+        if not self._etags.agree(etag, body.md5):
+            self._doubt(key)  # should the comparison fail, the caller asks again
+            if not body.same():
+                self._settle(key)
+                self.delete([key])
+                raise ObjectsUnavailable(
+                    f"{self._where()} stored other bytes than were sent to it; they are deleted:"
+                    " look after the way there"
+                )
+            self._etags.were_wrong()
         self._settle(key)
 
     def _doubt(self, key: str) -> None:

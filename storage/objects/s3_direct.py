@@ -77,33 +77,33 @@ class DirectPuts:
             if pool is not None:
                 self._route = _Route(url.removesuffix(path), scope[1], pool)
 
-    def put(self, name: str, data: bytes) -> Sent:
-        """Create the object, if the way is known."""
+    def put(self, name: str, data: bytes) -> tuple[Sent, str]:
+        """Create the object, if the way is known; what became of it, and its ETag."""
         route = self._route
         if route is None:
-            return Sent.REFUSED
+            return Sent.REFUSED, ""
         from urllib3.exceptions import HTTPError, NewConnectionError
 
         url = route.base_url + quote(name, safe="/-_.~")
         try:
             keys = self._session.get_credentials().get_frozen_credentials()
         except Exception:  # they ran out and cannot be renewed: boto3 says why
-            return Sent.REFUSED
+            return Sent.REFUSED, ""
         headers = signed_headers(url, data, keys, route.region, self._now())
         try:
             answer = route.pool.urlopen(
                 "PUT", url, body=data, headers=headers, redirect=False, retries=False
             )
         except NewConnectionError:
-            return Sent.REFUSED
+            return Sent.REFUSED, ""
         except HTTPError:
-            return Sent.UNKNOWN
+            return Sent.UNKNOWN, ""
         if answer.status == _CREATED:
-            return Sent.CREATED
+            return Sent.CREATED, str(answer.headers.get("etag", ""))
         if answer.status == _TAKEN:
-            return Sent.REFUSED
+            return Sent.REFUSED, ""
         self._route = None
-        return Sent.REFUSED if 400 <= answer.status < 500 else Sent.UNKNOWN
+        return (Sent.REFUSED if 400 <= answer.status < 500 else Sent.UNKNOWN), ""
 
     def close(self) -> None:
         """Let go of connections."""

@@ -16,7 +16,14 @@ from storage.records.errors import (
     ObjectsMisconfigured,
     ObjectsUnavailable,
 )
-from tests.support.meddler import LOSE_ANSWER, LOSE_REQUEST, TEAR_BODY, Meddler
+from tests.support.meddler import (
+    LOSE_ANSWER,
+    LOSE_REQUEST,
+    SPOIL_REQUEST,
+    TEAR_BODY,
+    WRONG_ETAG,
+    Meddler,
+)
 from tests.support.ports import free_port
 from tests.support.proxy import Proxy
 
@@ -107,6 +114,60 @@ def test_an_outage_while_the_bytes_are_compared_settles_nothing(objects, meddler
     with pytest.raises(ObjectsUnavailable):
         objects.put("a", b"mine")
     objects.put("a", b"mine")
+
+
+def test_bytes_that_were_changed_on_their_way_are_taken_back_and_may_be_put_again(
+    objects, meddler, source
+):
+    """This server checks no digest of what it is sent, as others over https do not."""
+    for key, put in {
+        "a": lambda: objects.put("a", b"mine"),
+        "m": lambda: _put_file(objects, source),
+    }.items():
+        meddler.plan("PUT", SPOIL_REQUEST)
+        with pytest.raises(ObjectsUnavailable, match="other bytes"):
+            put()
+        assert not objects.exists(key)
+        put()
+    assert objects.get("a") == b"mine"
+    assert objects.get("m") == source.read_bytes()
+
+
+def _put_file(objects, source):
+    objects.put_file("m", source)
+
+
+def test_a_wrong_etag_of_the_right_bytes_is_no_trouble(objects, meddler):
+    objects.put("before", b"1")
+    for key in ("a", "b"):
+        meddler.plan("PUT", WRONG_ETAG)
+        objects.put(key, b"mine")
+        assert objects.get(key) == b"mine"
+    meddler.plan("PUT", SPOIL_REQUEST)
+    with pytest.raises(ObjectsUnavailable):
+        objects.put("c", b"mine")
+
+
+def test_where_an_etag_never_is_the_md5_one_object_is_read_back_and_no_more(
+    meddler, s3_objects_url, monkeypatch, s3_env
+):
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", meddler.url)
+    store = open_objects(s3_objects_url)
+    meddler.rule = lambda method, path: WRONG_ETAG if method == "PUT" else None
+    for n in range(5):
+        store.put(f"n{n}", b"mine")
+    assert meddler.count("GET") == 1
+    store.close()
+
+
+def test_an_etag_that_cannot_be_checked_settles_nothing(objects, meddler):
+    objects.put("before", b"1")
+    meddler.plan("PUT", WRONG_ETAG)
+    meddler.plan("HEAD", *[LOSE_REQUEST] * s3_client.TRIES)
+    with pytest.raises(ObjectsUnavailable):
+        objects.put("a", b"mine")
+    objects.put("a", b"mine")
+    assert objects.get("a") == b"mine"
 
 
 def test_409_means_ask_again(meddler, objects, s3_objects_url):

@@ -78,7 +78,7 @@ def direct(client, monkeypatch):
 
 def test_nothing_is_sent_before_a_put_of_boto3s_has_succeeded(direct, client):
     client.send("http://there/bucket/a", Authorization=SCOPE)
-    assert direct.put("b", b"") is Sent.REFUSED
+    assert direct.put("b", b"") == (Sent.REFUSED, "")
 
 
 def test_the_address_is_boto3s_without_the_key(direct, client):
@@ -117,4 +117,4 @@ def test_keys_that_cannot_be_renewed_are_boto3s_to_explain(direct, client):
     client.send("http://there/bucket/a", Authorization=SCOPE)
     direct.learn("a")
     assert direct._route is not None
-    assert direct.put("b", b"") is Sent.REFUSED
+    assert direct.put("b", b"") == (Sent.REFUSED, "")
