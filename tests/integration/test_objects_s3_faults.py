@@ -8,6 +8,7 @@ import time
 import pytest
 
 from storage.objects import open_objects, s3_client, s3_direct
+from storage.objects.packs import PackWriter, read_slice, read_slices
 from storage.objects.s3 import S3Objects
 from storage.records.errors import (
     Conflict,
@@ -19,6 +20,7 @@ from storage.records.errors import (
 from tests.support.meddler import (
     LOSE_ANSWER,
     LOSE_REQUEST,
+    SPOIL_BODY,
     SPOIL_REQUEST,
     TEAR_BODY,
     WRONG_ETAG,
@@ -168,6 +170,25 @@ def test_an_etag_that_cannot_be_checked_settles_nothing(objects, meddler):
         objects.put("a", b"mine")
     objects.put("a", b"mine")
     assert objects.get("a") == b"mine"
+
+
+def test_a_slice_that_was_changed_on_its_way_is_read_again(objects, meddler):
+    writer = PackWriter("p")
+    cuts = [writer.add(f"j{n}", bytes([n]) * 50) for n in range(4)]
+    data, _ = writer.finish()
+    objects.put("pack", data)
+    meddler.plan("GET", SPOIL_BODY)
+    assert read_slice(objects, "pack", cuts[1]) == bytes([1]) * 50
+    meddler.plan("GET", SPOIL_BODY)
+    assert read_slices(objects, "pack", cuts) == [bytes([n]) * 50 for n in range(4)]
+    for read in (
+        lambda: read_slice(objects, "pack", cuts[1]),
+        lambda: read_slices(objects, "pack", cuts[:1]),
+    ):
+        meddler.plan("GET", *[SPOIL_BODY] * 3)
+        with pytest.raises(ObjectCorrupt):
+            read()
+        meddler.plan("GET")
 
 
 def test_409_means_ask_again(meddler, objects, s3_objects_url):
