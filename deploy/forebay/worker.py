@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 
-from forebay.composition import open_database, require_schema, require_services
+from forebay.composition import open_database, require_schema, require_services, worker_settings
 from storage.settings import Settings
+
+KILL_AFTER_DRAIN_S = 15.0  # how long a device process may take to end beyond its drain
 
 
 def run_workers(settings: Settings, environ: Mapping[str, str], devices: str) -> int:
@@ -16,6 +18,7 @@ def run_workers(settings: Settings, environ: Mapping[str, str], devices: str) ->
 
     require_services(settings, "worker")
     chosen = choose(devices)
+    drain_s = worker_settings(settings, environ).drain_s
     database = open_database(settings)
     require_schema(database)
     parts = SupervisorParts(
@@ -24,5 +27,6 @@ def run_workers(settings: Settings, environ: Mapping[str, str], devices: str) ->
         environ=environ,
         devices=chosen,
         run_dir=settings.home / "run",
+        stop_grace_s=drain_s + KILL_AFTER_DRAIN_S,
     )
     return run_supervisor(parts)
