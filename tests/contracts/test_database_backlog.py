@@ -11,13 +11,17 @@ from tests.support.database import (
     POOL,
     START_MS,
     VERSION_ID,
+    WITH_FAKE,
     claim,
+    database_on,
     failure,
     new_id,
     open_session,
     retry,
     submit,
 )
+
+database = database_on(*WITH_FAKE)
 
 
 def heads(database: Database, tenant: str = ALICE, pool: str = POOL, limit: int = 100) -> list[str]:

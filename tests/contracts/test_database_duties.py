@@ -11,13 +11,17 @@ from tests.support.database import (
     BOB,
     LEASE_MS,
     START_MS,
+    WITH_FAKE,
     claim,
+    database_on,
     failure,
     finish,
     new_version,
     open_session,
     submit,
 )
+
+database = database_on(*WITH_FAKE)
 
 
 def get(database: Database, job_id: str, tenant: str = ALICE) -> Job:

@@ -18,9 +18,12 @@ from storage.records.jobs import (
 from tests.support.database import (
     ALICE,
     BOB,
+    REAL,
     START_MS,
+    WITH_FAKE,
     ManualClock,
     claim,
+    database_on,
     failure,
     finish,
     new_id,
@@ -31,6 +34,8 @@ from tests.support.database import (
     submit,
     success,
 )
+
+database = database_on(*WITH_FAKE)
 
 
 def get(database: Database, job_id: str, tenant: str = ALICE) -> Job | None:
@@ -402,6 +407,7 @@ def test_ranks_are_ordered_by_priority_then_by_age_and_nothing_starves():
     assert backlog_rank(0, 0) < backlog_rank(270_001, 9)
 
 
+@pytest.mark.parametrize("database", REAL, indirect=True)
 def test_the_size_of_a_batch_is_not_in_its_sql(database):
     """One constant text per statement and a constant number of them, for 1 job or for 1,000."""
     session = open_session(database)

@@ -20,7 +20,9 @@ from tests.support.database import (
     BOB,
     LEASE_MS,
     START_MS,
+    WITH_FAKE,
     claim,
+    database_on,
     failure,
     finish,
     new_id,
@@ -32,6 +34,8 @@ from tests.support.database import (
     success,
     summary,
 )
+
+database = database_on(*WITH_FAKE)
 
 
 def get(database: Database, job_id: str, tenant: str = ALICE) -> Job:

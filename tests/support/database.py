@@ -27,6 +27,7 @@ from storage.records.jobs import (
 from storage.records.models import ModelFormat, NewVersion
 from storage.records.packs import NewPack, PackKind, PackSummary
 from storage.records.sessions import NewSession
+from tests.simulator.fake_database.database import FakeDatabase
 from tests.support.postgres import Databases
 
 START_MS = 1_800_000_000_000
@@ -180,14 +181,29 @@ def sqlite_url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/forebay.db"
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest, clock: ManualClock) -> Iterator[Database]:
-    """An empty database with the schema on each engine in turn, its clock in the test's hands."""
-    if request.param == "sqlite":
-        opened = Database.open(request.getfixturevalue("sqlite_url"), clock=clock)
-        opened.migrate()
-    else:
-        url = request.getfixturevalue("migrated_postgres_url")
-        opened = emptied(Database.open(url, clock=clock))
-    yield opened
-    opened.close()
+REAL = ("sqlite", "postgresql")
+WITH_FAKE = (*REAL, "fake")  # the simulator's database passes the suite as well
+
+
+def database_on(*engines: str) -> Any:
+    """A fixture: an empty database with the schema on each engine in turn, its clock in the
+    test's hands."""
+
+    @pytest.fixture(params=engines)
+    def database(request: pytest.FixtureRequest, clock: ManualClock) -> Iterator[Database]:
+        if request.param == "fake":
+            yield FakeDatabase(clock)  # type: ignore[misc]
+            return
+        if request.param == "sqlite":
+            opened = Database.open(request.getfixturevalue("sqlite_url"), clock=clock)
+            opened.migrate()
+        else:
+            url = request.getfixturevalue("migrated_postgres_url")
+            opened = emptied(Database.open(url, clock=clock))
+        yield opened
+        opened.close()
+
+    return database
+
+
+database = database_on(*REAL)
