@@ -10,7 +10,7 @@ RUNS ?= 1
 PROCESSES ?= 2
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help setup demo test test-fast lint bench lock services clean
+.PHONY: help setup demo test test-fast lint bench faults lock services clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -27,6 +27,9 @@ services: ## what the tests need beside Python: RabbitMQ and a browser, when the
 
 demo: setup ## train, push, submit 1,000 digits, wait, print what happened
 	@$(BIN)/forebay demo
+
+faults: setup services ## every fault RUNS times, a table, written to faults.json
+	@$(BIN)/python -m tests.faults --runs $(RUNS)
 
 lint: setup ## formatting, types, floors
 	@$(BIN)/ruff format --check .

@@ -127,6 +127,7 @@ class Proxy:
                 if self.latency_s:
                     time.sleep(self.latency_s)
                 self._flowing.wait()
+                data = self._meddle(link, up, data)
                 data, spent = self._within_budget(data) if up else (data, False)
                 sink.sendall(data)
                 with self._lock:
@@ -139,6 +140,10 @@ class Proxy:
         if link.last_one_out():
             with self._lock:
                 self._links.discard(link)
+
+    def _meddle(self, link: _Link, up: bool, data: bytes) -> bytes:
+        """What is passed on instead of ``data``; for who knows what is said on the connection."""
+        return data
 
     def _within_budget(self, data: bytes) -> tuple[bytes, bool]:
         with self._lock:

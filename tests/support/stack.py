@@ -65,9 +65,15 @@ class Stack:
         for name, arguments in self.parts.items():
             if name in (names or self.parts):
                 self._running[name] = ChildProcess(
-                    command(*arguments), log=self.folder / f"{name}.log", env=self.environment
+                    command(*arguments),
+                    log=self.folder / f"{name}.log",
+                    env=self.environment_of(name),
                 )
         self.wait_ready()
+
+    def environment_of(self, name: str) -> dict[str, str]:
+        """What this part finds in its environment; the same for all, unless a test says more."""
+        return self.environment
 
     def wait_ready(self, deadline_s: float = START_DEADLINE_S) -> None:
         """Until ``/readyz`` says yes; at once an error when a part ended meanwhile."""

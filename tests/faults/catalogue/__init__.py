@@ -1,0 +1,9 @@
+"""Every fault, by the part that it strikes. A module's ``FAULTS`` is one share of the tests."""
+
+from __future__ import annotations
+
+from tests.faults.catalogue import deaths
+from tests.faults.fault import Fault
+
+MODULES = (deaths,)
+ALL: tuple[Fault, ...] = tuple(fault for module in MODULES for fault in module.FAULTS)
