@@ -21,8 +21,9 @@ $(STAMP): requirements.lock.txt pyproject.toml deploy/setup/environment.sh
 	@PYTHON="$(PYTHON)" VENV="$(VENV)" bash deploy/setup/environment.sh
 	@touch $@
 
-services: ## what the tests need beside Python: RabbitMQ and a browser, when there is none
+services: ## what the tests need beside Python: RabbitMQ, systemd's tools and a browser, when there is none
 	@bash deploy/setup/rabbitmq.sh
+	@bash deploy/setup/systemd.sh
 	@bash deploy/setup/chromium.sh
 
 demo: setup ## train, push, submit 1,000 digits, wait, print what happened
@@ -46,7 +47,7 @@ test-fast: setup ## the pure tests only
 bench: setup services ## the figures (about 25 minutes), written to bench.json; a plot beside it
 	@$(BIN)/python -m tests.bench
 
-lock: setup ## resolve dependencies anew, with hashes and without addresses
+lock: setup ## resolve dependencies anew, for the tests and the images, with hashes and without addresses
 	@bash deploy/setup/lock.sh
 
 clean: ## remove what setup made
