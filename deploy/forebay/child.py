@@ -35,7 +35,6 @@ log = logging.getLogger(__name__)
 
 WATCHDOG_EXIT = 70  # the worker found itself useless and asks for a new one
 NOISE = (b"WARNING: All log messages before absl::InitializeLog()", b"I0000 ")
-STOP_GRACE_S = 45.0
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.2, 5.0
 
 
@@ -50,6 +49,7 @@ class ChildParts:
     lock_fd: int  # inherited, so that the home stays locked until both are gone
     on_ready: Callable[[], None]
     on_death: Callable[[str], None]  # it is gone for good, and why
+    stop_grace_s: float = 45.0  # its drain, and what it takes to end after it
     argv: Sequence[str] = (sys.executable, "-P", "-m", "forebay.embedded")
 
 
@@ -142,7 +142,7 @@ class Child:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
         try:
-            return process.wait(STOP_GRACE_S)
+            return process.wait(self._parts.stop_grace_s)
         except subprocess.TimeoutExpired:
             log.error("the worker did not end in time and is killed")
             process.kill()

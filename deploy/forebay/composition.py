@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 SWITCH_INTERVAL_S = 0.0005
+KILL_AFTER_DRAIN_S = 15.0  # how long a worker process may take to end beyond its drain
 
 
 def share_the_interpreter() -> None:

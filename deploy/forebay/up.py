@@ -13,7 +13,13 @@ import threading
 from collections.abc import Mapping
 
 from forebay.child import Child, ChildParts
-from forebay.composition import open_database, share_the_interpreter, start_logging
+from forebay.composition import (
+    KILL_AFTER_DRAIN_S,
+    open_database,
+    share_the_interpreter,
+    start_logging,
+    worker_settings,
+)
 from forebay.home import HomeLock, lock_home
 from forebay.serving import make_server, tell
 from producers.cli.exits import Exit, Failure
@@ -73,6 +79,7 @@ class _Embedded:
                 lock_fd=lock.fd,
                 on_ready=self._on_ready,
                 on_death=self._on_death,
+                stop_grace_s=worker_settings(settings, environ).drain_s + KILL_AFTER_DRAIN_S,
             )
         )
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 
-from forebay.composition import open_database, require_schema, require_services, worker_settings
+from forebay.composition import (
+    KILL_AFTER_DRAIN_S,
+    open_database,
+    require_schema,
+    require_services,
+    worker_settings,
+)
 from storage.settings import Settings
-
-KILL_AFTER_DRAIN_S = 15.0  # how long a device process may take to end beyond its drain
 
 
 def run_workers(settings: Settings, environ: Mapping[str, str], devices: str) -> int:
