@@ -13,6 +13,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -69,7 +70,9 @@ class Supervisor:
         self._stopping = False
         self._deaths = LoadingDeaths()
         self._children = [
-            _Child(device, parts.run_dir / f"{device.slug}-{os.getpid()}.ledger")
+            _Child(
+                device, parts.run_dir / f"{device.slug}-{socket.gethostname()}-{os.getpid()}.ledger"
+            )
             for device in parts.devices
         ]
 
