@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from producers.cli.exits import Exit, Failure
+from storage.records.webhook_guard import Guard
 from storage.settings import Settings
 
 if TYPE_CHECKING:
@@ -86,6 +87,8 @@ def duties(settings: Settings) -> tuple[Duty, ...]:
     """The keeper's duties at the installation's pace."""
     from workers.keeper.loop import standard_duties
     from workers.keeper.sweep import SweepConfig
+    from workers.keeper.webhook_delivery import WebhookDelivery
 
     sweep = SweepConfig(every_s=settings.sweep_every_s, publish_ttl_s=settings.publish_ttl_s)
-    return standard_duties(sweep)
+    webhooks = WebhookDelivery(guard=Guard(settings.webhook_allow), public_url=settings.public_url)
+    return standard_duties(sweep, webhooks)

@@ -191,6 +191,45 @@ class TestDeliveries:
         clock.pass_ms(LEASE_MS)
         assert len(due(database, endpoint)) == 3
 
+    def test_several_endpoints_are_claimed_for_at_once_each_with_its_own_places(
+        self, database: Database, clock: ManualClock
+    ):
+        first, second, third = add(database), add(database), add(database, tenant=BOB)
+        jobs = submit(database, count=5) + submit(database, tenant=BOB, count=2)
+        with database.begin() as tx:
+            for one in jobs:
+                tx.jobs.request_cancel(ALICE if one in jobs[:5] else BOB, one)
+
+        def claim_for(**places: int) -> dict[str, list[Delivery]]:
+            names = {"first": first, "second": second, "third": third}
+            with database.begin() as tx:
+                wanted = {names[name]: most for name, most in places.items()}
+                found = tx.webhooks.claim_for(wanted, LEASE_MS)
+            return {
+                name: [one for one in found if one.endpoint_id == endpoint]
+                for name, endpoint in names.items()
+            }
+
+        claimed = claim_for(first=2, second=10, third=1)
+        assert {name: len(found) for name, found in claimed.items()} == {
+            "first": 2,
+            "second": 5,
+            "third": 1,
+        }
+        for found in claimed.values():
+            assert all(one.event.type == "job.cancelled" and one.attempts == 0 for one in found)
+        assert {one.event.tenant for one in claimed["third"]} == {BOB}
+        claimed = claim_for(first=10, second=10)
+        assert {name: len(found) for name, found in claimed.items()} == {
+            "first": 3,
+            "second": 0,
+            "third": 0,
+        }
+        assert claim_for() == {"first": [], "second": [], "third": []}
+        clock.pass_ms(LEASE_MS)
+        claimed = claim_for(first=10, second=10, third=10)
+        assert sum(map(len, claimed.values())) == 12
+
     def test_delivered_is_the_end_and_a_retry_comes_when_it_is_due(
         self, database: Database, clock: ManualClock
     ):

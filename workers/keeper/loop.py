@@ -20,13 +20,17 @@ from workers.keeper.leftovers import Leftovers
 from workers.keeper.reaper import Reaper
 from workers.keeper.stale_packs import StalePacks
 from workers.keeper.sweep import Sweep, SweepConfig
+from workers.keeper.webhook_delivery import WebhookDelivery
 
 log = logging.getLogger(__name__)
 
 
-def standard_duties(sweep: SweepConfig | None = None) -> tuple[Duty, ...]:
+def standard_duties(
+    sweep: SweepConfig | None = None, webhooks: WebhookDelivery | None = None
+) -> tuple[Duty, ...]:
     """What every installation needs, with the documented defaults where nothing else is said."""
-    return (Sweep(sweep), Reaper(), Expiry(), StalePacks(), Leftovers())
+    delivery = webhooks or WebhookDelivery()
+    return (Sweep(sweep), Reaper(), Expiry(), StalePacks(), Leftovers(), delivery)
 
 
 class Keeper:
@@ -46,8 +50,21 @@ class Keeper:
 
     def run(self, stop: threading.Event) -> None:
         """Until ``stop``."""
-        while not stop.is_set():
-            stop.wait(max(0.0, self.run_due()))
+        try:
+            while not stop.is_set():
+                stop.wait(max(0.0, self.run_due()))
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Let duties that have something under way bring it to an end."""
+        for duty in self._duties:
+            close = getattr(duty, "close", None)
+            if close is not None:
+                try:
+                    close(self._database)
+                except TROUBLE as trouble:
+                    log.warning("%s: %s at its end", duty.name, type(trouble).__name__)
 
     def run_due(self) -> float:
         """Run what is due; seconds until the next one is."""

@@ -8,12 +8,12 @@ attempted the same one only the first is counted; the receiver may see it twice,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Row
 
-from storage.database.statements import Statement
+from storage.database.statements import POSTGRESQL, SQLITE, Statement
 from storage.database.store import Store
 from storage.database.texts import storable
 from storage.database.webhooks.endpoints import (
@@ -72,6 +72,36 @@ CLAIM_DELIVERIES = Statement(
     RETURNING deliveries.event_id, deliveries.endpoint_id, deliveries.attempts,
         deliveries.created_at
     """,
+)
+
+# For PostgreSQL all endpoints at once, with the events. Rows are found one by one from inside
+# LATERAL, whatever it believes of the tables: see ``statements``.
+CLAIM_FOR = Statement(
+    "Deliveries of several endpoints are attempted now, so many of each as there is room for.",
+    """
+    WITH taken AS MATERIALIZED (
+        SELECT d.event_id, d.endpoint_id FROM {rows} AS r CROSS JOIN LATERAL (
+            SELECT j.event_id, j.endpoint_id FROM deliveries AS j
+            WHERE j.endpoint_id = r.endpoint_id AND j.state = 'pending' AND j.due_at <= :now
+            ORDER BY j.due_at LIMIT r.places {lock_free}
+        ) AS d
+    ),
+    moved AS (
+        UPDATE deliveries SET due_at = :now + CAST(:lease_ms AS bigint)
+        FROM taken AS t
+        WHERE deliveries.event_id = ANY (ARRAY(SELECT one.event_id FROM taken AS one))
+            AND deliveries.event_id = t.event_id AND deliveries.endpoint_id = t.endpoint_id
+        RETURNING deliveries.event_id, deliveries.endpoint_id, deliveries.attempts,
+            deliveries.created_at
+    )
+    SELECT m.endpoint_id, m.attempts, m.created_at AS due_since,
+        v.id, v.tenant, v.type, v.group_id, v.seq, v.created_at
+    FROM moved AS m CROSS JOIN LATERAL (
+        SELECT * FROM events WHERE events.id = m.event_id OFFSET 0
+    ) AS v
+    """,
+    {"endpoint_id": "uuid", "places": "integer"},
+    only=POSTGRESQL,
 )
 
 EVENTS = Statement(
@@ -254,6 +284,18 @@ class Deliveries(Store):
         """Events by id, of any tenant."""
         rows = self._work.rows(EVENTS, ids=self._work.ids(ids))
         return {row.id: event_of(row) for row in rows}
+
+    def claim_for(self, places: Mapping[str, int], lease_ms: int) -> list[Delivery]:
+        """``claim_deliveries`` of several endpoints, each with how many at most."""
+        work = self._work
+        if work.dialect == SQLITE:  # a round trip costs nothing there
+            found = (self.claim_deliveries(one, most, lease_ms) for one, most in places.items())
+            return [delivery for deliveries in found for delivery in deliveries]
+        table = [{"endpoint_id": one, "places": most} for one, most in places.items()]
+        rows = work.change(CLAIM_FOR, rows=work.table(table), lease_ms=lease_ms)
+        return [
+            Delivery(event_of(row), row.endpoint_id, row.attempts, row.due_since) for row in rows
+        ]
 
     def settle(self, attempts: Sequence[Attempt]) -> None:
         """Record what came of attempts, in the order in which they ended."""
