@@ -424,6 +424,23 @@ class TestSecrets:
         assert good(ALICE, None) == ["whsec_third"]
         assert good(BOB, None) == ["whsec_bobs"]
 
+    def test_the_newest_is_known_by_what_it_replaced_and_not_by_its_id(self, database: Database):
+        ids = sorted((new_id() for _ in range(3)), reverse=True)
+        with database.begin() as tx:  # all in one moment
+            for number, one in enumerate(ids):
+                tx.webhooks.rotate(ALICE, None, one, f"whsec_{number}", 1_000)
+            found = tx.webhooks.secrets([ALICE])[(ALICE, None)]
+        assert [one.secret for one in found] == ["whsec_2", "whsec_1"]
+
+    def test_an_endpoint_takes_its_own_secrets_along(self, database: Database):
+        endpoint, other = add(database), add(database)
+        with database.begin() as tx:
+            tx.webhooks.ensure_secret(ALICE, new_id(), "whsec_tenants")
+            for one in (endpoint, other):
+                tx.webhooks.rotate(ALICE, one, new_id(), "whsec_own", 1_000)
+            assert tx.webhooks.remove(ALICE, endpoint)
+            assert set(tx.webhooks.secrets([ALICE])) == {(ALICE, None), (ALICE, other)}
+
     def test_a_secret_is_not_in_its_repr(self, database: Database):
         with database.begin() as tx:
             secret = tx.webhooks.ensure_secret(ALICE, new_id(), "whsec_hidden")

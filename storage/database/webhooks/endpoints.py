@@ -86,6 +86,11 @@ REMOVE = Statement(
     "DELETE FROM webhook_endpoints WHERE id = :id AND tenant = :tenant",
 )
 
+NO_SECRETS = Statement(
+    "The secrets that an endpoint had of its own are deleted.",
+    "DELETE FROM webhook_secrets WHERE tenant = :tenant AND endpoint_id = :id",
+)
+
 _LAST_ID = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 
 
@@ -177,6 +182,7 @@ class Endpoints(Store):
         if not work.count(REMOVE, id=endpoint_id, tenant=tenant):
             return False
         work.count(UNFILTER, id=endpoint_id)
+        work.count(NO_SECRETS, id=endpoint_id, tenant=tenant)
         work.count(DROP, id=endpoint_id)
         return True
 

@@ -35,12 +35,12 @@ ENDED_SECRETS = Statement(
 )
 
 GOOD = Statement(
-    "Secrets of tenants that are still good, newest first.",
+    "Secrets of tenants that are still good, the one that nothing has replaced first.",
     """
     SELECT s.id, s.tenant, s.endpoint_id, s.secret, s.created_at, s.expires_at
     FROM {rows} AS r JOIN webhook_secrets AS s ON s.tenant = r.tenant
     WHERE s.expires_at IS NULL OR s.expires_at > :now
-    ORDER BY s.id DESC
+    ORDER BY CASE WHEN s.expires_at IS NULL THEN 0 ELSE 1 END, s.id DESC
     """,
     {"tenant": "text"},
 )
