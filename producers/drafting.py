@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import orjson
 
 from producers.references import Resolver
-from producers.requests import JobRequest
+from producers.requests import JobRequest, JobsRequest
 from producers.settings import ApiSettings
 from storage.clock import random_bits
 from storage.database import Transaction
@@ -19,6 +19,7 @@ from storage.records.errors import ForebayError
 from storage.records.ids import uuid7_series
 from storage.records.jobs import Job, JobState, Millis, NewJob
 from storage.records.models import ModelVersion
+from storage.records.webhook_guard import Guard
 
 ASK_CLOCK_EVERY_S = 1.0
 
@@ -60,7 +61,7 @@ class Drafting:
     ) -> None:
         self._pool = settings.pool
         self._moment = _Moment(monotonic_s)
-        self._resolver = Resolver(settings.ref_prefixes)
+        self._resolver = Resolver(settings.ref_prefixes, Guard(settings.webhook_allow))
         self._chance = chance
 
     def look(self, tx: Transaction, tenant: str, requests: Sequence[JobRequest]) -> Facts:
@@ -76,8 +77,10 @@ class Drafting:
         )
         return self._job(request, version, job_id)
 
-    def many(self, requests: Sequence[JobRequest], facts: Facts) -> list[NewJob]:
+    def many(self, asked: JobsRequest, facts: Facts) -> list[NewJob]:
         """The jobs, or one error that names every wrong index."""
+        requests = asked.jobs
+        self._resolver.check_webhook(asked.webhook, "webhook")
         resolved = self._resolver.check_inputs(requests, facts.versions, facts.files, single=False)
         ids = self.ids(len(requests), facts.now)
         return [
@@ -104,6 +107,7 @@ class Drafting:
             expires_in_ms=request.expires_in_ms,
             run_timeout_ms=request.run_timeout_ms,
             max_attempts=request.max_attempts,
+            webhook=request.webhook,
         )
 
 

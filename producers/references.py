@@ -1,4 +1,5 @@
-"""What a request refers to: model versions and refs, each looked up once however often it occurs.
+"""What a request refers to: model versions, refs and webhooks, each looked up once however often
+it occurs.
 
 The version found here is recorded in the job: an alias that moves later changes nothing for it.
 """
@@ -15,6 +16,7 @@ from storage.records.input_check import check_input, refs_in
 from storage.records.models import ModelVersion, VersionState, parse_model_ref
 from storage.records.refs import FileRef, check_ref, read_prefix
 from storage.records.signatures import Signature
+from storage.records.webhook_guard import Guard
 
 MAX_SIGNATURES = 256
 
@@ -22,8 +24,9 @@ MAX_SIGNATURES = 256
 class Resolver:
     """Shared by the submit threads."""
 
-    def __init__(self, ref_prefixes: Sequence[str]) -> None:
+    def __init__(self, ref_prefixes: Sequence[str], guard: Guard) -> None:
         self._prefixes = tuple(read_prefix(prefix) for prefix in ref_prefixes)
+        self._guard = guard
         self._signatures: dict[tuple[str, VersionState], Signature] = {}
         self._lock = threading.Lock()
 
@@ -67,8 +70,15 @@ class Resolver:
         resolved: list[ModelVersion] = []
         errors: list[ForebayError] = []
         signatures: dict[str, Signature] = {}
+        webhooks: set[str | None] = {None}
         for index, request in enumerate(requests):
             where = "" if single else f"jobs[{index}]."
+            if request.webhook not in webhooks:
+                try:
+                    self.check_webhook(request.webhook, f"{where}webhook")
+                    webhooks.add(request.webhook)
+                except InvalidInput as error:
+                    errors.append(error)
             version = versions[request.model]
             if isinstance(version, ForebayError):
                 errors.append(_at(version, f"{where}model"))
@@ -86,6 +96,11 @@ class Resolver:
         if errors:
             raise errors[0] if single else gather(errors, len(requests))
         return resolved
+
+    def check_webhook(self, url: str | None, field: str) -> None:
+        """Whether a job or a group may name this URL to be told at."""
+        if url is not None:
+            self._guard.target(url, field=field)
 
     def _check_refs(self, request: JobRequest, files: set[str], where: str) -> None:
         for field, uri in refs_in(request.input, field=where):

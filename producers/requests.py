@@ -9,7 +9,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from producers.shapes import Choice, Fields, Labels, NotYet, Number, Raw, Text, Wrong, show
+from producers.shapes import (
+    Choice,
+    Fields,
+    Labels,
+    NotYet,
+    Number,
+    Raw,
+    Schema,
+    Text,
+    Wrong,
+    nullable,
+    show,
+)
 from storage.records.errors import ForebayError, InvalidInput, TooLarge
 from storage.records.input_check import MAX_ITEMS
 from storage.records.jobs import (
@@ -34,6 +46,7 @@ MODEL_REF = Text(
 METADATA_KEY = Text(1, 64, r"^[A-Za-z0-9_.-]*$", "made of A-Z a-z 0-9 _ . -")
 METADATA_VALUE = Text(0, 512, r"^[^\u0000]*$", "text without NUL")
 CUSTOM_ID = Text(1, 128)
+URL = Text(1, 2_000, r"^[^\u0000-\u0020\u007f]*$", "a URL")
 IDEMPOTENCY_KEY = Text(1, 255, r"^[\u0021-\u007e]*$", "visible ASCII without spaces")
 
 _ITEM_FORMS = {
@@ -59,6 +72,37 @@ INPUT = Raw(
     }
 )
 
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """Whom to tell: a URL, by itself or as the one field of an object. Where it may lead is
+    checked later."""
+
+    def check(self, value: object) -> None:
+        if type(value) is dict:
+            _WEBHOOK.check(value)
+        elif type(value) is str:
+            URL.check(value)
+        else:
+            says = f'must be a URL or {{"url": …}}, not {show(value)}'
+            raise Wrong(says, code="invalid_type")
+
+    def schema(self) -> Schema:
+        return {
+            **_WEBHOOK.schema(),
+            **URL.schema(),
+            "type": ["string", "object"],
+            "title": "Webhook",
+            "description": (
+                "A URL, or it as the field url of an object, that is told when this is over: signed"
+                " by the Standard Webhooks specification with the tenant's secret."
+            ),
+        }
+
+
+_WEBHOOK = Fields("Webhook", required={"url": URL})
+WEBHOOK = Webhook()
+
 JOB = Fields(
     "JobRequest",
     required={"model": MODEL_REF, "input": INPUT},
@@ -77,7 +121,7 @@ JOB = Fields(
         "max_attempts": Number(1, MAX_ATTEMPTS, default=DEFAULT_MAX_ATTEMPTS),
         "metadata": Labels(MAX_METADATA_KEYS, METADATA_KEY, METADATA_VALUE),
         "output": NotYet("an object of one's own for the result"),
-        "webhook": NotYet("signed webhooks"),
+        "webhook": WEBHOOK,
     },
 )
 
@@ -95,6 +139,15 @@ class JobRequest:
     run_timeout_ms: int
     max_attempts: int
     metadata: Mapping[str, str]
+    webhook: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobsRequest:
+    """A group of jobs as it was asked for, and whom to tell when all of it is over."""
+
+    jobs: Sequence[JobRequest]
+    webhook: str | None = None
 
 
 def read_job(value: object) -> JobRequest:
@@ -113,6 +166,7 @@ def read_job(value: object) -> JobRequest:
         run_timeout_ms=_millis(get("run_timeout_s", DEFAULT_RUN_TIMEOUT_S)),
         max_attempts=int(get("max_attempts", DEFAULT_MAX_ATTEMPTS)),
         metadata=get("metadata", {}),
+        webhook=_url_of(get("webhook")),
     )
 
 
@@ -124,12 +178,12 @@ def read_one(body: object) -> JobRequest:
         raise wrong.error() from None
 
 
-def read_many(body: object, *, most: int) -> list[JobRequest]:
+def read_many(body: object, *, most: int) -> JobsRequest:
     """The body of ``POST /v1/jobs/many``: all of it, or an error that names each wrong index."""
     if not isinstance(body, dict):
         raise Wrong(f"must be a JSON object, not {show(body)}", code="invalid_type").error()
     try:
-        Fields("JobsRequest", required={"jobs": _AnyList()}).check(body)
+        _MANY.check(body)
     except Wrong as wrong:
         raise wrong.error() from None
     jobs: list[object] = body["jobs"]
@@ -153,7 +207,7 @@ def read_many(body: object, *, most: int) -> list[JobRequest]:
             requests.append(request)
     if errors:
         raise gather(errors, len(jobs))
-    return requests
+    return JobsRequest(requests, _url_of(body.get("webhook")))
 
 
 def gather(errors: Sequence[ForebayError], total: int) -> ForebayError:
@@ -178,7 +232,7 @@ def many_schema(most: int) -> dict[str, object]:
     return {
         "title": "JobsRequest",
         "type": "object",
-        "properties": {"jobs": jobs},
+        "properties": {"jobs": jobs, "webhook": nullable(WEBHOOK.schema())},
         "required": ["jobs"],
         "additionalProperties": False,
     }
@@ -191,6 +245,16 @@ class _AnyList:
 
     def schema(self) -> dict[str, object]:
         return {"type": "array", "minItems": 1}
+
+
+_MANY = Fields("JobsRequest", required={"jobs": _AnyList()}, optional={"webhook": WEBHOOK})
+
+
+def _url_of(webhook: object) -> str | None:
+    """The URL of a checked ``webhook``."""
+    if isinstance(webhook, dict):
+        webhook = webhook["url"]
+    return None if webhook is None else str(webhook)
 
 
 def _see(first_with: dict[str, int], custom_id: str, index: int) -> None:

@@ -64,6 +64,15 @@ class ApiSettings:
         "FOREBAY_REF_PREFIXES",
         "Comma-separated s3:// or file:/// prefixes that inputs may point into by ref.",
     )
+    webhook_allow: tuple[str, ...] = _setting(
+        (),
+        "FOREBAY_WEBHOOK_ALLOW",
+        "Comma-separated hosts, addresses or networks, each with :port if need be (* is any), that"
+        " webhooks may go to although they are private or the port is unusual.",
+    )
+    max_webhooks: int = _setting(
+        100, "FOREBAY_MAX_WEBHOOKS", "Most endpoints that a tenant may register.", least=1
+    )
     max_wait_s: float = _setting(60.0, "FOREBAY_MAX_WAIT_S", "Longest ?wait=.", least=0)
     max_watches: int = _setting(
         10_000, "FOREBAY_MAX_WATCHES", "Most waiting callers; more are answered at once.", least=0

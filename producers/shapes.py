@@ -136,6 +136,7 @@ class Choice:
     built: tuple[str, ...]
     later: frozenset[str] = frozenset()
     default: str | None = None
+    code: str = "invalid_value"
 
     def check(self, value: object) -> None:
         if type(value) is str and value in self.built:
@@ -143,7 +144,8 @@ class Choice:
         if isinstance(value, str) and value in self.later:
             says = f"{value!r} is not built yet; this version serves {', '.join(self.built)}"
             raise Wrong(says, code="not_built", not_built=True)
-        raise Wrong(f"must be one of {', '.join(self.built)}, not {show(value)}")
+        says = f"must be one of {', '.join(self.built)}, not {show(value)}"
+        raise Wrong(says, code=self.code)
 
     def schema(self) -> Schema:
         schema: Schema = {"type": "string", "enum": list(self.built)}
@@ -175,6 +177,43 @@ class Raw:
 
     def schema(self) -> Schema:
         return {"type": "object", "minProperties": 1, **self.inner}
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """True or false."""
+
+    def check(self, value: object) -> None:
+        if type(value) is not bool:
+            raise Wrong(f"must be true or false, not {show(value)}", code="invalid_type")
+
+    def schema(self) -> Schema:
+        return {"type": "boolean"}
+
+
+@dataclass(frozen=True, slots=True)
+class ListOf:
+    """A list of so many of one shape."""
+
+    entry: Shape
+    least: int
+    most: int
+
+    def check(self, value: object) -> None:
+        if type(value) is not list:
+            raise Wrong(f"must be a list, not {show(value)}", code="invalid_type")
+        if not self.least <= len(value) <= self.most:
+            says = f"has {len(value)} entries; it takes {self.least} to {self.most}"
+            raise Wrong(says, code="too_many" if value else "invalid_value")
+        for index, entry in enumerate(value):
+            try:
+                self.entry.check(entry)
+            except Wrong as wrong:
+                raise wrong.under(index) from None
+
+    def schema(self) -> Schema:
+        entry, least, most = self.entry.schema(), self.least, self.most
+        return {"type": "array", "items": entry, "minItems": least, "maxItems": most}
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +303,8 @@ def nullable(schema: Schema) -> Schema:
     """The schema, or null."""
     if schema.get("type") == "null":
         return schema
-    widened: Schema = {**schema, "type": [schema["type"], "null"]}
+    kinds = schema["type"]
+    widened: Schema = {**schema, "type": [*(kinds if isinstance(kinds, list) else [kinds]), "null"]}
     if isinstance(choices := schema.get("enum"), list):
         widened["enum"] = [*choices, None]
     return widened

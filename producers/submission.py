@@ -117,14 +117,14 @@ class Submission:
     def many(self, tenant: str, body: bytes, key: str | None) -> AcceptedMany:
         """``POST /v1/jobs/many``: all or nothing."""
         parsed = parse_body(body)
-        requests = read_many(parsed, most=self._settings.max_jobs_per_request)
+        asked = read_many(parsed, most=self._settings.max_jobs_per_request)
         repeat = repeat_of("jobs/many", key, parsed)
         with self._database.read() as tx:
             if (known := recall(tx, tenant, repeat)) is not None:
                 return self._replay_many(tx, tenant, known)
-            self._admission.check(tx, tenant, len(requests))
-            facts = self._drafting.look(tx, tenant, requests)
-        jobs = self._drafting.many(requests, facts)
+            self._admission.check(tx, tenant, len(asked.jobs))
+            facts = self._drafting.look(tx, tenant, asked.jobs)
+        jobs = self._drafting.many(asked, facts)
         group_id, pack_id = self._drafting.ids(2, facts.now)
         placed = self._inputs.place(tenant, jobs, pack_id, facts.now)
         with booking(self._express) as booked, self._database.begin() as tx:
@@ -133,7 +133,7 @@ class Submission:
                 return self._replay_many(tx, tenant, known)
             placed.publish(tx)
             booked.take_all(tenant, placed.jobs)
-            tx.groups.create(tenant, group_id, len(placed.jobs))
+            tx.groups.create(tenant, group_id, len(placed.jobs), webhook=asked.webhook)
             is_express = bool(booked.ids)
             tx.jobs.submit(tenant, placed.jobs, group_id=group_id, published=is_express)
         self._admission.accepted(tenant, len(placed.jobs))

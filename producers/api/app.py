@@ -17,7 +17,18 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from producers import collection
-from producers.api import docs, events, files, groups, health, jobs, models, openapi, problems
+from producers.api import (
+    docs,
+    events,
+    files,
+    groups,
+    health,
+    jobs,
+    models,
+    openapi,
+    problems,
+    webhooks,
+)
 from producers.api.auth import is_loopback
 from producers.api.front import Front
 from producers.api.metrics import Measured
@@ -48,7 +59,7 @@ def create_app(parts: ApiParts) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.service = service
-    for noun in (jobs, events, groups, files, models, health, docs):
+    for noun in (jobs, events, groups, files, models, webhooks, health, docs):
         # Flat, not by include_router: one level to match, and every route's methods in sight.
         app.router.routes.extend(noun.router.routes)
     problems.install(app)

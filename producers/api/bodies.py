@@ -53,9 +53,18 @@ async def _whole(request: Request, limit_bytes: int) -> bytes:
             return b"".join(pieces) if len(pieces) > 1 else pieces[0]
 
 
-async def parsed_body(request: Request, shape: Shape) -> dict[str, object]:
+async def parsed_body(
+    request: Request, shape: Shape, *, may_be_empty: bool = False
+) -> dict[str, object]:
     """A small JSON body, parsed and checked."""
-    value = strict_json.parse(await json_body(request, limit_bytes=MAX_SMALL_BODY_BYTES))
+    if not may_be_empty:
+        _must_be_json(request)
+    body = await _whole(request, MAX_SMALL_BODY_BYTES)
+    if may_be_empty:
+        if not body:
+            return {}
+        _must_be_json(request)
+    value = strict_json.parse(body)
     check(shape, value)
     assert isinstance(value, dict)
     return value

@@ -18,6 +18,15 @@ from storage.records.models import Alias, Model, ModelVersion
 from storage.records.refs import file_uri
 from storage.records.serving import parse_serving
 from storage.records.tenants import StoredFile
+from storage.records.webhooks import (
+    ANY,
+    EVENT_TYPES,
+    Attempt,
+    AttemptResult,
+    Endpoint,
+    Secret,
+    message_id_of,
+)
 
 
 def rfc3339(at: Millis | None) -> str | None:
@@ -162,6 +171,49 @@ def file_document(file: StoredFile) -> dict[str, object]:
     }
 
 
+def endpoint_document(endpoint: Endpoint, *, own_secret: bool) -> dict[str, object]:
+    """An endpoint of webhooks, without its secret."""
+    here = f"/v1/webhooks/{endpoint.id}"
+    return {
+        "id": endpoint.id,
+        "url": endpoint.url,
+        "events": list(endpoint.types),
+        "description": endpoint.description,
+        "listed": endpoint.listed,
+        "enabled": endpoint.enabled,
+        "disabled_reason": endpoint.disabled_reason,
+        "failures": endpoint.failures,
+        "paused_until": rfc3339(endpoint.paused_until or None),
+        "own_secret": own_secret,
+        "created_at": rfc3339(endpoint.created_at),
+        "links": {"self": here, "attempts": f"{here}/attempts"},
+    }
+
+
+def secret_document(secrets: Sequence[Secret]) -> dict[str, object]:
+    """The newest secret, and until when the one before is good as well."""
+    newest, *older = secrets
+    return {
+        "secret": newest.secret,
+        "created_at": rfc3339(newest.created_at),
+        "previous_until": rfc3339(older[0].expires_at if older else None),
+    }
+
+
+def attempt_document(attempt: Attempt) -> dict[str, object]:
+    """One attempt to deliver an event."""
+    return {
+        "id": attempt.id,
+        "event": message_id_of(attempt.event_id),
+        "number": attempt.number,
+        "result": attempt.result.value,
+        "status": attempt.status,
+        "error": attempt.error,
+        "duration_ms": attempt.duration_ms,
+        "started_at": rfc3339(attempt.started_at),
+    }
+
+
 def _object(properties: Mapping[str, Schema]) -> Schema:
     """All of the properties, always."""
     return {"type": "object", "properties": dict(properties), "required": list(properties)}
@@ -228,6 +280,45 @@ _COST = _object(
         "updated_at": _TIME,
     }
 )
+_WEBHOOK: Mapping[str, Schema] = {
+    "id": _ID,
+    "url": _TEXT,
+    "events": {"type": "array", "items": {"type": "string", "enum": [*EVENT_TYPES, ANY]}},
+    "description": _or_null(_TEXT),
+    "listed": {
+        "type": "boolean",
+        "description": "False: jobs or groups brought it along, and it is told of those alone.",
+    },
+    "enabled": {"type": "boolean"},
+    "disabled_reason": {
+        **_or_null(_TEXT),
+        "description": "`gone`: it answered 410; `by_hand`: somebody switched it off.",
+    },
+    "failures": {**_COUNT, "description": "In a row, over all deliveries."},
+    "paused_until": {
+        **_or_null(_TIME),
+        "description": "It failed too often in a row and is left alone until then.",
+    },
+    "own_secret": {
+        "type": "boolean",
+        "description": "Whether its deliveries are signed with a secret of its own.",
+    },
+    "created_at": _TIME,
+    "links": _STRINGS,
+}
+_ATTEMPT = _object(
+    {
+        "id": _ID,
+        "event": {**_TEXT, "description": "The `webhook-id` that it was sent with."},
+        "number": {**_COUNT, "description": "1 is the first."},
+        "result": {"type": "string", "enum": [result.value for result in AttemptResult]},
+        "status": _or_null({"type": "integer"}),
+        "error": _or_null(_TEXT),
+        "duration_ms": _COUNT,
+        "started_at": _TIME,
+    }
+)
+_SECRET: Schema = {**_TEXT, "description": "`whsec_` and base64: what deliveries are signed with."}
 _ALIASES: Schema = {"type": "object", "additionalProperties": {"type": "integer"}}
 _MODEL = {"name": _TEXT, "latest_version": _COUNT, "aliases": _ALIASES, "created_at": _TIME}
 
@@ -325,6 +416,21 @@ SCHEMAS: Mapping[str, Schema] = {
             "updated_at": _TIME,
         }
     ),
+    "Webhook": _object(_WEBHOOK),
+    "WebhookWithSecret": _object({**_WEBHOOK, "secret": _SECRET}),
+    "WebhookSecret": _object(
+        {
+            "secret": _SECRET,
+            "created_at": _TIME,
+            "previous_until": {
+                **_or_null(_TIME),
+                "description": "Until then deliveries are signed with the one before as well.",
+            },
+        }
+    ),
+    "WebhookTest": _object({"event": _TEXT}),
+    "WebhookReplay": _object({"deliveries": _COUNT, "next_since": _or_null(_TIME)}),
+    "WebhookAttempt": _ATTEMPT,
     "Result": {
         "type": "object",
         "description": (

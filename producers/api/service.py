@@ -24,10 +24,12 @@ from producers.api.watch import Seen
 from producers.api.watcher import Watcher
 from producers.estimates import Estimates
 from producers.submission import Accepted, Submission
+from producers.webhooks import Registrar
 from storage.database import Transaction
 from storage.records.errors import Unauthenticated
 from storage.records.jobs import TERMINAL, GroupCounts, Job
 from storage.records.models import VersionState
+from storage.records.webhook_guard import Guard
 
 T = TypeVar("T")
 
@@ -66,6 +68,9 @@ class Service:
             express=parts.express,
             estimate=self.estimates.start_at,
             chance=parts.chance,
+        )
+        self.registrar = Registrar(
+            Guard(settings.webhook_allow), settings.max_webhooks, chance=parts.chance
         )
         self._singles = Together(self.submits, self.submission.together)
         self._found = Together(self.reads, self._find_jobs, at_once=settings.read_threads)

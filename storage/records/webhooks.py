@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from storage.records.errors import InvalidInput
-from storage.records.ids import uuid7
+from storage.records.ids import is_id, uuid7
 from storage.records.jobs import Millis
 
 ANY = "*"
@@ -182,7 +182,20 @@ def check_secret(text: str, *, field: str = "secret") -> str:
 
 def message_id(event: Event) -> str:
     """The header ``webhook-id``: the same for every attempt and every endpoint."""
-    return "evt_" + event.id.replace("-", "")
+    return message_id_of(event.id)
+
+
+def message_id_of(event_id: str) -> str:
+    """The same, of an event that is known by its id."""
+    return "evt_" + event_id.replace("-", "")
+
+
+def event_id_of(text: str) -> str | None:
+    """The id of the event that a ``webhook-id``, or its own id, names; ``None``: it is neither."""
+    raw = text.removeprefix("evt_")
+    if raw != text and len(raw) == 32:
+        text = "-".join((raw[:8], raw[8:12], raw[12:16], raw[16:20], raw[20:]))
+    return text if is_id(text) else None
 
 
 def signature(secrets: Sequence[str], message_id: str, timestamp_s: int, body: bytes) -> str:

@@ -39,7 +39,7 @@ REFUSED = [
     ({"model": 7}, 400, "invalid_type", "model"),
     ({"kind": "training"}, 422, "not_built", "kind"),
     ({"kind": "magic"}, 400, "invalid_value", "kind"),
-    ({"webhook": {"url": "https://a"}}, 422, "not_built", "webhook"),
+    ({"webhook": {"url": "https://10.0.0.1/"}}, 400, "bad_webhook_url", "webhook"),
     ({"output": {"uri": "s3://a/b"}}, 422, "not_built", "output"),
     ({"prority": 3}, 400, "unknown_field", "prority"),
     ({"priority": 10}, 400, "out_of_range", "priority"),

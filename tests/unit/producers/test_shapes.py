@@ -24,7 +24,7 @@ GOOD = {
     "max_attempts": 10,
     "metadata": {"k": "v", "a.b-c_D": ""},
     "output": None,
-    "webhook": None,
+    "webhook": "https://example.com/hook",
 }
 SCHEMA = jsonschema_rs.validator_for(JOB.schema())
 
@@ -34,14 +34,34 @@ values = st.one_of(
     st.integers(-5, 10**6),
     st.floats(allow_nan=False, allow_infinity=False),
     st.sampled_from(
-        ["", "a", "digits", "digits@prod", "digits:0", "digits:7\n", "A", "a" * 128, "a" * 129]
+        [
+            "",
+            "a",
+            "https://a b",
+            "digits",
+            "digits@prod",
+            "digits:0",
+            "digits:7\n",
+            "A",
+            "a" * 128,
+            "a" * 129,
+        ]
     ),
     st.text(max_size=3),
     st.lists(st.integers(), max_size=2),
     st.dictionaries(st.text(max_size=3), st.one_of(st.text(max_size=3), st.integers()), max_size=3),
     st.just({f"k{n}": "v" for n in range(17)}),
     st.sampled_from(
-        [{"tensor": [1]}, {"image": "a"}, {"items": [{"text": "a"}]}, {"text": "a", "ref": "b"}]
+        [
+            {"url": "https://a"},
+            {"url": " "},
+            {"url": 1},
+            {"url": "a", "b": 1},
+            {"tensor": [1]},
+            {"image": "a"},
+            {"items": [{"text": "a"}]},
+            {"text": "a", "ref": "b"},
+        ]
     ),
 )
 
@@ -92,7 +112,7 @@ def test_null_for_an_optional_field_is_absence():
 
 def test_many_are_read_all_or_none_and_the_limit_is_the_schemas():
     good = {"model": "digits", "input": {"text": "a"}}
-    assert len(read_many({"jobs": [good] * 3}, most=3)) == 3
+    assert len(read_many({"jobs": [good] * 3}, most=3).jobs) == 3
     validator = jsonschema_rs.validator_for(many_schema(3))
     assert validator.is_valid({"jobs": [good] * 3})
     with pytest.raises(TooLarge):
@@ -107,11 +127,11 @@ def test_many_are_read_all_or_none_and_the_limit_is_the_schemas():
 def test_each_wrong_index_is_named_with_its_own_code():
     good = {"model": "digits", "input": {"text": "a"}}
     with pytest.raises(NotBuilt) as caught:
-        read_many({"jobs": [good, good | {"webhook": {}}, good | {"kind": "bulk"}]}, most=9)
-    assert [error["field"] for error in caught.value.details] == ["jobs[1].webhook", "jobs[2].kind"]
+        read_many({"jobs": [good, good | {"output": {}}, good | {"kind": "bulk"}]}, most=9)
+    assert [error["field"] for error in caught.value.details] == ["jobs[1].output", "jobs[2].kind"]
     assert caught.value.stable_code == "not_built"
     with pytest.raises(InvalidInput) as caught:
-        read_many({"jobs": [good | {"webhook": {}}, good | {"priority": 11}, good]}, most=9)
+        read_many({"jobs": [good | {"output": {}}, good | {"priority": 11}, good]}, most=9)
     assert caught.value.stable_code == "invalid_jobs"
     assert [e["code"] for e in caught.value.details] == ["not_built", "out_of_range"]
 
