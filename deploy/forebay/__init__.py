@@ -16,7 +16,8 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    if not name[:1].isupper():  # a submodule, which Python asks for here before it looks
+    # Other lower-case names are submodules, which Python asks for here before it looks.
+    if not name[:1].isupper() and name != "verify":
         raise AttributeError(f"module 'forebay' has no attribute {name!r}")
     client = import_module("producers.client")
     if name in client.__all__:

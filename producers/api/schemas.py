@@ -429,7 +429,9 @@ SCHEMAS: Mapping[str, Schema] = {
         }
     ),
     "WebhookTest": _object({"event": _TEXT}),
-    "WebhookReplay": _object({"deliveries": _COUNT, "next_since": _or_null(_TIME)}),
+    "WebhookReplay": _object(
+        {"deliveries": _COUNT, "until": _or_null(_TIME), "next_since": _or_null(_TIME)}
+    ),
     "WebhookAttempt": _ATTEMPT,
     "Result": {
         "type": "object",

@@ -40,7 +40,7 @@ router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"])
 
 MAX_OVERLAP_S, DEFAULT_OVERLAP_S = 30 * 86_400, 86_400
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_FOR_EVER: Millis = 1 << 62
+_LAST: Millis = 253_402_300_799_999  # the end of 9999
 _NO_STORE = {"cache-control": "no-store"}
 
 
@@ -290,8 +290,9 @@ async def test_webhook(request: Request) -> Response:
 )
 async def replay_webhook(request: Request) -> Response:
     """One `event` (the `webhook-id`, or the id of its job or group), or what the endpoint wants of
-    a time range, about 10,000 events at once: go on with `next_since` while there is one. Each has
-    the `webhook-id` that it had, and all of its attempts anew."""
+    a time range, by default up to now. A long range is replayed in parts of about 10,000 events:
+    while there is a `next_since`, go on with it and with the same `until`. Each event has the
+    `webhook-id` that it had, and all of its attempts anew."""
     service = service_of(request)
     tenant = await service.tenant(request)
     bodies.query(request, {})
@@ -299,14 +300,16 @@ async def replay_webhook(request: Request) -> Response:
     body = await bodies.parsed_body(request, REPLAY)
     event, since, until = _what_to_replay(body)
 
-    def replay(tx: Transaction) -> tuple[int, Millis | None]:
-        if event is None:
-            return replay_range(tx, tenant, endpoint_id, since, until)
-        replay_one(tx, tenant, endpoint_id, event)
-        return 1, None
+    def replay(tx: Transaction) -> dict[str, object]:
+        if event is not None:
+            replay_one(tx, tenant, endpoint_id, event)
+            return {"deliveries": 1, "until": None, "next_since": None}
+        # What happens from now on is delivered anyhow.
+        end = tx.now() + 1 if until is None else until
+        count, on = replay_range(tx, tenant, endpoint_id, since, end)
+        return {"deliveries": count, "until": rfc3339(end), "next_since": rfc3339(on)}
 
-    count, next_since = await service.write(replay)
-    return answer({"deliveries": count, "next_since": rfc3339(next_since)}, 202)
+    return answer(await service.write(replay), 202)
 
 
 @route(
@@ -370,23 +373,27 @@ def _document(tx: Transaction, tenant: str, endpoint_id: str) -> dict[str, objec
     return endpoint_document(endpoint, own_secret=own)
 
 
-def _what_to_replay(body: dict[str, object]) -> tuple[str | None, Millis, Millis]:
+def _what_to_replay(body: dict[str, object]) -> tuple[str | None, Millis, Millis | None]:
     given = {name: str(value) for name, value in body.items() if value is not None}
     if "event" in given:
         if len(given) > 1:
             raise InvalidInput(
                 "give an event or a time range, not both", code="invalid_value", field="event"
             )
-        return given["event"], 0, 0
+        return given["event"], 0, None
     if "since" not in given:
         raise InvalidInput(
             "say what to replay: an event, or since when", code="missing_field", field="since"
         )
     since = _millis(given["since"], "since")
-    until = _millis(given["until"], "until") if "until" in given else _FOR_EVER
-    if until <= since:
+    until = _millis(given["until"], "until") if "until" in given else None
+    if until is not None and until <= since:
         raise InvalidInput("until must be after since", code="out_of_range", field="until")
-    return None, since, until
+    return None, _within(since), None if until is None else _within(until)
+
+
+def _within(at: Millis) -> Millis:
+    return min(max(at, 0), _LAST)
 
 
 def _millis(text: str, field: str) -> Millis:

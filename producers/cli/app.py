@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import typer
 
-from producers.cli import groups, jobs, models
+from producers.cli import groups, jobs, models, webhooks
 from producers.cli.answers import not_built
 from producers.cli.exits import Exit, Failure, from_client
 from producers.cli.output import complain
@@ -16,7 +16,7 @@ from producers.cli.sources import split_json_flag
 from producers.cli.submit import submit
 from producers.cli.top import top
 
-LATER = ("bulk", "train", "webhooks")  # of the design, in later versions
+LATER = ("bulk", "train")  # of the design, in later versions
 
 Translate = Callable[[Exception], Failure | None]
 
@@ -37,6 +37,7 @@ def build_app() -> typer.Typer:
     app.add_typer(jobs.app, name="jobs")
     app.add_typer(groups.app, name="groups")
     app.add_typer(models.app, name="models")
+    app.add_typer(webhooks.app, name="webhooks")
     for verb in LATER:
         app.command(
             verb,

@@ -49,6 +49,10 @@ def submit(
     ] = None,
     run_timeout_s: Annotated[float | None, typer.Option(help="Longest time it may run.")] = None,
     max_attempts: Annotated[int | None, typer.Option(min=1)] = None,
+    webhook: Annotated[
+        str | None,
+        typer.Option("--webhook", metavar="URL", help="Told when the job, or the group, is over."),
+    ] = None,
     idempotency_key: Annotated[
         str | None, typer.Option(help="A repeat with the same key is the same job.")
     ] = None,
@@ -70,13 +74,16 @@ def submit(
     with connect() as client:
         if len(found) == 1:
             _, item = found[0]
-            item = {**options, **({"custom_id": custom_id} if custom_id else {}), **item}
+            own = {"custom_id": custom_id, "webhook": webhook}
+            item = {**options, **{name: one for name, one in own.items() if one}, **item}
             code = _one(client, model, item, idempotency_key, wait, timeout_s, as_json)
         else:
             if custom_id:
                 raise usage(f"--custom-id names one job, and there are {len(found)}")
             items = [item for _, item in found]
-            group = client.submit_many(model, items, idempotency_key=idempotency_key, **options)
+            group = client.submit_many(
+                model, items, webhook=webhook, idempotency_key=idempotency_key, **options
+            )
             names = {
                 member.id: name for member, (name, _) in zip(group.members, found, strict=True)
             }

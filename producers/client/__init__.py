@@ -23,11 +23,14 @@ from producers.client.errors import (
     Unauthenticated,
     Unreachable,
     WaitTimeout,
+    WebhookVerificationError,
 )
 from producers.client.files import StoredFile
 from producers.client.groups import Group, GroupResult, Member
 from producers.client.jobs import Job
 from producers.client.models import ModelVersion
+from producers.client.verification import verify
+from producers.client.webhooks import Webhook, WebhookSecret
 
 __all__ = [
     "BadArgument",
@@ -55,4 +58,8 @@ __all__ = [
     "Unauthenticated",
     "Unreachable",
     "WaitTimeout",
+    "Webhook",
+    "WebhookSecret",
+    "WebhookVerificationError",
+    "verify",
 ]

@@ -16,6 +16,7 @@ from producers.client.jobs import Job
 from producers.client.models import Models, pages
 from producers.client.settings import client_settings
 from producers.client.transport import Transport, dump
+from producers.client.webhooks import Webhooks
 
 MAX_JOBS_PER_GROUP = 10_000
 MAX_BODY_BYTES = 16 * 1024 * 1024
@@ -26,6 +27,7 @@ OPTIONS = (
     "run_timeout_s",
     "max_attempts",
     "metadata",
+    "webhook",
 )
 
 
@@ -58,6 +60,7 @@ class Forebay:
         )
         self.models = Models(self._transport)
         self.files = Files(self._transport)
+        self.webhooks = Webhooks(self._transport)
 
     @property
     def url(self) -> str:
@@ -90,13 +93,15 @@ class Forebay:
         run_timeout_s: float | None = None,
         max_attempts: int | None = None,
         metadata: Mapping[str, str] | None = None,
+        webhook: str | None = None,
         idempotency_key: str | None = None,
     ) -> Job:
         """One job: ``model`` is ``name``, ``name:version`` or ``name@alias``; give one input.
 
         ``image`` is a path, bytes, a Pillow image or a uint8 array. ``tensor`` is an array or
         nested lists, ``inputs`` several by name. ``text``, ``record`` (column to value), ``ref``
-        (an uploaded file or its uri) or ``items`` (a list of such inputs in one job).
+        (an uploaded file or its uri) or ``items`` (a list of such inputs in one job). ``webhook``
+        is a URL that is told when the job is over: see ``verify``.
         """
         given = {
             "image": image,
@@ -114,6 +119,7 @@ class Forebay:
             "run_timeout_s": run_timeout_s,
             "max_attempts": max_attempts,
             "metadata": metadata,
+            "webhook": webhook,
         }
         body = _job_body(model, given, options)
         document = self._transport.json(
@@ -126,6 +132,7 @@ class Forebay:
         model: str,
         items: Iterable[Mapping[str, Any]],
         *,
+        webhook: str | None = None,
         idempotency_key: str | None = None,
         **options: Any,
     ) -> Group:
@@ -133,6 +140,7 @@ class Forebay:
 
         Each item is what ``submit`` would be given: ``{"image": path, "custom_id": "a"}``;
         ``options`` (priority, expires_in_s, …) hold for every item that does not say otherwise.
+        ``webhook`` is a URL that is told when the last of them is over; an item may have its own.
         """
         bodies = [_item_body(model, item, options) for item in items]
         if len(bodies) > MAX_JOBS_PER_GROUP:
@@ -141,14 +149,20 @@ class Forebay:
                 " submit_in_groups() splits them",
                 code="too_many_jobs",
             )
-        return self._group(bodies, idempotency_key)
+        return self._group(bodies, idempotency_key, webhook)
 
     def submit_in_groups(
-        self, model: str, items: Iterable[Mapping[str, Any]], **options: Any
+        self,
+        model: str,
+        items: Iterable[Mapping[str, Any]],
+        *,
+        webhook: str | None = None,
+        **options: Any,
     ) -> Iterator[Group]:
         """Any number of jobs: as many groups as it takes, each submitted when it is full.
 
-        Lazy: nothing is sent before you iterate. Each group is all or nothing by itself.
+        Lazy: nothing is sent before you iterate. Each group is all or nothing by itself, and
+        ``webhook`` is told of each.
         """
         bodies: list[Mapping[str, Any]] = []
         size_bytes = 0
@@ -157,20 +171,22 @@ class Forebay:
             length = len(dump(body)) + 1
             full = len(bodies) >= MAX_JOBS_PER_GROUP
             if bodies and (full or size_bytes + length > MAX_BODY_BYTES - 1024):
-                yield self._group(bodies, None)
+                yield self._group(bodies, None, webhook)
                 bodies, size_bytes = [], 0
             bodies.append(body)
             size_bytes += length
         if bodies:
-            yield self._group(bodies, None)
+            yield self._group(bodies, None, webhook)
 
-    def _group(self, bodies: Sequence[Mapping[str, Any]], key: str | None) -> Group:
+    def _group(
+        self, bodies: Sequence[Mapping[str, Any]], key: str | None, webhook: str | None
+    ) -> Group:
         if not bodies:
             raise BadArgument("there is nothing to submit: items is empty", code="no_jobs")
         answer = self._transport.json(
             "POST",
             "/v1/jobs/many",
-            body={"jobs": bodies},
+            body={"jobs": bodies} | ({"webhook": webhook} if webhook is not None else {}),
             headers=_once(key),
             repeatable=True,
         )

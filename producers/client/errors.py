@@ -15,6 +15,7 @@
     │   └── ServiceUnavailable      5xx
     ├── BadArgument                 refused on this side, before anything was sent
     ├── Unreachable                 no connection, or no answer in time
+    ├── WebhookVerificationError    a webhook is not what it says it is: ``code`` says why
     ├── WaitTimeout                 the time you gave to ``wait`` is over; the work goes on
     └── JobEnded                    asked for the result of a job that has none: ``job``
         ├── JobFailed               its error is in ``code`` and the message
@@ -49,6 +50,10 @@ class Unreachable(ForebayError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, code="unreachable")
+
+
+class WebhookVerificationError(ForebayError):
+    """A webhook was not signed with this secret, or not now, or its headers are no signature."""
 
 
 class WaitTimeout(ForebayError, TimeoutError):

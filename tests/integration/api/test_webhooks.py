@@ -329,7 +329,7 @@ class TestDeliveries:
             answer = house.http.post(f"{here}/replay", json={"event": name})
             assert (answer.status_code, answer.json()) == (
                 202,
-                {"deliveries": 1, "next_since": None},
+                {"deliveries": 1, "until": None, "next_since": None},
             )
             assert [one.event.id for one in due(house, endpoint["id"])] == [job]
         for name in ("x", new_id(), "evt_" + "0" * 32, "evt_" + "0" * 31, message_id_of(job) + "0"):
@@ -345,15 +345,19 @@ class TestDeliveries:
         assert len(due(house, endpoint["id"])) == 1
         created = house.http.get(f"/v1/jobs/{cancelled}").json()["created_at"]
         answer = house.http.post(f"{here}/replay", json={"since": created})
-        assert answer.json() == {"deliveries": 1, "next_since": None}
+        again = answer.json()
+        assert (again["deliveries"], again["next_since"]) == (1, None)
+        assert again["until"] > created
         assert told(house, endpoint["id"]) == [("job.cancelled", cancelled)]
         for body in (
             {"since": "2020-01-01T00:00:00Z", "until": created},
             {"since": "2099-01-01T00:00:00+02:00"},
-            {"since": "0001-01-01T00:00:00+23:59", "until": "0001-01-02T00:00:00.123456789Z"},
+            {"since": "2098-01-01T00:00:00Z", "until": "9999-12-31T23:59:59.999999999-23:59"},
+            {"since": "1950-01-01T00:00:00Z", "until": "1969-01-02T00:00:00.123456789Z"},
         ):
             answer = house.http.post(f"{here}/replay", json=body)
-            assert answer.json() == {"deliveries": 0, "next_since": None}, answer.text
+            assert answer.status_code == 202, answer.text
+            assert (answer.json()["deliveries"], answer.json()["next_since"]) == (0, None)
 
     def test_a_long_range_says_where_to_go_on(self, house, monkeypatch):
         monkeypatch.setattr("producers.webhooks.REPLAYED_AT_ONCE", 2)
@@ -364,14 +368,15 @@ class TestDeliveries:
             ids.append(house.submit()["id"])
             cancel(house, ids[-1])
         due(house, endpoint["id"])
-        since, seen = "2020-01-01T00:00:00Z", []
-        while since is not None:
-            answer = house.http.post(f"{here}/replay", json={"since": since}).json()
+        body, seen, ends = {"since": "2020-01-01T00:00:00Z"}, [], set()
+        while body["since"] is not None:
+            answer = house.http.post(f"{here}/replay", json=body).json()
             found = [one.event.id for one in due(house, endpoint["id"])]
             assert len(found) == answer["deliveries"] > 0
             seen += found
-            since = answer["next_since"]
-        assert sorted(seen) == sorted(ids)
+            ends.add(answer["until"])
+            body = {"since": answer["next_since"], "until": answer["until"]}
+        assert sorted(seen) == sorted(ids) and len(ends) == 1
 
     def test_a_wrong_replay_says_what_is_wrong(self, house):
         here = add(house.http)["links"]["self"]
@@ -387,6 +392,11 @@ class TestDeliveries:
             ({"since": "2026-05-01T00:00:00"}, "invalid_value", "since"),
             ({"since": "2026-02-30T00:00:00Z"}, "invalid_value", "since"),
             ({"since": "0000-01-01T00:00:00Z"}, "invalid_value", "since"),
+            (
+                {"since": "0001-01-01T00:00:00+23:59", "until": "0001-01-01T00:00:00+23:59"},
+                "out_of_range",
+                "until",
+            ),
             ({"since": "2026-05-01T00:00:00+99:99"}, "invalid_value", "since"),
             ({"since": "2026-05-01T00:00:00Z\n"}, "invalid_value", "since"),
             (

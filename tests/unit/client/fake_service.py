@@ -11,6 +11,8 @@ from typing import Any
 
 import httpx
 
+from tests.unit.client.fake_webhooks import FakeWebhooks
+
 Handler = Callable[[httpx.Request], httpx.Response]
 
 
@@ -32,6 +34,7 @@ class FakeService:
         self.models: dict[str, dict[str, Any]] = {}
         self.pages: list[str] = [""]  # of figures: one after another, the last again and again
         self.scrapes = 0
+        self.webhooks = FakeWebhooks()
         self.versions: dict[str, dict[str, Any]] = {}  # by number, of any model
 
     @property
@@ -49,6 +52,8 @@ class FakeService:
         return self._route(request.method, request.url.path.strip("/").split("/"), request)
 
     def _route(self, method: str, path: list[str], request: httpx.Request) -> httpx.Response:
+        if path[:2] == ["v1", "webhooks"] and (known := self.webhooks.route(path[2:], request)):
+            return known
         match (method, path):
             case ("POST", ["v1", "jobs"]):
                 return self._once(request, lambda: self._submit(json.loads(request.content)))
