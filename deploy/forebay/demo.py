@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from forebay.demo_service import clean, failed, serving
 from forebay.demo_told import Told, ask
+from forebay.demo_webhook import Delivered, ask_to_be_told
 from forebay.figures import Figures, figures
 from forebay.mnist import HELD_OUT, find_digits, read_digits
 from producers.cli.output import note, progress, say, say_json
@@ -68,8 +69,10 @@ def run_demo(data: Path | None, cache: Path, environ: Mapping[str, str], *, as_j
             with steps.step("the service is ready") as more:
                 url = service.ready(START_S)
                 more.append(f"{url}  (SQLite, local files, in-process broker)")
-            measured, told = _work(url, home, model, pictures[:HELD_OUT], labels[:HELD_OUT], steps)
-    _report(measured, told, time.monotonic() - began, as_json=as_json)
+            measured, told, delivered = _work(
+                url, home, model, pictures[:HELD_OUT], labels[:HELD_OUT], steps
+            )
+    _report(measured, told, delivered, time.monotonic() - began, as_json=as_json)
 
 
 def _train(
@@ -99,7 +102,7 @@ def _work(
     pictures: NDArray[np.uint8],
     labels: NDArray[np.int64],
     steps: Steps,
-) -> tuple[Figures, Told]:
+) -> tuple[Figures, Told, Delivered]:
     from producers.client import Forebay
 
     with Forebay(url, key="") as client:
@@ -119,7 +122,10 @@ def _work(
             more.append(f"group {group.id}")
         with steps.step("what the worker tells of it"):
             told = ask(client.metrics, version.refresh, len(items))
-    return figures(_rows(home, group.id), answers, truth, elapsed_s), told
+        with steps.step("one more job, with a webhook") as more:
+            delivered = ask_to_be_told(client, MODEL, pictures[0])
+            more.append(delivered.line())
+    return figures(_rows(home, group.id), answers, truth, elapsed_s), told, delivered
 
 
 def _push(client: Forebay, model: Path) -> ModelVersion:
@@ -153,9 +159,12 @@ def _rows(home: Path, group_id: str) -> list[Any]:
         database.close()
 
 
-def _report(measured: Figures, told: Told, seconds: float, *, as_json: bool) -> None:
+def _report(
+    measured: Figures, told: Told, delivered: Delivered, seconds: float, *, as_json: bool
+) -> None:
     if as_json:
-        say_json(measured.as_json() | {"worker": told.as_json(), "total_s": round(seconds, 3)})
+        more = {"worker": told.as_json(), "webhook": delivered.as_json()}
+        say_json(measured.as_json() | more | {"total_s": round(seconds, 3)})
         return
     lines = {
         "accuracy": f"{measured.accuracy:.1%}   {measured.correct:,} of {measured.jobs:,}",

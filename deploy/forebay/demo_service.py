@@ -61,8 +61,13 @@ def serving(home: Path, environ: Mapping[str, str]) -> Iterator[Service]:
     with log.open("w") as errors:
         process = subprocess.Popen(
             command,
-            # A second, so that nobody waits for the worker's figures at the end.
-            env=clean(environ) | {"FOREBAY_HOME": str(home), "FOREBAY_RENEW_EVERY_S": "1"},
+            env=clean(environ)
+            | {
+                "FOREBAY_HOME": str(home),
+                # A second, so that nobody waits for the worker's figures at the end.
+                "FOREBAY_RENEW_EVERY_S": "1",
+                "FOREBAY_WEBHOOK_ALLOW": "127.0.0.1:*",  # the demo's own receiver
+            },
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,

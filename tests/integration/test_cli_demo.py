@@ -37,4 +37,5 @@ def test_the_demo_does_the_main_job_and_tells_what_happened(tmp_path, monkeypatc
     assert 0 < told["latency_p50_ms"] <= told["latency_p99_ms"] <= 1000 * told["elapsed_s"] + 1
     assert told["worker"]["rows_per_pass"] > 1 and 0.5 < told["worker"]["fill"] <= 1
     assert all(told["worker"]["stages"].values())
+    assert told["webhook"]["type"] == "job.succeeded" and 0 < told["webhook"]["within_s"] < 60
     assert told["jobs_per_s"] == pytest.approx(1000 / told["elapsed_s"])
