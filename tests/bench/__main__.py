@@ -25,6 +25,7 @@ from tests.bench import (
     report,
     startup,
     throughput,
+    webhooks,
 )
 from tests.bench.report import Figure
 from tests.bench.rig import Rig, rig, settle
@@ -57,6 +58,7 @@ WITH_STACKS_OF_ITS_OWN: Mapping[str, OnARig] = {
     "profile": profile,
     "device-bound": device_bound,
     "finished": finished,
+    webhooks.NAME: webhooks,
 }
 NAMES = (
     *WITHOUT_SERVERS,
