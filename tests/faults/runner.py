@@ -70,7 +70,7 @@ def _play(stage: Stage, fault: Fault, folder: Path, run: Run, stops: int) -> Non
             scene.join()
             if (left := fault.jobs - load.asked) > 0:
                 scene.submit(left)
-            ended_s = _wait_terminal(scene)
+            _wait_terminal(scene)
         finally:
             scene.clean_up()
             for line in (scene.broker, scene.database, scene.objects):
@@ -78,7 +78,7 @@ def _play(stage: Stage, fault: Fault, folder: Path, run: Run, stops: int) -> Non
         if scene.hit_s is None:
             raise NotHit(f"{fault.name}: the fault did not meet any work")
         run.evidence = "; ".join(scene.evidence)
-        run.recovery_s = max(0.0, ended_s - (scene.healed_s or scene.hit_s))
+        run.recovery_s = max(0.0, _last_end_s(scene) - (scene.healed_s or scene.hit_s))
         if run.recovery_s > BOUND_S:
             run.trouble.append(f"recovered after {run.recovery_s:.1f} s, more than {BOUND_S:g} s")
     finally:
@@ -93,17 +93,23 @@ def _play(stage: Stage, fault: Fault, folder: Path, run: Run, stops: int) -> Non
         stage.forget(stack)
 
 
-def _wait_terminal(scene: Scene) -> float:
-    """When the last job became terminal, or the deadline at which some have not."""
+def _wait_terminal(scene: Scene) -> None:
+    """Until the last job is terminal; what is live after the deadline is stuck."""
     end_s = time.monotonic() + DEADLINE_S
     while time.monotonic() < end_s:
         try:
             if scene.live() == 0:
-                return time.monotonic()
+                return
         except psycopg.OperationalError:
             pass  # the database is a part that faults may end
         time.sleep(0.05)
-    return time.monotonic()
+
+
+def _last_end_s(scene: Scene) -> float:
+    """When the last job became terminal; now, if some have not."""
+    if scene.live():
+        return time.time()
+    return scene.count("SELECT COALESCE(max(finished_at), 0) FROM ends") / 1000
 
 
 def audit(folder: Path) -> dict[str, Any]:

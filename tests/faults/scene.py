@@ -32,7 +32,7 @@ class Scene:
     jobs: int = 200
     stops: int = 5  # rounds of the faults that repeat themselves
     evidence: list[str] = field(default_factory=list)
-    hit_s: float | None = None
+    hit_s: float | None = None  # by the clock on the wall, which is the database's, too
     healed_s: float | None = None
     _afterwards: list[Callable[[], None]] = field(default_factory=list)
     _background: list[threading.Thread] = field(default_factory=list)
@@ -118,11 +118,11 @@ class Scene:
     def hit(self, evidence: str) -> None:
         """The fault has happened to work that was under way, and this shows it."""
         self.evidence.append(evidence)
-        self.hit_s = time.monotonic() if self.hit_s is None else self.hit_s
+        self.hit_s = time.time() if self.hit_s is None else self.hit_s
 
     def healed(self) -> None:
         """What had to be undone is undone: recovery is measured from here."""
-        self.healed_s = time.monotonic()
+        self.healed_s = time.time()
 
     def afterwards(self, undo: Callable[[], None]) -> None:
         """Run when all jobs are terminal, or when the run fails; the last first."""

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 
@@ -21,6 +22,7 @@ from tests.support.stack import Servers
 
 TENANTS = ("ayla", "bora")
 BATCH = 16  # small, so that 200 jobs are many passes
+DEAD = "forebay.dead"
 _QUIET_S = 10.0  # for messages that are still being acknowledged
 _FINISHED = (
     "DELETE FROM payloads WHERE job_id IN (SELECT id FROM ends)",
@@ -45,6 +47,7 @@ class Stage:
         self._made_for: tuple[Any, ...] = ()
         self._load: Load | None = None
         self._count = 0
+        self._queues: list[Mapping[str, Any]] = []
         self._device = 0  # the process that computed when the last run began
 
     def ready(self, fault: Fault) -> tuple[FaultStack, Load]:
@@ -58,7 +61,7 @@ class Stage:
         assert self._stack is not None and self._load is not None
         stack = self._stack
         if stack.runs("worker") and stack.device() != self._device:
-            stack.stop("worker")  # its supervisor would wait longer before each new start
+            stack.kill("worker")  # its supervisor would wait longer before each new start
         for name in STANDARD:
             if not stack.runs(name):
                 stack.start(name)
@@ -91,6 +94,7 @@ class Stage:
     def collect(self, stack: FaultStack, folder: Path) -> None:
         """What the auditor reads besides the book, which lies there already."""
         queues = self._quiet_queues(stack)
+        self._queues = queues
         (folder / "queues.json").write_text(json.dumps(queues))
         dump_tables(stack.services.database_url, folder / "tables")
         client = self._servers.s3.buckets.client()
@@ -107,12 +111,14 @@ class Stage:
             busy = [
                 one
                 for one in found
-                if one["name"] != "forebay.dead"
-                and (one["messages_ready"] or one["messages_unacknowledged"])
+                if one["name"] != DEAD and (one["messages_ready"] or one["messages_unacknowledged"])
             ]
             if not busy or time.monotonic() > end_s:
                 return found
             time.sleep(0.3)
+
+    def _dead(self) -> list[Mapping[str, Any]]:
+        return [one for one in self._queues if one["name"] == DEAD]
 
     def forget(self, stack: FaultStack) -> None:
         """Take the audited past away, so that the next audit is of the next run alone."""
@@ -120,6 +126,9 @@ class Stage:
             for statement in _FINISHED:
                 connection.execute(statement)
             keys = [key for (key,) in connection.execute(_PACKS)]
+        if any(one["messages_ready"] for one in self._dead()):
+            vhost = urlsplit(stack.services.broker_url).path.removeprefix("/")
+            self._servers.rabbitmq.ctl("purge_queue", "-p", vhost, DEAD)
         delete_objects(self._servers.s3.buckets.client(), stack.services.objects_url, keys)
 
     def drop(self) -> None:

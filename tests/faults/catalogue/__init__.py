@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.faults.catalogue import deaths
+from tests.faults.catalogue import deaths, stops
 from tests.faults.fault import Fault
 
-MODULES = (deaths,)
+MODULES = (deaths, stops)
 ALL: tuple[Fault, ...] = tuple(fault for module in MODULES for fault in module.FAULTS)
