@@ -77,6 +77,12 @@ class Proxy:
         with self._lock:
             self._budget = up_bytes
 
+    def lead_to(self, upstream_port: int) -> None:
+        """New connections go to another port; open ones are cut."""
+        if self._upstream[1] != upstream_port:
+            self._upstream = (self._upstream[0], upstream_port)
+            self.cut()
+
     def refuse(self) -> None:
         if self._door is not None:
             with contextlib.suppress(OSError):

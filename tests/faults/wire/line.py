@@ -120,6 +120,11 @@ class Line:
         for proxy in self:
             proxy.refuse()
 
+    def lead_to(self, upstream_port: int) -> None:
+        """By way of something else that forwards, until ``heal``."""
+        for proxy in self:
+            proxy.lead_to(upstream_port)
+
     def delay(self, latency_s: float) -> None:
         for proxy in self:
             proxy.latency_s = latency_s
@@ -138,6 +143,7 @@ class Line:
             for one in proxy.trips:
                 one.disarm()
             proxy.trips, proxy.spoil, proxy.latency_s = [], None, 0.0
+            proxy.lead_to(self._upstream_port)
             proxy.heal()
 
     def close(self) -> None:
