@@ -1,9 +1,14 @@
-"""Every fault, by the part that it strikes. A module's ``FAULTS`` is one share of the tests."""
+"""Every fault, by the part that it strikes. A module's ``FAULTS`` is one share of the tests; what
+takes too long for them is in its ``ON_DEMAND``."""
 
 from __future__ import annotations
 
-from tests.faults.catalogue import deaths, stops
+from tests.faults.catalogue import broker, deaths, stops
 from tests.faults.fault import Fault
 
-MODULES = (deaths, stops)
-ALL: tuple[Fault, ...] = tuple(fault for module in MODULES for fault in module.FAULTS)
+MODULES = (deaths, stops, broker)
+ALL: tuple[Fault, ...] = tuple(
+    fault
+    for module in MODULES
+    for fault in (*module.FAULTS, *getattr(module, "ON_DEMAND", ()))
+)
