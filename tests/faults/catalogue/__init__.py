@@ -3,10 +3,10 @@ takes too long for them is in its ``ON_DEMAND``."""
 
 from __future__ import annotations
 
-from tests.faults.catalogue import broker, deaths, stops
+from tests.faults.catalogue import broker, database, deaths, stops
 from tests.faults.fault import Fault
 
-MODULES = (deaths, stops, broker)
+MODULES = (deaths, stops, broker, database)
 ALL: tuple[Fault, ...] = tuple(
     fault
     for module in MODULES
