@@ -154,7 +154,7 @@ def _pool_for(url: str, session: Any) -> Any:
     return urllib3.PoolManager(
         maxsize=s3_client.CONNECTIONS,
         retries=False,
-        timeout=urllib3.Timeout(s3_client.CONNECT_TIMEOUT_S, s3_client.READ_TIMEOUT_S),
+        timeout=urllib3.Timeout(connect=s3_client.CONNECT_TIMEOUT_S, read=s3_client.READ_TIMEOUT_S),
         cert_reqs="CERT_REQUIRED",
         ca_certs=get_cert_path(trusted),
     )

@@ -25,6 +25,7 @@ from tests.support.meddler import (
     TEAR_BODY,
     WRONG_ETAG,
     Meddler,
+    Slow,
 )
 from tests.support.ports import free_port
 from tests.support.proxy import Proxy
@@ -266,6 +267,20 @@ def test_a_black_hole_is_noticed_in_bounded_time(s3, s3_objects_url, monkeypatch
         store.put("a", b"mine")  # whether or not the swallowed one arrives later
         assert store.get("a") == b"mine"
         store.close()
+
+
+def test_a_slow_server_has_as_long_as_a_silent_one(meddler, s3_objects_url, monkeypatch, s3_env):
+    """Connecting is quick or comes to nothing; an answer may take its time."""
+    monkeypatch.setattr(s3_client, "CONNECT_TIMEOUT_S", 0.5)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", meddler.url)
+    store = open_objects(s3_objects_url)
+    for key in ("by boto3", "straight"):
+        meddler.seen.clear()
+        meddler.plan("PUT", Slow(1.0))
+        store.put(key, b"mine")
+        assert meddler.count("PUT") == 1, f"a put {key} was given up"
+    assert store._direct._route is not None
+    store.close()
 
 
 def test_a_server_that_comes_back_is_used_again(s3, s3_objects_url):
