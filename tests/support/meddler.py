@@ -49,6 +49,8 @@ class Meddler:
         self.plans: dict[str, deque[Step]] = {}
         self.rule: Rule | None = None
         self.done: Counter[tuple[str, Step]] = Counter()  # by method and step
+        self.under_way = 0  # requests that have come and not yet gone
+        self.lock = threading.Lock()
         self.seen: list[tuple[str, str]] = []
         self.headers: list[dict[str, str]] = []  # of what was seen, names in lower case
         self.port = free_port()
@@ -111,6 +113,15 @@ def _handler_of(meddler: Meddler) -> type[BaseHTTPRequestHandler]:
         timeout = 30
 
         def _serve(self) -> None:
+            with meddler.lock:
+                meddler.under_way += 1
+            try:
+                self._serve_one()
+            finally:
+                with meddler.lock:
+                    meddler.under_way -= 1
+
+        def _serve_one(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             meddler.seen.append((self.command, self.path))
             meddler.headers.append({name.lower(): text for name, text in self.headers.items()})

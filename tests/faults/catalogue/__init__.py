@@ -3,12 +3,10 @@ takes too long for them is in its ``ON_DEMAND``."""
 
 from __future__ import annotations
 
-from tests.faults.catalogue import broker, database, deaths, stops
+from tests.faults.catalogue import broker, database, deaths, objects, stops
 from tests.faults.fault import Fault
 
-MODULES = (deaths, stops, broker, database)
+MODULES = (deaths, stops, broker, database, objects)
 ALL: tuple[Fault, ...] = tuple(
-    fault
-    for module in MODULES
-    for fault in (*module.FAULTS, *getattr(module, "ON_DEMAND", ()))
+    fault for module in MODULES for fault in (*module.FAULTS, *getattr(module, "ON_DEMAND", ()))
 )
