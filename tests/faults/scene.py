@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import psycopg
-
 from tests.faults.load import Load, Person
 from tests.faults.stack import FaultStack
 from tests.faults.wire.line import Line
@@ -165,9 +163,7 @@ class Scene:
 
     def sql(self, statement: str, **values: Any) -> list[tuple[Any, ...]]:
         """Straight to the database, past every proxy."""
-        with psycopg.connect(self.stack.services.database_url, connect_timeout=5) as connection:
-            done = connection.execute(statement, values)
-            return done.fetchall() if done.description else []
+        return self.stack.sql(statement, **values)
 
     def count(self, statement: str, **values: Any) -> int:
         """The one number that a query gives."""

@@ -8,7 +8,10 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
+
+import psycopg
 
 from tests.faults.light_device import CONTROL
 from tests.faults.wire.amqp import AmqpWire
@@ -129,6 +132,12 @@ class FaultStack(FullStack):
         """SIGKILL to the process that computes; its supervisor lives on."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.device(worker), signal.SIGKILL)
+
+    def sql(self, statement: str, **values: Any) -> list[tuple[Any, ...]]:
+        """Straight to the database, past every proxy."""
+        with psycopg.connect(self.services.database_url, connect_timeout=5) as connection:
+            done = connection.execute(statement, values)
+            return done.fetchall() if done.description else []
 
     def signal(self, number: signal.Signals, *pids: int) -> None:
         for pid in pids:
