@@ -12,6 +12,7 @@ written last on publishing, so a torn write blames nobody.
 from __future__ import annotations
 
 import mmap
+import os
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -76,6 +77,9 @@ class Ledger:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("w+b") as file:
                 file.truncate(size)
+                # With every byte on the disk: writing into a hole of a full one is a SIGBUS, and
+                # the dead process's jobs would be blamed for it.
+                os.posix_fallocate(file.fileno(), 0, size)
                 self._map = mmap.mmap(file.fileno(), size)
         self._slots = slots
         self._map[_SLOTS_AT:_HEAD] = _COUNT.pack(slots)

@@ -52,6 +52,15 @@ def test_it_names_the_version_that_loads_and_only_then(tmp_path: Path) -> None:
     assert found is not None and (found.loading, found.at_work) == (None, False)
 
 
+def test_it_has_its_place_on_the_disk_before_anything_is_written(tmp_path: Path) -> None:
+    """A page that a full disk cannot give would kill the process in the middle of a pass."""
+    path = tmp_path / "ledger"
+    ledger = Ledger(path, slots=4)
+    status = path.stat()
+    assert 512 * status.st_blocks >= status.st_size
+    ledger.close()
+
+
 def test_it_outlives_a_process_that_was_killed(tmp_path: Path) -> None:
     path = tmp_path / "ledger"
     program = (
