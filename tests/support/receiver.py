@@ -4,7 +4,8 @@ Paths, each with whatever behind it (``/ok/7``): ``ok``, ``status/500``, ``retry
 (seconds, or a word for a date), ``slow/0.5`` (seconds before the head), ``drip`` (a head that
 comes a byte at a time and never ends), ``endless`` (a body that never ends), ``big`` (a head that
 never ends), ``redirect`` (to ``/ok``), ``reset``, ``hang`` (takes it and never answers),
-``garbage``, ``close`` (answers, then closes), ``until/3`` (500 until the third, then 200).
+``garbage``, ``close`` (answers, then closes), ``once`` (answers; resets at the next request),
+``until/3`` (500 until the third, then 200).
 
 The log is one JSON line for each request that came in whole: id, headers, body, time, path. It
 is written before the answer is, so what was answered is in it.
@@ -68,12 +69,16 @@ class Receiver:
         self._loop.run_until_complete(self._listen())
         started.set()
         self._loop.run_forever()
-        for task in asyncio.all_tasks(self._loop):
-            task.cancel()
-        self._loop.run_until_complete(asyncio.sleep(0))
         self._server.close()
-        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        self._loop.run_until_complete(self._end())
         self._loop.close()
+
+    async def _end(self) -> None:
+        open_ones = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in open_ones:
+            task.cancel()
+        await asyncio.gather(*open_ones, return_exceptions=True)
+        await asyncio.sleep(0.01)  # for transports to be closed by their loop
 
     async def _listen(self) -> None:
         self._server = await asyncio.start_server(
@@ -83,15 +88,19 @@ class Receiver:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        number = 0
         try:
-            while await self._one(reader, writer):
-                pass
+            while await self._one(reader, writer, number):
+                number += 1
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
             writer.transport.abort()
 
-    async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    async def _one(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int
+    ) -> bool:
+        """Whether another request may follow on the connection."""
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         first, *lines = head.strip().split("\r\n")
         headers = {
@@ -110,10 +119,11 @@ class Receiver:
         if self._file:
             self._file.write(json.dumps(entry) + "\n")
             self._file.flush()
+        if number and path.startswith("/once"):
+            return False
         return await self._answer(path, writer)
 
     async def _answer(self, path: str, writer: asyncio.StreamWriter) -> bool:
-        """Whether another request may follow on the connection."""
         _, how, *rest = path.split("/")
         if how == "status":
             writer.write(_plain(int(rest[0])))

@@ -52,11 +52,12 @@ class Carried:
 
     claimed: int
     recorded: int
-    limit: int  # is under way, or waits to be recorded: to be looked after soon
+    under_way: int  # attempts, and what waits to be recorded: to be looked after at once
+    behind: bool  # more is due than is claimed at a time
 
     @property
     def more(self) -> bool:
-        return self.limit > 0
+        return self.under_way > 0
 
 
 class WebhookDelivery:
@@ -84,7 +85,7 @@ class WebhookDelivery:
         self._answered: Counter[str] = Counter()  # by endpoint, since the last round
         self._ended: list[Ended] = []  # not yet recorded
         self._after: str | None = None
-        self._quiet = True
+        self._quiet, self._behind = True, False
 
     def run_once(self, database: Database, objects: Objects) -> Carried:
         if self._held:
@@ -93,7 +94,8 @@ class WebhookDelivery:
         recorded = self._record(database)
         claimed = self._claim(database)
         self._quiet = not (claimed or recorded)
-        return Carried(claimed, recorded, self._held.total() + len(self._ended))
+        under_way = self._held.total() + len(self._ended)
+        return Carried(claimed, recorded, under_way, self._behind)
 
     def close(self, database: Database) -> None:
         """Wait a little for what is under way, record it, and end. What is broken off is due
@@ -138,13 +140,16 @@ class WebhookDelivery:
 
     def _claim(self, database: Database) -> int:
         free = self.config.held - self._held.total()
-        if free <= 0:
+        self._behind = free <= 0
+        if self._behind:
             return 0
         with database.read() as tx:
             ready = tx.webhooks.ready_endpoints(after=self._after, limit=self.config.endpoints)
         full = len(ready) >= self.config.endpoints
         self._after = ready[-1].id if full else None  # from the start, next time
-        places = share({one.id: self._places(one) for one in ready}, free)
+        wanted = {one.id: max(0, self._places(one)) for one in ready}
+        places = share(wanted, free)
+        self._behind = full or sum(wanted.values()) > free
         if not places:
             return 0
         with database.begin() as tx:

@@ -119,13 +119,19 @@ class Connection(asyncio.Protocol):
     # The parser's callbacks.
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._head_bytes += len(name) + len(value)
+        self._head_bytes += len(name) + len(value) + len(": \r\n")
         if self._head_bytes > self._limits.max_head_bytes:
             raise Undelivered(LONG_HEAD)
         if name.lower() == b"retry-after":
             self._retry_after = value[:100].decode("latin-1")
 
+    def on_message_begin(self) -> None:
+        if self._reply is None or self._reply.done():  # a second answer to one question
+            self.close()
+
     def on_headers_complete(self) -> None:
+        if self.closed:
+            return
         status = self._parser.get_status_code()
         if status >= 200 or status == 101:
             self._answer = Answer(status, self._retry_after)
@@ -137,6 +143,8 @@ class Connection(asyncio.Protocol):
             self._cut()
 
     def on_message_complete(self) -> None:
+        if self.closed:
+            return
         if self._answer is None:  # 100 or 103: the reply is still to come
             self._retry_after = None
             return

@@ -46,7 +46,7 @@ class Parcel:
 
     delivery: Delivery
     url: str
-    secrets: tuple[str, ...]
+    secrets: tuple[str, ...] = field(repr=False)
     claimed_at: Millis  # by the database's clock
     claimed_s: float  # the same moment by ``time.monotonic``
 
@@ -125,7 +125,7 @@ class Courier:
         if self._loop is not None and self._thread is not None:
             self._loop.call_soon_threadsafe(self._stop.set)
             self._thread.join()
-        self._loop = self._thread = None
+        self._thread = None
 
     def _start(self) -> None:
         ready = threading.Event()
@@ -134,15 +134,23 @@ class Courier:
         )
         self._thread.start()
         ready.wait()
+        if self._loop is None:
+            raise RuntimeError("the courier did not start; the log says why")
 
     def _run(self, ready: threading.Event) -> None:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(self._live(ready))
+        try:
+            with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+                runner.run(self._live(ready))
+        except Exception:
+            log.exception("the courier ended")
+        finally:
+            self._loop = None
+            ready.set()
 
     async def _live(self, ready: threading.Event) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._stop = asyncio.Event()
         self._client = self._make_client(self._guard, self._limits)
+        self._stop = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
         self._sweep()
         ready.set()
         await self._stop.wait()
