@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 import sys
 import time
@@ -63,7 +64,9 @@ def play(stage: Stage, fault: Fault, folder: Path, *, stops: int = 5) -> Run:
 def _play(stage: Stage, fault: Fault, folder: Path, run: Run, stops: int) -> None:
     stack, load = stage.ready(fault)
     load.begin(folder / "book.jsonl")
-    scene = Scene(stack, load, fault.jobs, stops)
+    seed = random.SystemRandom().randrange(1 << 32)
+    scene = Scene(stack, load, fault.jobs, stops, seed)
+    print(f"{fault.name}: seed {seed}", file=sys.stderr)
     try:
         try:
             fault.inject(scene)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,7 @@ class Scene:
     load: Load
     jobs: int = 200
     stops: int = 5  # rounds of the faults that repeat themselves
+    seed: int = 0
     evidence: list[str] = field(default_factory=list)
     hit_s: float | None = None  # by the clock on the wall, which is the database's, too
     healed_s: float | None = None
@@ -181,6 +182,19 @@ class Scene:
             " AS s GROUP BY state"
         )
         return {str(state): int(count) for state, count in rows}
+
+    def wait_ended(self, ids: Sequence[str]) -> None:
+        """Until these jobs are terminal."""
+        wait_until(
+            lambda: (
+                self.count(
+                    "SELECT count(*) FROM ends WHERE id = ANY(%(ids)s::uuid[])", ids=list(ids)
+                )
+                == len(ids)
+            ),
+            REACH_S,
+            what=f"the end of {len(ids)} jobs",
+        )
 
     def running(self) -> int:
         """Claimed jobs."""

@@ -3,10 +3,19 @@ takes too long for them is in its ``ON_DEMAND``."""
 
 from __future__ import annotations
 
-from tests.faults.catalogue import broker, database, deaths, objects, stops
+from tests.faults.catalogue import (
+    broker,
+    crowds,
+    database,
+    deaths,
+    items,
+    messages,
+    objects,
+    stops,
+)
 from tests.faults.fault import Fault
 
-MODULES = (deaths, stops, broker, database, objects)
+MODULES = (deaths, stops, items, messages, crowds, broker, database, objects)
 ALL: tuple[Fault, ...] = tuple(
     fault for module in MODULES for fault in (*module.FAULTS, *getattr(module, "ON_DEMAND", ()))
 )
