@@ -7,14 +7,16 @@ job, so Celery carries wake-ups and nothing else.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from celery import Celery
 from celery.worker.consumer import Consumer
 from kombu import Queue
 
+from storage.queue.envelope import EnvelopeError
 from workers import tasks
+from workers.messages import require_wake_up
 from workers.pool import BatchPool, Joint
 
 log = logging.getLogger(__name__)
@@ -39,6 +41,21 @@ class WakeUpConsumer(Consumer):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         if self.hub is None:
             self.loop = _poll
+
+    def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
+        """Celery's, for messages that are ours; any other is set aside."""
+        handle: Callable[[Any], None] = super().create_task_handler(*args, **kwargs)
+
+        def on_message(message: Any) -> None:
+            try:
+                require_wake_up(message)
+            except EnvelopeError as error:
+                log.error("a message cannot be read and is set aside: %s", error)
+                message.reject_log_error(log, self.connection_errors)
+                return
+            handle(message)
+
+        return on_message
 
     def ensure_connected(self, conn: Any) -> Any:
         """Try for ever, in steps that a stop can interrupt; never log where or who."""
