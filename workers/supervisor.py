@@ -30,6 +30,7 @@ from workers.settings import PREFIX
 log = logging.getLogger(__name__)
 
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 0.5, 30.0
+_AT_WORK_PAUSE_S = 1.0  # a process that died of its work: whoever did it is found by more deaths
 _SETTLE_EVERY_S = 2.0
 _CALM_S = 60.0  # a child that lived so long starts again without delay
 LOADING_DEATHS = 3  # so often may a version's loading take the process with it
@@ -97,9 +98,7 @@ class Supervisor:
             log.warning("the worker on %s ended with %d", child.device.name, code)
             child.process = None
             child.unsettled = True
-            calm = now_s - child.started_s > _CALM_S
-            child.pause_s = _FIRST_PAUSE_S if calm else min(2 * child.pause_s, _LAST_PAUSE_S)
-            child.start_at_s = now_s + child.pause_s
+            child.start_at_s = now_s + _next_pause_s(child, now_s)
         if child.unsettled and now_s >= child.settle_at_s:
             child.unsettled = not settle_death(self._parts.database, child.ledger, self._deaths)
             child.settle_at_s = time.monotonic() + _SETTLE_EVERY_S
@@ -141,6 +140,22 @@ class Supervisor:
                 worst = worst or (code if code > 0 else 128 - code)
             child.ledger.unlink(missing_ok=True)
         return worst
+
+
+def _next_pause_s(child: _Child, now_s: float) -> float:
+    """How long to wait before the next start: longer each time, unless there is an end to it.
+
+    What died computing or loading blames somebody each time, who is set aside after a few deaths;
+    everybody else's jobs wait for that.
+    """
+    dead = read(child.ledger)
+    if now_s - child.started_s > _CALM_S:
+        child.pause_s = _FIRST_PAUSE_S
+    elif dead is None or not dead.at_work:
+        child.pause_s = min(2 * child.pause_s, _LAST_PAUSE_S)
+    else:
+        return min(2 * child.pause_s, _AT_WORK_PAUSE_S)
+    return child.pause_s
 
 
 class LoadingDeaths:
