@@ -111,7 +111,9 @@ def build_app(broker_url: str, queues: Sequence[Queue], joint: Joint, *, prefetc
         task_queues=list(queues),
         task_default_queue=queues[0].name,
         task_create_missing_queues=False,
-        broker_heartbeat=10,
+        # A process that stands still holds messages until the broker gives it up, after two to
+        # three of these: sooner than its lease and the reaper take.
+        broker_heartbeat=6,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_channel_error_retry=True,
