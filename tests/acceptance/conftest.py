@@ -25,6 +25,7 @@ ENVIRONMENT = {
     "FOREBAY_WORKER_LEASE_TTL_S": "6",
     "FOREBAY_WORKER_RENEW_EVERY_S": "1.5",
     "FOREBAY_SWEEP_EVERY_S": "1",
+    "FOREBAY_WEBHOOK_ALLOW": "127.0.0.1:*",  # where the tests' receivers are
 }
 GREY = ("dark", "bright")
 

@@ -125,8 +125,8 @@ TABLE = [
     Wrong("kind of no kind", 400, "invalid_value", "kind", job(kind="guess")),
     Wrong("kind not built", 422, "not_built", "kind", job(kind="training")),
     Wrong("output not built", 422, "not_built", "output", job(output={"uri": "s3://b/k"})),
-    Wrong("webhook of ours", 400, "bad_webhook_url", "webhook", job(webhook="http://127.0.0.1/")),
-    Wrong("webhook misspelled", 400, "missing_field", "webhook.url", job(webhook={"uri": ""})),
+    Wrong("webhook of ours", 400, "bad_webhook_url", "webhook", job(webhook="http://10.0.0.1/")),
+    Wrong("webhook misspelled", 400, "unknown_field", "webhook.uri", job(webhook={"uri": ""})),
     Wrong(
         "a file of the host",
         400,

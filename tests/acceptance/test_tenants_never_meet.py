@@ -26,6 +26,21 @@ GROUP_ROUTES = [
     ("POST", "/v1/groups/{id}/cancel"),
 ]
 FILE_ROUTES = [("GET", "/v1/files/{id}"), ("GET", "/v1/files/{id}/content")]
+WEBHOOK_ROUTES = [
+    ("GET", "/v1/webhooks/{id}"),
+    ("PATCH", "/v1/webhooks/{id}"),
+    ("DELETE", "/v1/webhooks/{id}"),
+    ("POST", "/v1/webhooks/{id}/test"),
+    ("POST", "/v1/webhooks/{id}/replay"),
+    ("POST", "/v1/webhooks/{id}/rotate"),
+    ("GET", "/v1/webhooks/{id}/attempts"),
+]
+BODIES = {  # of routes that take one; the others take none
+    ("PATCH", "/v1/webhooks/{id}"): {"enabled": False},
+    ("POST", "/v1/webhooks/{id}/replay"): {"since": "2026-01-01T00:00:00Z"},
+    ("POST", "/v1/webhooks/{id}/rotate"): {"overlap_s": 0},
+}
+ROUTES = JOB_ROUTES + GROUP_ROUTES + FILE_ROUTES + WEBHOOK_ROUTES
 
 
 @pytest.fixture(scope="package")
@@ -37,7 +52,9 @@ def belongings(tenants: Tenants, zoo: Zoo) -> dict[str, str]:
     tenants.a.push("private", zoo.echo)
     tenants.a.finish(job)
     tenants.a.finish_group(group)
-    return {"jobs": job, "groups": group, "files": stored.json()["id"]}
+    # An address that webhooks may go to and that nobody listens at.
+    webhook = tenants.a.http.post("/v1/webhooks", json={"url": "http://127.0.0.1:9/"}).json()["id"]
+    return {"jobs": job, "groups": group, "files": stored.json()["id"], "webhooks": webhook}
 
 
 def test_no_route_that_takes_an_id_is_forgotten_here(caller: Caller) -> None:
@@ -48,18 +65,17 @@ def test_no_route_that_takes_an_id_is_forgotten_here(caller: Caller) -> None:
         for method in methods
         if "{" in path and not path.startswith("/v1/models/")  # those take names: below
     }
-    listed = JOB_ROUTES + GROUP_ROUTES + FILE_ROUTES
-    assert taking_ids == {(method, route.split("?")[0]) for method, route in listed}
+    assert taking_ids == {(method, route.split("?")[0]) for method, route in ROUTES}
 
 
-@pytest.mark.parametrize(("method", "route"), JOB_ROUTES + GROUP_ROUTES + FILE_ROUTES)
+@pytest.mark.parametrize(("method", "route"), ROUTES)
 def test_a_foreign_id_is_answered_as_an_unknown_one(
     tenants: Tenants, caller: Caller, belongings: dict[str, str], method: str, route: str
 ) -> None:
-    own = belongings[route.split("/")[2]]
+    own, body = belongings[route.split("/")[2]], BODIES.get((method, route))
     for stranger in (tenants.b, caller):
-        foreign = stranger.http.request(method, route.format(id=own))
-        unknown = stranger.http.request(method, route.format(id=UNKNOWN))
+        foreign = stranger.http.request(method, route.format(id=own), json=body)
+        unknown = stranger.http.request(method, route.format(id=UNKNOWN), json=body)
         assert foreign.status_code == unknown.status_code == 404
         assert foreign.headers["content-type"] == "application/problem+json"
         strip = [answer.text.replace(own, "").replace(UNKNOWN, "") for answer in (foreign, unknown)]
@@ -88,6 +104,8 @@ def test_lists_and_references_end_at_the_tenant(
     assert belongings["jobs"] not in [job["id"] for job in listed]
     inside = tenants.b.http.get("/v1/jobs", params={"group": belongings["groups"]})
     assert inside.status_code == 404 or inside.json()["data"] == []
+    hooks = tenants.b.http.get("/v1/webhooks").json()["data"]
+    assert belongings["webhooks"] not in [one["id"] for one in hooks]
     ref = {"model": "echo", "input": {"ref": f"forebay://files/{belongings['files']}"}}
     assert tenants.b.http.post("/v1/jobs", json=ref).status_code == 422
 
