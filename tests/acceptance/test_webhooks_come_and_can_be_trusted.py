@@ -93,6 +93,27 @@ def test_each_end_is_told_once_with_what_is_needed_to_fetch_it(
     assert all(len(requests) == 1 for requests in told().values())
 
 
+def test_a_group_and_a_job_are_told_at_their_own_webhooks(
+    caller: Caller, client: Forebay, receiver: Receiver
+) -> None:
+    items = [{"tensor": [n, -n]} for n in range(20)]
+    items[7]["webhook"] = receiver.url("/ok/job")
+    group = client.submit_many("echo", items, webhook=receiver.url("/ok/group"))
+    single = client.submit("echo", tensor=[1, 1], webhook=receiver.url("/ok/single"))
+    secret = client.webhooks.secret().secret
+    (request,) = arrived(receiver, "/ok/job", 1)
+    assert event_of(request, secret)["data"]["id"] == group.members[7].id
+    (request,) = arrived(receiver, "/ok/single", 1)
+    assert event_of(request, secret)["data"]["id"] == single.id
+    (request,) = arrived(receiver, "/ok/group", 1)
+    event = event_of(request, secret)
+    assert (event["type"], event["data"]["id"]) == ("group.completed", group.id)
+    lines = caller.http.get(event["data"]["links"]["results"]).text.splitlines()
+    assert len(lines) == 20 and caller.group(group.id)["done"]
+    assert list(client.webhooks.list()) == []
+    assert len(receiver.requests) == 3
+
+
 def test_what_is_not_taken_comes_again_under_the_same_id_and_the_log_says_so(
     caller: Caller, client: Forebay, receiver: Receiver
 ) -> None:
