@@ -21,7 +21,9 @@ from storage.records.webhooks import (
     Event,
     check_secret,
     check_types,
+    event_id_of,
     message_id,
+    message_id_of,
     new_secret,
     next_pause_ms,
     own_endpoint_id,
@@ -138,6 +140,13 @@ class TestWords:
     def test_the_id_of_a_message_is_the_events(self):
         event = Event("01970000-0000-7000-8000-000000000001", "t", "job.failed", None, 3, 0)
         assert message_id(event) == "evt_01970000000070008000000000000001"
+
+    def test_an_event_is_found_by_its_own_id_and_by_its_messages(self):
+        own = "0197abcd-0000-7000-8000-000000000001"
+        assert event_id_of(own) == event_id_of(message_id_of(own)) == own
+        for wrong in ("", "evt_", own.upper(), own[:-1], "evt_" + own, message_id_of(own) + "0"):
+            assert event_id_of(wrong) is None
+        assert event_id_of("evt_" + "g" * 32) is event_id_of("evt_évt_" + "0" * 28) is None
 
     def test_filters_are_known_events_without_doubles(self):
         assert check_types(["job.failed", "job.cancelled", "job.failed"]) == (
