@@ -24,7 +24,7 @@ TENANTS = ("ayla", "bora")
 BATCH = 16  # small, so that 200 jobs are many passes
 DEAD = "forebay.dead"
 _QUIET_S = 10.0  # for messages that are still being acknowledged
-_FINISHED = (
+FINISHED = (
     "DELETE FROM payloads WHERE job_id IN (SELECT id FROM ends)",
     "DELETE FROM job_labels WHERE job_id IN (SELECT id FROM ends)",
     "DELETE FROM jobs WHERE id IN (SELECT id FROM ends)",
@@ -32,7 +32,7 @@ _FINISHED = (
     "DELETE FROM groups",
     "DELETE FROM idempotency",
 )
-_PACKS = "DELETE FROM packs WHERE state <> 'writing' RETURNING object_key"
+FINISHED_PACKS = "DELETE FROM packs WHERE state <> 'writing' RETURNING object_key"
 
 
 class Stage:
@@ -123,9 +123,9 @@ class Stage:
     def forget(self, stack: FaultStack) -> None:
         """Take the audited past away, so that the next audit is of the next run alone."""
         with psycopg.connect(stack.services.database_url, connect_timeout=10) as connection:
-            for statement in _FINISHED:
+            for statement in FINISHED:
                 connection.execute(statement)
-            keys = [key for (key,) in connection.execute(_PACKS)]
+            keys = [key for (key,) in connection.execute(FINISHED_PACKS)]
         if any(one["messages_ready"] for one in self._dead()):
             vhost = urlsplit(stack.services.broker_url).path.removeprefix("/")
             self._servers.rabbitmq.ctl("purge_queue", "-p", vhost, DEAD)
