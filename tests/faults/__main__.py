@@ -13,7 +13,8 @@ import tempfile
 from pathlib import Path
 
 from tests.faults import table
-from tests.faults.catalogue import ALL
+from tests.faults.catalogue import ALL, embedded
+from tests.faults.embedded import SmallStage
 from tests.faults.fault import Fault
 from tests.faults.runner import play
 from tests.faults.stage import Stage
@@ -34,13 +35,15 @@ def main() -> int:
     rows = []
     print(table.header(), flush=True)
     with private_servers() as servers:
-        stage = Stage(folder, servers)
+        stage, small = Stage(folder, servers), SmallStage(folder / "embedded")
         try:
             for fault in sorted(chosen, key=_setting):
-                rows.append(_play_all(stage, fault, folder, args))
+                place = small if fault in embedded.FAULTS else stage
+                rows.append(_play_all(place, fault, folder, args))
                 table.write(rows, args.out)
         finally:
             stage.drop()
+            small.drop()
     good = all(one["good"] for one in rows)
     if good and not args.keep:
         shutil.rmtree(folder, ignore_errors=True)
@@ -54,7 +57,9 @@ def _setting(fault: Fault) -> tuple[bool, bool, str]:
     return fault.fresh, fault.heavy, str(sorted(fault.settings.items()))
 
 
-def _play_all(stage: Stage, fault: Fault, folder: Path, args: argparse.Namespace) -> dict:  # type: ignore[type-arg]
+def _play_all(
+    stage: Stage | SmallStage, fault: Fault, folder: Path, args: argparse.Namespace
+) -> dict:  # type: ignore[type-arg]
     runs = []
     for number in range(args.runs):
         place = folder / f"{fault.name.replace(' ', '-').replace(',', '')}-{number}"
