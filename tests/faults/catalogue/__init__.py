@@ -8,6 +8,7 @@ from tests.faults.catalogue import (
     crowds,
     database,
     deaths,
+    embedded,
     items,
     messages,
     objects,
@@ -15,7 +16,7 @@ from tests.faults.catalogue import (
 )
 from tests.faults.fault import Fault
 
-MODULES = (deaths, stops, items, messages, crowds, broker, database, objects)
+MODULES = (deaths, stops, items, messages, crowds, broker, database, objects, embedded)
 ALL: tuple[Fault, ...] = tuple(
     fault for module in MODULES for fault in (*module.FAULTS, *getattr(module, "ON_DEMAND", ()))
 )
