@@ -36,9 +36,11 @@ def killed(scene: Scene) -> None:
     scene.submit(scene.jobs // 2)
     held = scene.wait_on_device()
     rabbitmq.kill()
-    said = _submits_at_once(scene)
-    scene.hit(f"{len(held)} jobs on the device, {scene.live()} live; {said} without it")
-    rabbitmq.start()
+    try:
+        said = _submits_at_once(scene)
+        scene.hit(f"{len(held)} jobs on the device, {scene.live()} live; {said} without it")
+    finally:
+        rabbitmq.start()
     scene.healed()
     scene.release()
 

@@ -31,9 +31,11 @@ def killed(scene: Scene) -> None:
     scene.submit(scene.jobs // 2)
     running = scene.wait_running(16)
     scene.servers.postgres.kill()
-    scene.submit_meanwhile(scene.jobs // 4)
-    scene.hit(f"{running} jobs were running")
-    scene.servers.postgres.start()
+    try:
+        scene.submit_meanwhile(scene.jobs // 4)
+        scene.hit(f"{running} jobs were running")
+    finally:
+        scene.servers.postgres.start()
     scene.healed()
 
 

@@ -1,4 +1,4 @@
-"""S3: errors, slowness, bodies cut short or changed on their way, a wrong ETag, nobody there.
+"""S3: errors, slowness, bodies cut short or changed on their way, wrong ETags, nobody there.
 
 Results are what is put there, and nothing that a caller reads may ever be other than what was put.
 Between our processes and the server stands somebody who speaks HTTP and spoils chosen requests.
@@ -79,11 +79,13 @@ def gone(scene: Scene, seconds: float) -> None:
     scene.submit(scene.jobs // 2)
     running = scene.wait_running(16)
     s3.kill()
-    back_s = time.monotonic() + seconds
-    scene.submit_meanwhile(scene.jobs // 2)
-    wait_until(lambda: time.monotonic() > back_s, seconds + 1)
-    scene.hit(f"{running} running when it went; {scene.live()} live after {seconds:g} s")
-    s3.start()
+    try:
+        back_s = time.monotonic() + seconds
+        scene.submit_meanwhile(scene.jobs // 2)
+        wait_until(lambda: time.monotonic() > back_s, seconds + 1)
+        scene.hit(f"{running} running when it went; {scene.live()} live after {seconds:g} s")
+    finally:
+        s3.start()
     scene.healed()
 
 
