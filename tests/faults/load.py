@@ -32,6 +32,7 @@ class Book:
     """JSON lines, on disk when a method returns."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self._file = path.open("a", buffering=1)
         self._lock = threading.Lock()
         self.accepted: dict[str, str] = {}  # tenant by job

@@ -31,6 +31,11 @@ FINISHED = (
     "DELETE FROM ends",
     "DELETE FROM groups",
     "DELETE FROM idempotency",
+    "DELETE FROM events",
+    "DELETE FROM deliveries",
+    "DELETE FROM webhook_attempts",
+    "DELETE FROM webhook_filters",
+    "DELETE FROM webhook_endpoints",
 )
 FINISHED_PACKS = "DELETE FROM packs WHERE state <> 'writing' RETURNING object_key"
 

@@ -5,10 +5,11 @@ Paths, each with whatever behind it (``/ok/7``): ``ok``, ``status/500``, ``retry
 comes a byte at a time and never ends), ``endless`` (a body that never ends), ``big`` (a head that
 never ends), ``redirect`` (to ``/ok``), ``reset``, ``hang`` (takes it and never answers),
 ``garbage``, ``close`` (answers, then closes), ``once`` (answers; resets at the next request),
-``until/3`` (500 until the third, then 200).
+``until/3`` (500 until the third, then 200), ``later/3/6`` (429 and ``Retry-After: 6`` until the
+third, then 200).
 
-The log is one JSON line for each request that came in whole: id, headers, body, time, path. It
-is written before the answer is, so what was answered is in it.
+The log is one JSON line for each request that came in whole: id, path, time, headers, body, and
+the status that it is about to be answered with, if any.
 """
 
 from __future__ import annotations
@@ -112,6 +113,7 @@ class Receiver:
             "id": headers.get("webhook-id"),
             "path": path,
             "time": time.time(),
+            "says": self._says(path),
             "headers": headers,
             "body": body.decode("latin-1"),
         }
@@ -121,23 +123,31 @@ class Receiver:
             self._file.flush()
         if number and path.startswith("/once"):
             return False
-        return await self._answer(path, writer)
+        return await self._answer(path, entry["says"], writer)
 
-    async def _answer(self, path: str, writer: asyncio.StreamWriter) -> bool:
+    def _says(self, path: str) -> int | None:
+        """The status of the answer; none where there will be none."""
         _, how, *rest = path.split("/")
-        if how == "status":
-            writer.write(_plain(int(rest[0])))
-        elif how == "retry-after":
+        if how in ("until", "later"):
+            self._seen[path] += 1
+            early = self._seen[path] < int(rest[0])
+            return {"until": 500, "later": 429}[how] if early else 200
+        if how in ("status", "retry-after"):
+            return int(rest[0])
+        if how in ("hang", "drip", "big", "reset", "garbage"):
+            return None
+        return 302 if how == "redirect" else 200
+
+    async def _answer(self, path: str, says: int | None, writer: asyncio.StreamWriter) -> bool:
+        _, how, *rest = path.split("/")
+        if how == "retry-after" or says == 429:
             after = rest[1].replace("_", " ")
-            writer.write(_plain(int(rest[0]), f"retry-after: {after}\r\n"))
+            writer.write(_plain(says or 0, f"retry-after: {after}\r\n"))
         elif how == "redirect":
             writer.write(_plain(302, f"location: {self.url('/ok/redirected')}\r\n"))
         elif how == "slow":
             await asyncio.sleep(float(rest[0]))
             writer.write(OK)
-        elif how == "until":
-            self._seen[path] += 1
-            writer.write(OK if self._seen[path] >= int(rest[0]) else _plain(500))
         elif how == "close":
             writer.write(_plain(200, "connection: close\r\n"))
             await writer.drain()
@@ -150,7 +160,7 @@ class Receiver:
         elif how in ("hang", "drip", "endless", "big"):
             await self._never_end(how, writer)
         else:
-            writer.write(OK)
+            writer.write(_plain(says or 0))
         await writer.drain()
         return True
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from tests.faults.auditor.evidence import Evidence, Promise, Row
 from tests.faults.auditor.packs import Damaged, Entry, read
+from tests.faults.auditor.webhooks import webhooks
 
 LOST, DOUBLED, CROSSED, STUCK, STRAY = "lost", "doubled", "crossed", "stuck", "stray"
 KINDS = (LOST, DOUBLED, CROSSED, STUCK, STRAY)
@@ -19,7 +20,7 @@ Found = Iterator[tuple[str, str]]  # what kind of damage, and a sentence
 
 def audit(evidence: Evidence) -> dict[str, Any]:
     """Everything that is wrong."""
-    checks = (answers, jobs, strangers, results, packs, queues, events)
+    checks = (answers, jobs, strangers, results, packs, queues, events, webhooks)
     found = [one for check in checks for one in check(evidence)]
     counts = Counter(kind for kind, _ in found)
     return {
@@ -187,7 +188,7 @@ def queues(evidence: Evidence) -> Found:
 
 
 def events(evidence: Evidence) -> Found:
-    """One event for each terminal state, and whoever received it was told no other."""
+    """At most one event for each terminal state, and none of another."""
     ends = {row["id"]: row for row in evidence.table("ends")}
     seen: Counter[tuple[str, str]] = Counter()
     for row in evidence.table("events"):

@@ -33,6 +33,7 @@ class Book:
     accepted: dict[str, list[list[str]]] = field(default_factory=lambda: defaultdict(list))
     explained: Counter[str] = field(default_factory=Counter)  # messages by queue
     promises: dict[str, Promise] = field(default_factory=dict)
+    told: dict[str, str] = field(default_factory=dict)  # receivers that answer: tenant by path
 
 
 def read_book(path: Path) -> Book:
@@ -46,6 +47,8 @@ def read_book(path: Path) -> Book:
             book.accepted[line["accepted"]].append(line["ids"])
         elif "may" in line:
             minds[line["may"]] = line
+        elif "told" in line:
+            book.told[line["told"]] = line["tenant"]
         elif "explains" in line:
             book.explained[line["explains"]] += line["messages"]
     for request, answers in book.accepted.items():

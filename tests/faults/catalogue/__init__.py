@@ -12,11 +12,12 @@ from tests.faults.catalogue import (
     items,
     messages,
     objects,
+    receivers,
     stops,
 )
 from tests.faults.fault import Fault
 
-MODULES = (deaths, stops, items, messages, crowds, broker, database, objects, embedded)
+MODULES = (deaths, stops, items, messages, crowds, broker, database, objects, receivers, embedded)
 ALL: tuple[Fault, ...] = tuple(
     fault for module in MODULES for fault in (*module.FAULTS, *getattr(module, "ON_DEMAND", ()))
 )
