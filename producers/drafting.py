@@ -60,6 +60,7 @@ class Drafting:
         chance: Callable[[int], int] = random_bits,
     ) -> None:
         self._pool = settings.pool
+        self._keep_ms = settings.retention_days * 86_400_000
         self._moment = _Moment(monotonic_s)
         self._resolver = Resolver(settings.ref_prefixes, Guard(settings.webhook_allow))
         self._chance = chance
@@ -67,8 +68,9 @@ class Drafting:
     def look(self, tx: Transaction, tenant: str, requests: Sequence[JobRequest]) -> Facts:
         """All that these requests want to know, each thing asked once."""
         versions = self._resolver.versions(tx, tenant, {request.model for request in requests})
-        files = self._resolver.known_files(tx, tenant, requests)
-        return Facts(versions, files, self._moment.now(tx))
+        now = self._moment.now(tx)
+        files = self._resolver.known_files(tx, tenant, requests, now - self._keep_ms)
+        return Facts(versions, files, now)
 
     def one(self, request: JobRequest, facts: Facts, job_id: str) -> NewJob:
         """The job, or the error with its field."""

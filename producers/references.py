@@ -13,6 +13,7 @@ from producers.requests import JobRequest, gather
 from storage.database import Transaction
 from storage.records.errors import ForebayError, InvalidInput, NotFound, Unprocessable
 from storage.records.input_check import check_input, refs_in
+from storage.records.jobs import Millis
 from storage.records.models import ModelVersion, VersionState, parse_model_ref
 from storage.records.refs import FileRef, check_ref, read_prefix
 from storage.records.signatures import Signature
@@ -48,15 +49,19 @@ class Resolver:
                 found[text] = error
         return found
 
-    def known_files(self, tx: Transaction, tenant: str, requests: Sequence[JobRequest]) -> set[str]:
-        """The tenant's own files among those that the inputs name."""
+    def known_files(
+        self, tx: Transaction, tenant: str, requests: Sequence[JobRequest], since: Millis
+    ) -> set[str]:
+        """The tenant's own files among those that the inputs name. One from before ``since`` may be
+        deleted any moment, as no live job can need it: it does not count any more."""
         named: set[str] = set()
         for request in requests:
             if "ref" in request.input or "items" in request.input:
                 for _, uri in refs_in(request.input):
                     if uri.startswith("forebay://"):
                         named.add(uri.rpartition("/")[2])
-        return {file_id for file_id in named if tx.files.get(tenant, file_id) is not None}
+        found = (tx.files.get(tenant, file_id) for file_id in named)
+        return {file.id for file in found if file is not None and file.created_at > since}
 
     def check_inputs(
         self,

@@ -25,7 +25,7 @@ from storage.records.errors import (
     Overloaded,
     Unprocessable,
 )
-from storage.records.jobs import Job, Millis, NewJob
+from storage.records.jobs import Job, Millis, NewJob, PackSlice
 from storage.records.tenants import Remembered
 
 
@@ -213,6 +213,7 @@ class Singles:
         self._answer_twins(firsts, twins)
 
     def _write_in(self, tx: Transaction, booked: Booking, cases: Sequence[Case]) -> _Written:
+        _hold_inputs(tx, cases)
         answers = self._take_keys(tx, cases)
         known = {case for case, _ in answers}
         fresh = [(c, c.job) for c in cases if c.job is not None and c not in known]
@@ -279,6 +280,22 @@ class Singles:
             for case in cases if start_at is not None else ():
                 assert isinstance(case.answer, Accepted)
                 case.answer = replace(case.answer, estimated_start_at=start_at)
+
+
+def _hold_inputs(tx: Transaction, cases: Sequence[Case]) -> None:
+    """A retry points to the input of the job before: it must stay until that is written."""
+    packs = {
+        case.job.payload.pack_id
+        for case in cases
+        if case.placed is None and case.job and isinstance(case.job.payload, PackSlice)
+    }
+    if packs and packs - tx.packs.hold(packs):
+        raise input_gone()
+
+
+def input_gone() -> Gone:
+    """The error of a retry that comes too late."""
+    return Gone("the job's input was erased; submit it anew", code="input_gone")
 
 
 def _open(cases: Sequence[Case]) -> list[Case]:

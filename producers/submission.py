@@ -28,12 +28,13 @@ from producers.singles import (
     Estimate,
     Singles,
     SinglesParts,
+    input_gone,
     replayed,
 )
 from storage.clock import Clock, random_bits
 from storage.database import Database, Transaction
 from storage.objects import Objects
-from storage.records.errors import Conflict, Gone, NotFound
+from storage.records.errors import Conflict, NotFound
 from storage.records.jobs import TERMINAL, JobState, Millis, NewJob
 
 __all__ = ["Accepted", "AcceptedMany", "Answer", "Asked", "Submission"]
@@ -161,7 +162,7 @@ class Submission:
                 )
             payload = tx.jobs.payload(tenant, job_id)
             if payload is None:
-                raise Gone("the job's input was erased; submit it anew", code="input_gone")
+                raise input_gone()
             webhook = tx.jobs.webhook(tenant, job_id)
             self._admission.check(tx, tenant, 1)
             (new_id,) = self._drafting.ids(1, tx.now())

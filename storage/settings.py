@@ -90,7 +90,8 @@ class Settings:
     )
     sweep_every_s: float = _setting(
         "FOREBAY_SWEEP_EVERY_S",
-        "How often the keeper looks for lost wake-ups, dead sessions and passed deadlines.",
+        "How often the keeper looks for lost wake-ups; for dead sessions it looks at least every"
+        " 2 s, for passed deadlines every second.",
         5.0,
         least=0.1,
     )
@@ -101,7 +102,11 @@ class Settings:
         least=1,
     )
     retention_days: int = _setting(
-        "FOREBAY_RETENTION_DAYS", "How many days inputs and results are kept.", 30, least=1
+        "FOREBAY_RETENTION_DAYS",
+        "How many days jobs, inputs and results are kept after the end, and uploaded files after"
+        " they came.",
+        30,
+        least=1,
     )
     database_pool_size: int = _setting(
         "FOREBAY_DATABASE_POOL_SIZE",

@@ -85,10 +85,22 @@ def worker_settings(settings: Settings, environ: Mapping[str, str]) -> WorkerSet
 
 def duties(settings: Settings) -> tuple[Duty, ...]:
     """The keeper's duties at the installation's pace."""
+    from workers.keeper.expiry import ExpiryConfig
     from workers.keeper.loop import standard_duties
+    from workers.keeper.pack_collection import PackCollectionConfig
+    from workers.keeper.reaper import ReaperConfig
+    from workers.keeper.retention import RetentionConfig
     from workers.keeper.sweep import SweepConfig
     from workers.keeper.webhook_delivery import WebhookDelivery
 
-    sweep = SweepConfig(every_s=settings.sweep_every_s, publish_ttl_s=settings.publish_ttl_s)
-    webhooks = WebhookDelivery(guard=Guard(settings.webhook_allow), public_url=settings.public_url)
-    return standard_duties(sweep, webhooks)
+    every_s, keep_days = settings.sweep_every_s, settings.retention_days
+    return standard_duties(
+        SweepConfig(every_s=every_s, publish_ttl_s=settings.publish_ttl_s),
+        reaper=ReaperConfig(every_s=min(every_s, ReaperConfig().every_s)),
+        expiry=ExpiryConfig(every_s=min(every_s, ExpiryConfig().every_s)),
+        packs=PackCollectionConfig(keep_days=keep_days),
+        retention=RetentionConfig(keep_days=keep_days),
+        webhooks=WebhookDelivery(
+            guard=Guard(settings.webhook_allow), public_url=settings.public_url
+        ),
+    )

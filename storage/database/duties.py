@@ -10,10 +10,10 @@ from storage.database.store import Store
 from storage.records.duties import DutyNote
 
 NOTE = Statement(
-    "A duty ran.",
+    "A duty ran. Of one that never left nothing to do, it counts since when it runs.",
     """
     INSERT INTO duties (name, every_ms, ran_at, clear_at)
-    VALUES (:name, :every_ms, :now, CASE WHEN :clear = 1 THEN CAST(:now AS bigint) ELSE 0 END)
+    VALUES (:name, :every_ms, :now, :now)
     ON CONFLICT (name) DO UPDATE SET
         every_ms = excluded.every_ms, ran_at = excluded.ran_at,
         clear_at = CASE WHEN :clear = 1 THEN excluded.ran_at ELSE duties.clear_at END

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from sqlalchemy import Row
+
 from storage.database.statements import Statement
 from storage.database.store import Store
 from storage.database.texts import refuse_nul
@@ -67,15 +71,18 @@ class Files(Store):
     def get(self, tenant: str, file_id: str) -> StoredFile | None:
         """The file, if it is this tenant's."""
         row = self._work.row(GET, id=file_id, tenant=tenant) if is_id(file_id) else None
-        if row is None:
-            return None
-        return StoredFile(
-            row.id,
-            row.tenant,
-            row.filename,
-            row.content_type,
-            row.object_key,
-            row.size_bytes,
-            row.digest,
-            row.created_at,
-        )
+        return None if row is None else stored_file(row)
+
+
+def stored_file(row: Row[Any]) -> StoredFile:
+    """The record of a file's row."""
+    return StoredFile(
+        row.id,
+        row.tenant,
+        row.filename,
+        row.content_type,
+        row.object_key,
+        row.size_bytes,
+        row.digest,
+        row.created_at,
+    )

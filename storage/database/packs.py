@@ -6,15 +6,22 @@ collector that dooms it can never both win.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Row
 
 from storage.database.statements import Statement
 from storage.database.store import Store
-from storage.records.ids import is_id
-from storage.records.packs import NewPack, Pack, PackKind, PackState, PackSummary
+from storage.records.ids import FIRST_ID, is_id, uuid7
+from storage.records.packs import (
+    STALE_AFTER_MS,
+    NewPack,
+    Pack,
+    PackKind,
+    PackState,
+    PackSummary,
+)
 
 _COLUMNS = "id, tenant, kind, object_key, state, entries, size_bytes, created_at"
 
@@ -28,11 +35,12 @@ OPEN = Statement(
 
 PUBLISH_MANY = Statement(
     "Packs that were put go live, if they are still being written.",
-    """
-    WITH said AS (SELECT * FROM {rows} AS r)
+    f"""
+    WITH said AS (SELECT * FROM {{rows}} AS r)
     UPDATE packs SET state = 'live', entries = said.entries, size_bytes = said.size_bytes
     FROM said
-    WHERE packs.id = said.id AND packs.id {among_ids} AND packs.state || '' = 'writing'
+    WHERE packs.id = said.id AND packs.id {{among_ids}} AND packs.state || '' = 'writing'
+        AND packs.created_at > :now - {STALE_AFTER_MS}
     """,
     {"id": "uuid", "entries": "integer", "size_bytes": "bigint"},
 )
@@ -48,6 +56,35 @@ DOOM_STALE = Statement(
     )
     RETURNING id, tenant, kind, object_key, state, entries, size_bytes, created_at
     """,
+)
+
+OLD = Statement(
+    "Packs by age.",
+    """
+    SELECT p.id, p.kind, p.state, p.created_at FROM packs AS p
+    WHERE p.id > :after AND p.id < :horizon ORDER BY p.id LIMIT :limit
+    """,
+)
+
+CONDEMN = Statement(
+    "Live packs that nobody is about to point to.",
+    "SELECT j.id FROM packs AS j WHERE j.id {among_ids} ORDER BY j.id {lock_free}",
+)
+
+DOOM_UNUSED = Statement(
+    "Those of them that nothing points to. By itself: what somebody who held one of them wrote is"
+    " seen by a statement that begins after the hold.",
+    """
+    UPDATE packs SET state = 'doomed'
+    WHERE id {among_ids} AND state || '' = 'live'
+        AND (kind = 'result'
+            OR (SELECT p.job_id FROM payloads AS p WHERE p.pack_id = packs.id LIMIT 1) IS NULL)
+    """,
+)
+
+HOLD_LIVE = Statement(
+    "Live packs, which nobody dooms until this transaction ends.",
+    "SELECT j.id FROM packs AS j WHERE j.id {among_ids} AND j.state || '' = 'live' {share}",
 )
 
 DOOMED = Statement(
@@ -91,6 +128,35 @@ class Packs(Store):
         """Doom packs that have been ``writing`` for so long that their writer must be dead."""
         before = self._work.now() - older_than_ms
         return [_pack_of(row) for row in self._work.change(DOOM_STALE, before=before, limit=limit)]
+
+    def doom_unused(self, kept_ms: int, *, after: str | None, limit: int) -> tuple[int, str | None]:
+        """Look at up to ``limit`` packs after ``after`` that are older than ``kept_ms``: how many
+        live ones were doomed because nothing needs them, and the last one looked at, ``None`` at
+        the end of the list.
+
+        No job points to the inputs, or every job with a result in it ended that long ago.
+        """
+        work = self._work
+        before = work.now() - kept_ms
+        found = work.rows(
+            OLD, after=after or FIRST_ID, horizon=uuid7(max(0, before + 1), 0), limit=limit
+        )
+        last = found[-1].id if len(found) == limit else None
+        # Ids are their writers' clocks; what counts is the database's.
+        past = [
+            row.id
+            for row in found
+            if row.state == PackState.LIVE
+            and row.created_at <= before - (STALE_AFTER_MS if row.kind == PackKind.RESULT else 0)
+        ]
+        if not past:
+            return 0, last
+        held = [row.id for row in work.change(CONDEMN, ids=work.ids(past))]
+        return work.count(DOOM_UNUSED, ids=work.ids(held)), last
+
+    def hold(self, ids: Iterable[str]) -> set[str]:
+        """Those of the packs that are live, and stay so until this transaction ends."""
+        return {row.id for row in self._work.change(HOLD_LIVE, ids=self._work.ids(ids))}
 
     def doomed(self, limit: int = 1000) -> list[Pack]:
         """Packs whose object may be deleted now."""

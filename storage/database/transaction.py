@@ -13,6 +13,7 @@ from storage.database.jobs import Jobs
 from storage.database.latency import Latency
 from storage.database.models import Models
 from storage.database.packs import Packs
+from storage.database.retention import Retention
 from storage.database.sessions import Sessions
 from storage.database.tenants import Tenants
 from storage.database.webhooks import Webhooks
@@ -89,3 +90,8 @@ class Transaction:
     def duties(self) -> DutyLog:
         """What keepers got done."""
         return DutyLog(self._work)
+
+    @cached_property
+    def retention(self) -> Retention:
+        """What was kept long enough."""
+        return Retention(self._work)

@@ -10,6 +10,8 @@ import re
 
 ID_PATTERN = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _ID = re.compile(ID_PATTERN)
+FIRST_ID = "00000000-0000-0000-0000-000000000000"  # before every id that is drawn
+LAST_ID = "ffffffff-ffff-ffff-ffff-ffffffffffff"  # and after
 
 
 def uuid7(unix_ms: int, random_bits: int) -> str:

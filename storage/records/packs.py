@@ -17,6 +17,10 @@ from enum import StrEnum
 
 from storage.records.jobs import Millis
 
+STALE_AFTER_MS = 3_600_000
+"""A pack goes live within this time of its opening, or never: so whatever points to a result pack
+ended within an hour of that pack's opening."""
+
 
 class PackState(StrEnum):
     """Where a pack stands."""

@@ -63,7 +63,7 @@ class Endpoint:
     disabled_reason: str | None  # gone: it answered 410; by_hand: somebody switched it off
     failures: int  # in a row, over all its deliveries
     paused_until: Millis
-    created_at: Millis
+    created_at: Millis  # of one that is not listed: when a job last brought it, give or take a day
 
 
 @dataclass(frozen=True, slots=True)

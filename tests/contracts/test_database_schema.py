@@ -409,6 +409,7 @@ SAMPLES: dict[str, object] = {
     "any": 1,
     "since": 1,
     "until": 1,
+    "horizon": new_id(),
     "skip": 1,
 }
 IDS = {"id", "session", "group", "version", "version_id", "group_id", "retry_of"}
@@ -467,6 +468,11 @@ ALONG: dict[str, set[str]] = {
     "jobs.duties.SWEEP": {"live_window", KEY},
     "jobs.duties.TIMED_OUT": {"live_running"},
     "jobs.duties.LOST": {"live_running", "sessions_pk"},
+    "retention.OLD_ENDS": {KEY},
+    "retention.ENDS": {KEY},
+    "retention.PAYLOADS": {KEY},
+    "retention.JOBS": {KEY},
+    "packs.DOOM_UNUSED": {"payloads_of_pack"},
     "groups.COUNTS": {"jobs_of_group", "ends_of_group", KEY},
     "groups.ENDED": {"ends_of_group", KEY},
     "groups.MEMBERS": {"jobs_of_group", KEY},
@@ -561,7 +567,7 @@ def explain(database: Database, name: str, statement: Statement, dialect: str) -
     if name.startswith("models.") or "api" in name:
         parameters |= dict.fromkeys(wanted & {"version"}, 1)
         parameters |= dict.fromkeys(wanted & {"after"}, "")
-    if name.startswith("webhooks."):
+    if name.startswith(("webhooks.", "retention.", "packs.")):
         parameters |= {key: new_id() for key in wanted & {"after"}}
     parameters |= {"ids": ids_parameter(dialect, [new_id()]), "rows": rows_parameter([])}
     prefix = "EXPLAIN QUERY PLAN " if dialect == "sqlite" else "EXPLAIN "

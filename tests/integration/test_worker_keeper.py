@@ -19,11 +19,11 @@ from tests.support.waiting import wait_until
 from workers.inference.ledger import Ledger
 from workers.keeper.duty import Moved
 from workers.keeper.expiry import Expiry
-from workers.keeper.leftovers import Leftovers
 from workers.keeper.loop import Keeper
+from workers.keeper.pack_collection import PackCollection, PackCollectionConfig
 from workers.keeper.reaper import Reaper
 from workers.keeper.recovery import recover_alone
-from workers.keeper.stale_packs import StalePacks, StalePacksConfig
+from workers.keeper.retention import Retention
 from workers.keeper.sweep import Sweep
 from workers.supervisor import LoadingDeaths, settle_death
 
@@ -120,7 +120,7 @@ def test_only_a_pack_whose_writer_is_dead_is_collected(
     stale, live = write(False), write(True)
     clock.ms += 3_601_000
     fresh = write(False)
-    counts = StalePacks().run_once(house.database, house.objects)
+    counts = PackCollection().run_once(house.database, house.objects)
     assert (counts.doomed, counts.deleted) == (1, 1)
     with house.database.read() as tx:
         kept = [tx.packs.get(pack_id) is not None for pack_id, _ in (stale, live, fresh)]
@@ -137,7 +137,7 @@ def test_a_limit_that_was_reached_means_more_at_once(house: Household, clock: Mo
         with house.database.begin() as tx:
             tx.packs.open(NewPack(pack_id, "default", PackKind.INPUT, key))
     clock.ms += 3_601_000
-    duty = StalePacks(StalePacksConfig(limit=2))
+    duty = PackCollection(PackCollectionConfig(limit=2))
     assert [duty.run_once(house.database, house.objects).more for _ in range(2)] == [True, False]
 
 
@@ -220,10 +220,10 @@ def test_leftovers_go_when_nobody_needs_them_and_not_before(
         tx.idempotency.remember("alice", "monday", "f", "job-1", 86_400_000)
         tx.idempotency.remember("alice", "week", "f", "job-2", 7 * 86_400_000)
     clock.ms += 86_000_000
-    early = Leftovers().run_once(house.database, house.objects)
+    early = Retention().run_once(house.database, house.objects)
     assert (early.sessions, early.keys) == (0, 0)
     clock.ms += 401_000
-    late = Leftovers().run_once(house.database, house.objects)
+    late = Retention().run_once(house.database, house.objects)
     assert (late.sessions, late.keys, late.more) == (1, 1, False)
     with house.database.read() as tx:
         assert [session.id for session in tx.sessions.live()] == [living]

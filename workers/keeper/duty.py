@@ -8,9 +8,15 @@ from typing import Any, Protocol
 from storage.database import Database
 from storage.objects import Objects
 
+_NOT_DONE = ("limit", "ahead")  # fields of counts that say what is left, not what was done
+
 
 class Config(Protocol):
-    """How often a duty runs; each duty's own adds what it needs."""
+    """How often a duty runs; each duty's own adds what it needs.
+
+    One that must not take all it can get while it has much to do also has ``again_s``: the pause
+    between two runs as long as there is more. Without it there is none.
+    """
 
     @property
     def every_s(self) -> float: ...
@@ -21,12 +27,20 @@ class Counts(Protocol):
 
     @property
     def more(self) -> bool:
-        """Whether a limit was reached, so that there is more to do at once."""
+        """Whether a limit was reached, so that there is more to do at once.
+
+        That is also what it means to be behind. Counts of a duty that is to run again soon though
+        it keeps up have a property ``clear`` beside it: whether it left nothing that was due.
+        """
         ...
 
 
 class Duty(Protocol):
-    """One background duty."""
+    """One background duty.
+
+    One that has something under way between its runs also has ``close(database)``, which the
+    keeper calls when it ends.
+    """
 
     @property
     def name(self) -> str: ...
@@ -51,6 +65,17 @@ class Moved:
         return self.rows >= self.limit
 
 
+def pause_s(config: Config, *, more: bool) -> float:
+    """How long a duty rests after a run."""
+    return float(getattr(config, "again_s", 0.0)) if more else config.every_s
+
+
+def is_clear(counts: Counts) -> bool:
+    """Whether the run left nothing to do."""
+    return bool(getattr(counts, "clear", not counts.more))
+
+
 def as_fields(counts: Any) -> dict[str, int]:
-    """For a log line."""
-    return {one.name: getattr(counts, one.name) for one in fields(counts) if one.name != "limit"}
+    """For a log line: what was done."""
+    names = (one.name for one in fields(counts) if one.name not in _NOT_DONE)
+    return {name: getattr(counts, name) for name in names}

@@ -23,7 +23,7 @@ from storage.database.texts import storable
 from storage.database.webhooks.events import TELL_OF, TELL_TO, wanted
 from storage.records.errors import Conflict
 from storage.records.jobs import JobError, JobState, Millis, PackSlice
-from storage.records.packs import PackSummary
+from storage.records.packs import STALE_AFTER_MS, PackSummary
 
 HELD = """
     j.id, j.state, j.session_id, j.epoch, j.attempts, j.max_attempts, j.losses,
@@ -100,7 +100,8 @@ END = Statement(
         UPDATE packs SET state = 'live', entries = p.entries, size_bytes = p.size_bytes
         FROM unnest(CAST(:pack_ids AS uuid[]), CAST(:pack_entries AS integer[]),
             CAST(:pack_sizes AS bigint[])) AS p(id, entries, size_bytes)
-        WHERE packs.id = p.id AND packs.state || '' = 'writing' AND packs.id = ANY (
+        WHERE packs.id = p.id AND packs.state || '' = 'writing'
+            AND packs.created_at > :now - {STALE_AFTER_MS} AND packs.id = ANY (
             ARRAY(SELECT DISTINCT held.pack_id FROM held WHERE held.next = 'succeeded'))
         RETURNING packs.id
     ), over AS (

@@ -183,6 +183,7 @@ UNWANTED = Statement(
     "UPDATE webhook_filters SET enabled = false WHERE endpoint_id = :id",
 )
 
+# Shared: an event that is deleted meanwhile takes its deliveries along, or is not delivered.
 AGAIN = Statement(
     "Events of a tenant are delivered to an endpoint once more, with all their attempts.",
     """
@@ -195,6 +196,7 @@ AGAIN = Statement(
         AND (:any = 1 OR v.type IN (
             SELECT f.type FROM webhook_filters AS f WHERE f.endpoint_id = CAST(:endpoint AS {uuid})
         ))
+    {share}
     ON CONFLICT (event_id, endpoint_id) DO UPDATE SET
         state = 'pending', attempts = 0, due_at = excluded.due_at,
         created_at = excluded.created_at
@@ -220,7 +222,7 @@ ONE_AGAIN = Statement(
     INSERT INTO deliveries (event_id, endpoint_id, state, attempts, due_at, created_at)
     SELECT v.id, CAST(:endpoint AS {uuid}), 'pending', 0, CAST(:now AS bigint),
         CAST(:now AS bigint)
-    FROM events AS v WHERE v.id = :id AND v.tenant = :tenant
+    FROM events AS v WHERE v.id = :id AND v.tenant = :tenant {share}
     ON CONFLICT (event_id, endpoint_id) DO UPDATE SET
         state = 'pending', attempts = 0, due_at = excluded.due_at,
         created_at = excluded.created_at

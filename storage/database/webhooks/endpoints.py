@@ -49,6 +49,15 @@ FILTER = Statement(
 
 UNFILTER = Statement("It wants nothing.", "DELETE FROM webhook_filters WHERE endpoint_id = :id")
 
+TOUCH_EVERY_MS = 86_400_000  # seldom: else all who bring one along would wait for its row
+TOUCH = Statement(
+    "Endpoints that jobs bring along are of use still.",
+    f"""
+    UPDATE webhook_endpoints SET created_at = :now
+    WHERE id {{among_ids}} AND NOT listed AND created_at < :now - {TOUCH_EVERY_MS}
+    """,
+)
+
 GET = Statement(
     "One endpoint of a tenant.",
     f"SELECT {COLUMNS} FROM webhook_endpoints AS e WHERE e.id = :id AND e.tenant = :tenant",
@@ -117,6 +126,8 @@ class Endpoints(Store):
         """Endpoints for the own webhooks of jobs and groups: an id for each (tenant, url)."""
         ids = {pair: own_endpoint_id(*pair) for pair in pairs}
         if ids:
+            # First: it waits for whoever deletes one of them, which then is added anew.
+            self._work.count(TOUCH, ids=self._work.ids(ids.values()))
             rows = [
                 _row(one, tenant, url, (), None, listed=False)
                 for (tenant, url), one in sorted(ids.items(), key=lambda item: item[1])

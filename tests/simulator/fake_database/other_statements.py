@@ -6,9 +6,10 @@ from collections import Counter, namedtuple
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from storage.database import groups, idempotency, latency, models, packs, sessions
+from storage.database import duties, groups, idempotency, latency, models, packs, sessions
 from storage.records.errors import Conflict
 from storage.records.jobs import Millis
+from storage.records.packs import STALE_AFTER_MS
 from tests.simulator.fake_database.job_statements import whole
 from tests.simulator.fake_database.tables import Tables
 
@@ -136,7 +137,8 @@ def publish_many(t: Tables, now: Millis, p: P) -> int:
     done = 0
     for said in p["rows"]:
         row = t.packs.get(said["id"])
-        if row and said["id"] in p["ids"] and row["state"] == "writing":
+        young = row and row["created_at"] > now - STALE_AFTER_MS
+        if row and young and said["id"] in p["ids"] and row["state"] == "writing":
             t.packs.change(
                 said["id"], state="live", entries=said["entries"], size_bytes=said["size_bytes"]
             )
@@ -156,6 +158,27 @@ def doom_stale(t: Tables, now: Millis, p: P) -> list[_Pack]:
     ]
     stale.sort(key=lambda row: row["created_at"])
     return _packs([t.packs.change(row["id"], state="doomed") for row in stale[: p["limit"]]])
+
+
+def old_packs(t: Tables, now: Millis, p: P) -> list[_Pack]:
+    rows = [row for key, row in sorted(t.packs.items()) if p["after"] < key < p["horizon"]]
+    return _packs(rows[: p["limit"]])
+
+
+def known_packs(t: Tables, now: Millis, p: P) -> list[_Pack]:
+    return _packs([t.packs[one] for one in sorted(p["ids"]) if one in t.packs])
+
+
+def live_packs(t: Tables, now: Millis, p: P) -> list[_Pack]:
+    return [row for row in known_packs(t, now, p) if row.state == "live"]
+
+
+def doom_unused(t: Tables, now: Millis, p: P) -> int:
+    used = {row["pack_id"] for row in t.payloads.values() if row.get("pack_id")}
+    unused = [r for r in live_packs(t, now, p) if r.kind == "result" or r.id not in used]
+    for row in unused:
+        t.packs.change(row.id, state="doomed")
+    return len(unused)
 
 
 def doomed(t: Tables, now: Millis, p: P) -> list[_Pack]:
@@ -253,7 +276,23 @@ def forget_keys(t: Tables, now: Millis, p: P) -> int:
     return len(old[: p["limit"]])
 
 
+# --- duties
+
+
+def note(t: Tables, now: Millis, p: P) -> int:
+    before = t.duties.get(p["name"], {"clear_at": now})
+    clear_at = now if p["clear"] else before["clear_at"]
+    t.duties.put(p["name"], {"every_ms": p["every_ms"], "ran_at": now, "clear_at": clear_at})
+    return 1
+
+
+def notes(t: Tables, now: Millis, p: P) -> list[tuple[Any, ...]]:
+    return [(n, r["every_ms"], r["ran_at"], r["clear_at"]) for n, r in sorted(t.duties.items())]
+
+
 PLAYED: Sequence[tuple[object, Callable[[Tables, Millis, P], Any]]] = (
+    (duties.NOTE, note),
+    (duties.NOTES, notes),
     (groups.CREATE, create_group),
     (groups.COUNTS, counts),
     (groups.ENDED, ended),
@@ -267,6 +306,10 @@ PLAYED: Sequence[tuple[object, Callable[[Tables, Millis, P], Any]]] = (
     (packs.PUBLISH_MANY, publish_many),
     (packs.GET, get_pack),
     (packs.DOOM_STALE, doom_stale),
+    (packs.OLD, old_packs),
+    (packs.CONDEMN, known_packs),
+    (packs.DOOM_UNUSED, doom_unused),
+    (packs.HOLD_LIVE, live_packs),
     (packs.DOOMED, doomed),
     (packs.FORGET, forget_packs),
     (models.NEXT_NUMBER, next_number),

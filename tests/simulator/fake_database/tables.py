@@ -56,6 +56,7 @@ class Tables:
         self.models = Table(self._undo)
         self.idempotency = Table(self._undo)
         self.costs = Table(self._undo)
+        self.duties = Table(self._undo)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

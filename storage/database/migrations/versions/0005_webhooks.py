@@ -19,7 +19,8 @@ def upgrade() -> None:
     op.add_column("groups", sa.Column("completed_at", sa.BigInteger(), nullable=True))
     # Nobody could ask to be told of those that are complete already.
     op.execute(
-        "UPDATE groups SET completed_at = created_at, settled = total WHERE NOT EXISTS"
+        "UPDATE groups SET settled = total, completed_at = COALESCE((SELECT max(ends.finished_at)"
+        " FROM ends WHERE ends.group_id = groups.id), created_at) WHERE NOT EXISTS"
         " (SELECT 1 FROM live WHERE live.group_id = groups.id)"
     )
     _partial("groups_open", "groups", ["id"], "completed_at IS NULL")
