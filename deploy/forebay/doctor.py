@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 
 from forebay.checks import Ailing, Check, Finding, examine
@@ -13,9 +13,13 @@ from forebay.composition import open_database
 from producers.cli.output import say, say_json
 from storage.database import Database
 from storage.places import without_password
+from storage.records.duties import DutyNote
+from storage.records.jobs import Millis
 from storage.settings import Settings
 
 LEAST_FREE_BYTES = 1 << 30
+KEEPER_SILENT_S = 30.0  # the quickest duties run every second, and are noted every five
+KEEPER_LAGS_S = 30.0
 DEVICES_S = 90.0  # importing TensorFlow on a cold disk
 ASK_DEVICES = (
     "from workers.runtime.framework import start;"
@@ -80,6 +84,7 @@ def _checks(settings: Settings, database: Database, environ: Mapping[str, str]) 
             fatal=False,
         ),
         Check("workers", lambda: _workers(settings, database), "", fatal=False),
+        Check("keeper", lambda: _keeper(settings, database), "", fatal=False),
     ]
 
 
@@ -199,3 +204,30 @@ def _workers(settings: Settings, database: Database) -> str:
     shown = ", ".join(f"{one.node} ({one.device})" for one in sessions[:8])
     more = f" and {len(sessions) - 8} more" if len(sessions) > 8 else ""
     return f"{len(sessions)} alive: {shown}{more}"
+
+
+def _keeper(settings: Settings, database: Database) -> str:
+    start = "forebay up" if settings.embedded else "forebay keeper"
+    if settings.embedded and not (settings.home / "forebay.db").exists():
+        raise Ailing("none", start)
+    with database.read() as tx:
+        notes, now = tx.duties.notes(), tx.now()
+    return keeping(notes, now, start)
+
+
+def keeping(notes: Sequence[DutyNote], now: Millis, start: str) -> str:
+    """What is known of the keepers' duties; raises when none runs, or one falls behind."""
+    if not notes:
+        raise Ailing("none ever ran: lost work is not found and webhooks wait", f"start: {start}")
+    silent_s = (now - max(one.ran_at for one in notes)) / 1000
+    if silent_s > KEEPER_SILENT_S:
+        raise Ailing(
+            f"none ran for {silent_s:,.0f} s: lost work is not found and webhooks wait",
+            f"start one with: {start}",
+        )
+    behind = [one for one in notes if one.lag_ms(now) > KEEPER_LAGS_S * 1000]
+    if behind:
+        shown = ", ".join(f"{one.name} by {one.lag_ms(now) / 1000:,.0f} s" for one in behind)
+        advice = "its log says why; start a second keeper if this one is merely busy"
+        raise Ailing(f"it runs, but is behind: {shown}", advice)
+    return f"{len(notes)} duties done, the last {max(0.0, silent_s):.0f} s ago"

@@ -48,6 +48,16 @@ FAMILIES: Mapping[str, Family] = {
         Kind.GAUGE, "Age of the job that has been queued longest.", _POOL
     ),
     "forebay_window_jobs": Family(Kind.GAUGE, "Queued jobs that are in the ready window.", "pool"),
+    "forebay_duty_lag_seconds": Family(
+        Kind.GAUGE,
+        "How long a background duty has had something left to do, or has not run, beyond its pace.",
+        "duty",
+    ),
+    "forebay_webhooks_pending": Family(Kind.GAUGE, "Webhook deliveries that are not over."),
+    "forebay_webhooks_due": Family(Kind.GAUGE, "Webhook deliveries that could be attempted now."),
+    "forebay_webhook_oldest_due_seconds": Family(
+        Kind.GAUGE, "How long the longest of these has been due."
+    ),
     "forebay_worker_sessions": Family(Kind.GAUGE, "Live worker processes.", "pool"),
     "forebay_worker_info": Family(
         Kind.GAUGE, "1 for each live worker process.", f"{_WORKER}, device, node, host"

@@ -20,7 +20,14 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from producers.api.auth import keyless_tenant
 from producers.api.lanes import Lane
-from producers.api.system_metrics import Named, PoolView, View, families, workers_of
+from producers.api.system_metrics import (
+    KeeperView,
+    Named,
+    PoolView,
+    View,
+    families,
+    workers_of,
+)
 from producers.estimates import Estimates
 from storage.clock import Clock
 from storage.database import Database, Transaction
@@ -29,6 +36,7 @@ from storage.records.errors import DatabaseUnavailable, ForebayError
 KEEP_S = 1.0
 TIMEOUT_S = 3.0
 MAX_POOLS = 64
+MAX_DUTIES = 64
 MAX_NAMES = 10_000
 NAMES_PER_LOOK = 256
 
@@ -72,13 +80,16 @@ class Scraper:
             windows = {
                 pool: sum(tx.backlog.window(pool).values()) for pool in sorted(pools)[:MAX_POOLS]
             }
+            now = tx.now()
+            lag_s = {one.name: one.lag_ms(now) / 1000 for one in tx.duties.notes()[:MAX_DUTIES]}
+            keeping = KeeperView(lag_s, tx.webhooks.delivery_load(), now)
             workers = workers_of(sessions)
             self._learn_names(
                 tx, (id_ for one in workers for id_ in (*one.counts.versions, *one.counts.loaded))
             )
         alive = Counter(worker.session.pool for worker in workers)
         views = [self._pool_view(pool, window, alive[pool]) for pool, window in windows.items()]
-        return View(views, workers, self._names)
+        return View(views, workers, self._names, keeping)
 
     def _pool_view(self, pool: str, window: int, workers: int) -> PoolView:
         sample = self._estimates.sample(pool)

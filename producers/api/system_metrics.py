@@ -33,8 +33,9 @@ from storage.records.counts import (
     VersionCounts,
     WorkerCounts,
 )
-from storage.records.jobs import is_bulk
+from storage.records.jobs import Millis, is_bulk
 from storage.records.sessions import Session, processes
+from storage.records.webhooks import DeliveryLoad
 
 OTHER = "(other)"  # no name of a tenant or a model looks like this
 MAX_WORKERS = 256
@@ -76,12 +77,22 @@ class WorkerView:
 
 
 @dataclass(frozen=True, slots=True)
+class KeeperView:
+    """How far keepers, wherever they run, are behind."""
+
+    lag_s: Mapping[str, float]  # by duty
+    deliveries: DeliveryLoad
+    taken_at: Millis
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     """Everything at one moment."""
 
     pools: Sequence[PoolView]
     workers: Sequence[WorkerView]
     names: Mapping[str, Named] = field(default_factory=dict)  # by version id
+    keeping: KeeperView = field(default_factory=lambda: KeeperView({}, DeliveryLoad(0, 0, None), 0))
 
 
 def workers_of(sessions: Iterable[Session]) -> list[WorkerView]:
@@ -95,6 +106,7 @@ def workers_of(sessions: Iterable[Session]) -> list[WorkerView]:
 def families(view: View, *, named: bool) -> list[Metric]:
     """The page's metrics, with tenants' and models' names if ``named``."""
     page = _Page()
+    _keeping(page, view.keeping)
     for pool in view.pools:
         _backlog(page, pool, view, named)
     some = _weightiest(view) if named else frozenset()
@@ -199,6 +211,17 @@ def _backlog(page: _Page, pool: PoolView, view: View, named: bool) -> None:
         page.put("forebay_backlog_jobs", labels, jobs)
         page.put("forebay_backlog_seconds", labels, seconds)
         page.put("forebay_backlog_oldest_seconds", labels, max(0.0, oldest_s))
+
+
+def _keeping(page: _Page, keeping: KeeperView) -> None:
+    for duty, lag_s in sorted(keeping.lag_s.items()):
+        page.put("forebay_duty_lag_seconds", {"duty": duty}, lag_s)
+    load = keeping.deliveries
+    oldest_at = keeping.taken_at if load.oldest_due_at is None else load.oldest_due_at
+    page.put("forebay_webhooks_pending", {}, load.pending)
+    page.put("forebay_webhooks_due", {}, load.due)
+    oldest_s = max(0, keeping.taken_at - oldest_at) / 1000
+    page.put("forebay_webhook_oldest_due_seconds", {}, oldest_s)
 
 
 def _worker(page: _Page, worker: WorkerView, labels: Labels, named: bool) -> None:

@@ -11,6 +11,7 @@ from producers.cli.rates import Rates
 
 CLASSES = ("online", "bulk")
 STAGES = ("claim", "decode", "device", "store", "commit")
+LAGS_AFTER_S = 30.0
 DONE = ("succeeded", "failed", "cancelled", "expired")
 
 Row = dict[str, Any]
@@ -29,11 +30,20 @@ def screen(page: Page, rates: Rates) -> dict[str, Any]:
         "tenants": _tenants(page, rates),
         "classes": [_class(page, rates, kind) for kind in CLASSES],
         "stages": [_stage(rates, stage) for stage in STAGES],
+        "lagging": _lagging(page),
+        "webhooks_due": total(page, "forebay_webhooks_due"),
+        "webhook_oldest_due_s": _most(page, "forebay_webhook_oldest_due_seconds"),
         "trouble": {
             name: rates.per_s(f"forebay_{name}_total")
             for name in ("jobs_expired", "bisections", "out_of_memory", "model_evictions")
         },
     }
+
+
+def _lagging(page: Page) -> dict[str, float]:
+    """Seconds by duty, of those that are further behind than a busy moment explains."""
+    lags: dict[str, float] = by(page, "forebay_duty_lag_seconds", "duty")
+    return {duty: lag_s for duty, lag_s in sorted(lags.items()) if lag_s > LAGS_AFTER_S}
 
 
 def _workers(page: Page, rates: Rates) -> list[Row]:

@@ -9,6 +9,7 @@ from producers.cli.curve import bytes_text, seconds_text
 from producers.cli.output import say, say_table
 
 MOST_ROWS = 15
+WEBHOOKS_WAIT_S = 5.0  # one that is just due is on its way
 
 Column: TypeAlias = Callable[[Any], str]  # a cell as people read it
 
@@ -39,6 +40,15 @@ def trouble_line(found: Mapping[str, Any]) -> str:
         for name, per_s in found["trouble"].items()
         if per_s
     )
+
+
+def keeper_line(found: Mapping[str, Any]) -> str:
+    """What background duties are behind with; nothing when all is well."""
+    parts = [f"{duty} lags {_seconds(lag_s)}" for duty, lag_s in found["lagging"].items()]
+    if found["webhooks_due"] and found["webhook_oldest_due_s"] > WEBHOOKS_WAIT_S:
+        oldest = _seconds(found["webhook_oldest_due_s"])
+        parts.append(f"{_count(found['webhooks_due'])} webhooks due, oldest {oldest}")
+    return "keeper: " + "  ".join(parts) if parts else ""
 
 
 def _text(value: Any) -> str:
@@ -133,7 +143,7 @@ def _more(rows: Sequence[object]) -> str:
 def print_plainly(found: Mapping[str, Any]) -> None:
     """Aligned lines."""
     say(headline(found))
-    for line in (stages_line(found), trouble_line(found)):
+    for line in (stages_line(found), trouble_line(found), keeper_line(found)):
         if line:
             say(line)
     for table in TABLES:
@@ -157,7 +167,7 @@ def drawn(found: Mapping[str, Any]) -> Any:
         parts.append(Text("waiting for the workers' next figures …", style="dim"))
     if line := stages_line(found):
         parts.append(Text(line, style="dim"))
-    if line := trouble_line(found):
+    for line in filter(None, (trouble_line(found), keeper_line(found))):
         parts.append(Text(line, style="red"))
     for name in TABLES:
         rows = rows_of(found, name)

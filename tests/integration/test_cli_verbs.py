@@ -125,7 +125,8 @@ def test_the_doctor_finds_everything_well(stack):
     found = answer(stack.run("doctor", "--json"))
     assert found["ok"] and found["mode"] == "embedded"
     assert {row["part"]: row["ok"] for row in found["findings"]} == dict.fromkeys(
-        ("python", "device", "home", "database", "broker", "objects", "api", "workers"), True
+        ("python", "device", "home", "database", "broker", "objects", "api", "workers", "keeper"),
+        True,
     )
 
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -175,13 +179,31 @@ class Scripted:
     def __init__(self, name: str, every_s: float, fault: Exception | None = None) -> None:
         self.name, self.every_s, self.fault = name, every_s, fault
         self.config = self
-        self.runs = 0
+        self.runs, self.left, self.closed = 0, 0, 0
 
     def run_once(self, database: object, objects: object) -> Moved:
         self.runs += 1
         if self.fault is not None:
             raise self.fault
-        return Moved(0, 10)
+        moved = min(10, self.left)
+        self.left -= moved
+        return Moved(moved, 10)
+
+    def close(self, database: object) -> None:
+        self.closed += 1
+
+
+class Stuck(Scripted):
+    """One that is in the middle of something until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__("stuck", 0.01)
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def run_once(self, database: object, objects: object) -> Moved:
+        self.begun.set()
+        assert self.go_on.wait(60)
+        return super().run_once(database, objects)
 
 
 def test_each_duty_runs_at_its_own_pace_and_no_fault_stops_another(
@@ -197,16 +219,125 @@ def test_each_duty_runs_at_its_own_pace_and_no_fault_stops_another(
     assert (down.runs, faulty.runs, fine.runs) == (4, 2, 1)
 
 
-def test_the_loop_ends_when_it_is_told_to(house: Household) -> None:
-    duty = Scripted("often", 0.01)
-    keeper = Keeper(house.database, house.objects, [duty])
+@contextmanager
+def running(keeper: Keeper) -> Iterator[None]:
+    """The keeper runs in the block, and has ended after it."""
     stop = threading.Event()
     thread = threading.Thread(target=keeper.run, args=(stop,), daemon=True)
     thread.start()
-    wait_until(lambda: duty.runs > 2, what="some runs")
-    stop.set()
-    thread.join(10)
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(60)
     assert not thread.is_alive()
+
+
+def test_the_loop_ends_when_it_is_told_to(house: Household) -> None:
+    often, seldom = Scripted("often", 0.01), Scripted("seldom", 3_600.0)
+    with running(Keeper(house.database, house.objects, [often, seldom])):
+        wait_until(lambda: often.runs > 2 and seldom.runs, what="some runs")
+    runs = often.runs
+    assert (seldom.runs, often.closed, seldom.closed) == (1, 1, 1)
+    assert not [one for one in threading.enumerate() if one.name.startswith("keeper-")]
+    assert often.runs == runs
+
+
+def test_a_slow_duty_and_one_that_fails_delay_no_other(house: Household) -> None:
+    slow, faulty, fine = (
+        Stuck(),
+        Scripted("faulty", 0.01, RuntimeError("x")),
+        Scripted("fine", 0.01),
+    )
+    with running(Keeper(house.database, house.objects, [slow, faulty, fine])):
+        assert slow.begun.wait(30)
+        runs = fine.runs
+        wait_until(lambda: fine.runs > runs + 5 and faulty.runs > 5, what="the others to run on")
+        assert slow.runs == 0
+        slow.go_on.set()
+        wait_until(lambda: slow.runs > 1, what="the slow one to get on")
+
+
+def test_what_a_duty_has_under_way_is_brought_to_an_end_whatever_that_takes(
+    house: Household,
+) -> None:
+    class Bad(Scripted):
+        def close(self, database: object) -> None:
+            super().close(database)
+            raise RuntimeError("at its end")
+
+    bad, good = Bad("bad", 0.01), Scripted("good", 0.01)
+    with running(Keeper(house.database, house.objects, [bad, good])):
+        wait_until(lambda: bad.runs and good.runs, what="some runs")
+    assert (bad.closed, good.closed) == (1, 1)
+
+
+def lags(house: Household, clock: MovingClock) -> dict[str, float]:
+    with house.database.read() as tx:
+        return {one.name: one.lag_ms(clock.ms) / 1000 for one in tx.duties.notes()}
+
+
+def keep_for(keeper: Keeper, clock: MovingClock, seconds: int) -> None:
+    for _ in range(seconds):
+        keeper.run_due()
+        clock.ms += 1_000
+
+
+def test_a_duty_that_has_more_to_do_than_it_manages_lags_until_it_has_caught_up(
+    house: Household, clock: MovingClock
+) -> None:
+    busy, fine = Scripted("busy", 1.0), Scripted("fine", 1.0)
+    keeper = Keeper(house.database, house.objects, [busy, fine], clock)
+    for _ in range(20):
+        keep_for(keeper, clock, 1)
+        assert lags(house, clock) == {"busy": 0, "fine": 0}  # however seldom it is noted
+    busy.left = 1_000
+    keep_for(keeper, clock, 60)
+    assert lags(house, clock)["fine"] == 0 and 50 <= lags(house, clock)["busy"] <= 60
+    busy.left = 0
+    keep_for(keeper, clock, 1)
+    assert lags(house, clock) == {"busy": 0, "fine": 0}
+
+
+def test_a_duty_that_fails_lags_though_it_runs(house: Household, clock: MovingClock) -> None:
+    faulty = Scripted("faulty", 1.0, RuntimeError("a fault"))
+    keeper = Keeper(house.database, house.objects, [faulty], clock)
+    keep_for(keeper, clock, 60)
+    assert 50 <= lags(house, clock)["faulty"] <= 60
+    faulty.fault = None
+    keep_for(keeper, clock, 1)
+    assert lags(house, clock)["faulty"] == 0
+
+
+def test_a_keeper_that_is_dead_lags_more_and_more_until_there_is_another(
+    house: Household, clock: MovingClock
+) -> None:
+    keep_for(Keeper(house.database, house.objects, [Scripted("sweep", 1.0)], clock), clock, 3)
+    seen = []
+    for _ in range(3):
+        clock.ms += 60_000
+        seen.append(lags(house, clock)["sweep"])
+    assert seen == sorted(seen) and seen[0] > 50 and seen[2] - seen[0] == 120
+    keep_for(Keeper(house.database, house.objects, [Scripted("sweep", 1.0)], clock), clock, 1)
+    assert lags(house, clock)["sweep"] == 0
+
+
+def test_counts_say_themselves_whether_running_again_soon_means_being_behind(
+    house: Household, clock: MovingClock
+) -> None:
+    @dataclass(frozen=True)
+    class Under:
+        way: int = 1
+        more: ClassVar[bool] = True
+        clear: ClassVar[bool] = True
+
+    class Courier(Scripted):
+        def run_once(self, database: object, objects: object) -> Under:  # type: ignore[override]
+            return Under()
+
+    courier = Courier("courier", 1.0)
+    keep_for(Keeper(house.database, house.objects, [courier], clock), clock, 30)
+    assert lags(house, clock)["courier"] == 0
 
 
 def test_leftovers_go_when_nobody_needs_them_and_not_before(

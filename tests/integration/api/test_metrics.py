@@ -8,7 +8,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from storage.clock import SystemClock
+from storage.records.jobs import JobFilter
 from storage.records.latency import VersionCost
+from tests.support.api import new_id
 from tests.support.waiting import wait_until
 from workers.inference.meters import Meters
 
@@ -74,6 +76,32 @@ def test_the_page_tells_what_waits_and_what_workers_counted(busy):
     assert value(found, "forebay_model_memory_bytes", **acme) == 4096
     assert value(found, "forebay_worker_jobs_per_second") == 12.5
     assert value(found, "forebay_worker_info", node="w@" + _session_prefix(busy), host="here") == 1
+
+
+def test_the_page_tells_what_keepers_are_behind_with(busy):
+    clock, at_ms = SystemClock(), SystemClock().now_ms() - 3_600_000
+    with busy.database.begin() as tx:
+        tx.duties.note("sweep", 6_000, clear=True)
+        tx.duties.note("retention", 60_000, clear=False)
+        endpoint = new_id()
+        tx.webhooks.add("acme", endpoint, "https://example.com/", ["*"])
+        (job, *_) = tx.jobs.list("acme", JobFilter(), limit=9, after=None)
+        tx.jobs.request_cancel("acme", job.id)
+    with busy.database._engines.writing.begin() as connection:
+        connection.exec_driver_sql(f"UPDATE duties SET clear_at = {at_ms} WHERE name = 'retention'")
+        connection.exec_driver_sql(f"UPDATE deliveries SET due_at = {at_ms}")
+
+    def told():
+        found = samples(busy)
+        return found if any(one.labels.get("duty") == "sweep" for one in found) else None
+
+    found = wait_until(told, what="a look at the notes")
+    passed_s = (clock.now_ms() - at_ms) / 1000
+    assert value(found, "forebay_duty_lag_seconds", duty="sweep") == 0
+    assert 3_540 <= value(found, "forebay_duty_lag_seconds", duty="retention") <= passed_s
+    assert value(found, "forebay_webhooks_pending") == 1
+    assert value(found, "forebay_webhooks_due") == 1
+    assert 3_600 <= value(found, "forebay_webhook_oldest_due_seconds") <= passed_s
 
 
 def _session_prefix(house) -> str:

@@ -215,6 +215,29 @@ def test_something_else_that_answers_is_told_apart(forebay, service):
     assert code == 2 and "does not answer with figures" in err and "Traceback" not in err
 
 
+def keeper_figures(lag_s, due, oldest_s):
+    return [
+        f'forebay_duty_lag_seconds{{duty="sweep"}} {lag_s}',
+        'forebay_duty_lag_seconds{duty="expiry"} 0.0',
+        f"forebay_webhooks_due {due}",
+        f"forebay_webhook_oldest_due_seconds {oldest_s}",
+    ]
+
+
+def test_a_keeper_that_is_behind_has_a_line(forebay, service, no_waiting):
+    service.pages = [text(backlog(), keeper_figures(95.0, 1200, 300.0))]
+    code, out, _ = forebay("top", "--once")
+    assert code == 0
+    assert "keeper: sweep lags 95.0 s  1,200 webhooks due, oldest 5 min" in out
+    found = json.loads(forebay("top", "--once", "--json")[1])
+    assert found["lagging"] == {"sweep": 95.0} and found["webhooks_due"] == 1200
+
+
+def test_a_keeper_that_keeps_up_has_none(forebay, service, no_waiting):
+    service.pages = [text(backlog(), keeper_figures(29.0, 8, 0.5))]
+    assert "keeper" not in forebay("top", "--once")[1]
+
+
 def test_every_cell_of_every_table_can_be_drawn():
     from rich.console import Console
 

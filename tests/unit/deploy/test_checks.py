@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from forebay.checks import Ailing, Check, examine
+from forebay.doctor import keeping
+from storage.records.duties import DutyNote
 from storage.records.errors import DatabaseUnavailable
 
 
@@ -44,3 +48,29 @@ def test_a_person_sees_the_fault_and_what_to_do(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "NOT OK  broker    it does not answer" and "→ start it" in lines[1]
     assert lines[2].startswith("-       api") and lines[4] == "ok      home      9 GiB free"
+
+
+NOW = 1_800_000_000_000
+
+
+def note(name: str, ran_s: float, clear_s: float, every_s: float = 6.0) -> DutyNote:
+    ago = (NOW - int(1000 * one) for one in (ran_s, clear_s))
+    return DutyNote(name, int(1000 * every_s), *ago)
+
+
+def test_a_keeper_that_runs_and_keeps_up_is_well():
+    notes = [note("sweep", 3, 3), note("retention", 50, 50, every_s=65)]
+    assert keeping(notes, NOW, "forebay keeper") == "2 duties done, the last 3 s ago"
+
+
+def test_a_keeper_that_never_ran_or_is_dead_is_noticed():
+    with pytest.raises(Ailing, match="none ever ran") as ailing:
+        keeping([], NOW, "forebay keeper")
+    assert "forebay keeper" in ailing.value.advice
+    with pytest.raises(Ailing, match="none ran for 300 s"):
+        keeping([note("sweep", 300, 300), note("expiry", 301, 301)], NOW, "forebay keeper")
+
+
+def test_a_duty_that_is_behind_is_named():
+    with pytest.raises(Ailing, match="behind: retention by 535 s"):
+        keeping([note("sweep", 3, 3), note("retention", 1, 600, every_s=65)], NOW, "x")

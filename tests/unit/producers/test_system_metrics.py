@@ -13,11 +13,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from producers.api.metric_names import FAMILIES, Kind
 from producers.api.metrics import Metrics
 from producers.api.scraping import rendered
-from producers.api.system_metrics import OTHER, Named, PoolView, View, workers_of
+from producers.api.system_metrics import OTHER, KeeperView, Named, PoolView, View, workers_of
 from producers.estimates import Sample
 from storage.records.counts import STAGES
 from storage.records.latency import QueuedLoad
 from storage.records.sessions import Session
+from storage.records.webhooks import DeliveryLoad
 from workers.inference.meters import Meters
 
 ROOT = Path(__file__).parents[3]
@@ -80,7 +81,9 @@ NAMES = {"v1": Named("acme", "digits:3"), "v2": Named("umbrella", "reviews:1")}
 
 def a_view() -> View:
     sessions = [session(busy_document()), session(busy_document(), node="node-8")]
-    return View([PoolView("default", sample(sessions, LOADS), 17, 2)], workers_of(sessions), NAMES)
+    pools = [PoolView("default", sample(sessions, LOADS), 17, 2)]
+    keeping = KeeperView({"sweep": 1.0}, DeliveryLoad(1, 2, NOW), NOW)
+    return View(pools, workers_of(sessions), NAMES, keeping)
 
 
 def page(view: View, *, named: bool):
@@ -135,6 +138,25 @@ def test_the_backlog_is_told_in_jobs_and_in_seconds_of_those_alive(named):
     assert total(found["forebay_backlog_seconds"]) == pytest.approx((20 + 1 + 25) / 2)
     oldest = max(value for _, value in found["forebay_backlog_oldest_seconds"])
     assert oldest == pytest.approx(90)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_who_is_behind_in_the_background_is_told_by_duty(named):
+    keeping = KeeperView({"sweep": 0.0, "retention": 61.5}, DeliveryLoad(3, 7, NOW - 2_500), NOW)
+    found = page(View([], [], {}, keeping), named=named)
+    assert {row["duty"]: value for row, value in found["forebay_duty_lag_seconds"]} == {
+        "sweep": 0,
+        "retention": 61.5,
+    }
+    assert total(found["forebay_webhooks_due"]) == 3
+    assert total(found["forebay_webhooks_pending"]) == 7
+    assert total(found["forebay_webhook_oldest_due_seconds"]) == 2.5
+
+
+def test_without_webhooks_their_figures_are_zeros_and_not_gaps():
+    found = page(View([], []), named=False)
+    for name in ("webhooks_due", "webhooks_pending", "webhook_oldest_due_seconds"):
+        assert [value for _, value in found[f"forebay_{name}"]] == [0]
 
 
 @pytest.mark.parametrize("named", [True, False])
@@ -241,4 +263,5 @@ def test_a_figures_labels_are_those_that_the_list_says():
     text = rendered(a_view(), named=True).decode()
     for family in text_string_to_metric_families(text):
         labels = {label for one in family.samples for label in one.labels} - {"le"}
-        assert labels == set(FAMILIES[family.name].labels.split(", ")), family.name
+        said = FAMILIES[family.name].labels
+        assert labels == set(said.split(", ") if said else ()), family.name
