@@ -32,7 +32,7 @@ class RetentionConfig:
     again_s: float = 0.2  # pause between two runs while there is more: others need the disk too
     keep_days: int = 30  # jobs after their end, events and uploaded files
     sessions_kept_s: float = 86_400.0  # ended sessions stay this long, for whoever looks
-    limit: int = 500  # most rows of a kind looked at by one run
+    limit: int = 1000  # most rows of a kind looked at by one run: 4,000 jobs a second, at most
     files: int = 50  # most uploaded files deleted by one run
 
 

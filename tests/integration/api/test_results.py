@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
+from storage.clock import SystemClock
+from storage.database import Database
 from storage.records.jobs import JobError
+from workers.keeper.pack_collection import PackCollection
+from workers.keeper.retention import Retention
 
 JOB = {"model": "vectors", "input": {"tensor": [1, 2, 3, 4]}}
 
@@ -180,3 +186,64 @@ def test_tenants_never_meet(house):
         refused = other.post("/v1/jobs", json={**JOB, "input": {"ref": file["uri"]}})
         assert refused.json()["code"] == "file_not_found"
     assert house.http.get(f"/v1/jobs/{mine['id']}").json()["state"] == "queued"
+
+
+@pytest.fixture
+def packing(quiet_house):
+    """A service that keeps every input in a pack."""
+    quiet_house.push()
+    quiet_house.start(inline_input_bytes=0)
+    yield quiet_house
+    quiet_house.stop()
+
+
+def test_a_retry_whose_input_a_collector_took_meanwhile_is_told_so(packing, monkeypatch):
+    """Between the look at the old job and the write of the new one."""
+    job = packing.submit()
+    packing.http.post(f"/v1/jobs/{job['id']}/cancel")
+    retry = f"/v1/jobs/{job['id']}/retry"
+    assert packing.http.post(retry).status_code == 202  # it points to the same pack
+
+    singles = packing.service.submission._singles
+    write = singles.write
+
+    def late(*arguments):
+        with packing.database._engines.writing.begin() as connection:
+            connection.exec_driver_sql("UPDATE packs SET state = 'doomed' WHERE kind = 'input'")
+        return write(*arguments)
+
+    monkeypatch.setattr(singles, "write", late)
+    answer = packing.http.post(retry)
+    assert (answer.status_code, answer.json()["code"]) == (410, "input_gone")
+    jobs = packing.http.get("/v1/jobs").json()["data"]
+    assert len(jobs) == 2  # nothing was written
+
+
+class InAMonth(SystemClock):
+    def now_ms(self) -> int:
+        return super().now_ms() + 31 * 86_400_000
+
+
+def test_a_result_whose_retention_has_passed_is_gone_and_then_its_job(house):
+    job = house.submit()
+    house.work([job["id"]])
+    path = f"/v1/jobs/{job['id']}"
+    assert house.http.get(f"{path}/result").status_code == 200
+    later = Database(house.database._engines, InAMonth())
+    PackCollection().run_once(later, house.objects)
+    answer = house.http.get(f"{path}/result")
+    assert (answer.status_code, answer.json()["code"]) == (410, "result_gone")
+    Retention().run_once(later, house.objects)
+    for gone in (path, f"{path}/result"):
+        answer = house.http.get(gone)
+        assert (answer.status_code, answer.json()["code"]) == (404, "job_not_found")
+
+
+def test_a_file_that_may_be_deleted_any_moment_is_pointed_to_no_more(house):
+    file = house.http.post("/v1/files", files={"file": ("a.txt", b"data")}).json()
+    job = {**JOB, "input": {"ref": file["uri"]}}
+    assert house.http.post("/v1/jobs", json=job).status_code == 202
+    with house.database._engines.writing.begin() as connection:
+        connection.exec_driver_sql(f"UPDATE files SET created_at = created_at - {30 * 86_400_000}")
+    answer = house.http.post("/v1/jobs", json=job)
+    assert (answer.status_code, answer.json()["code"]) == (422, "file_not_found")
