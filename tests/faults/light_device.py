@@ -2,7 +2,8 @@
 
 Everything is the product's own but what computes, which saves TensorFlow's import at each of the
 many starts. The folder ``FOREBAY_FAULTS_CONTROL`` steers it while it runs: while the file ``hold``
-is there every pass waits, after writing ``held``; ``pace`` holds the seconds that a pass takes.
+is there every pass waits, after writing ``held``; ``pace`` holds the seconds that a pass takes. It
+writes what it takes for the time to ``clock`` when it starts.
 """
 
 from __future__ import annotations
@@ -85,10 +86,12 @@ def main(environ: Mapping[str, str]) -> int:
     start_logging()
     share_the_interpreter()
     settings = Settings.from_environment(environ)
+    control = Path(environ[CONTROL])
+    (control / "clock").write_text(str(time.time()))
     parts = WorkerParts(
         open_database(settings),
         open_objects(settings.objects_url),
-        lambda: EchoRuntime(Path(environ[CONTROL])),
+        lambda: EchoRuntime(control),
         settings.broker_url,
         worker_settings(settings, environ),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from tests.faults.catalogue import (
     broker,
+    clocks,
     crowds,
     database,
     deaths,
@@ -17,7 +18,19 @@ from tests.faults.catalogue import (
 )
 from tests.faults.fault import Fault
 
-MODULES = (deaths, stops, items, messages, crowds, broker, database, objects, receivers, embedded)
+MODULES = (
+    deaths,
+    stops,
+    items,
+    messages,
+    crowds,
+    clocks,
+    broker,
+    database,
+    objects,
+    embedded,
+    receivers,
+)
 ALL: tuple[Fault, ...] = tuple(
     fault for module in MODULES for fault in (*module.FAULTS, *getattr(module, "ON_DEMAND", ()))
 )
