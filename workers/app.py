@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 _LEFT_OUT = ("delayed_delivery", "gossip", "heart", "agent")
 _POLL_S = 0.005
 _LOOK_EVERY_S = 0.2
+_SHUT_OUT_S = 2.0  # without storage for so long, a worker leaves the messages to others
 
 
 class WakeUpConsumer(Consumer):  # type: ignore[misc]
@@ -39,11 +40,39 @@ class WakeUpConsumer(Consumer):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._pausing = False
         if self.hub is None:
             self.loop = _poll
 
+    def register_with_event_loop(self, hub: Any) -> None:
+        """Called again after every reconnect."""
+        super().register_with_event_loop(hub)
+        hub.call_repeatedly(_LOOK_EVERY_S, self._follow_storage)
+
+    def _follow_storage(self) -> None:
+        """Consume only while storage answers: another worker's may, and what waits here unclaimed
+        would wait as long as the trouble lasts."""
+        pipeline, consumer = self.app.forebay_joint.pipeline, self.task_consumer
+        if consumer is None or pipeline.stopping:
+            return
+        shut_out_s = pipeline.shut_out_s
+        if self._pausing and not shut_out_s:
+            self._pausing = False
+            log.info("storage answers again: messages are taken again")
+            consumer.consume()
+        elif shut_out_s > _SHUT_OUT_S:
+            if not self._pausing:
+                self._pausing = True
+                log.warning("storage does not answer: messages are left to other workers")
+                # Without waiting for an answer, which would hold up the heartbeats.
+                for tag in consumer._active_tags.values():
+                    consumer.channel.basic_cancel(tag, nowait=True)
+                consumer._active_tags.clear()
+            pipeline.intake.give_back()
+
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
         """Celery's, for messages that are ours; any other is set aside."""
+        self._pausing = False  # the loop begins anew, and with it the consumer
         handle: Callable[[Any], None] = super().create_task_handler(*args, **kwargs)
 
         def on_message(message: Any) -> None:
@@ -75,7 +104,7 @@ class WakeUpConsumer(Consumer):  # type: ignore[misc]
     def is_deaf(self) -> bool:
         """Connected, yet consuming from nothing: a worker that looks healthy and is useless."""
         connection, consumer = self.connection, self.task_consumer
-        if connection is None or not connection.connected:
+        if connection is None or not connection.connected or self._pausing:
             return False
         return consumer is None or not any(
             consumer.consuming_from(queue.name) for queue in consumer.queues

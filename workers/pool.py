@@ -64,6 +64,11 @@ class Handle:
         """The intake's word that nothing is left to do for it."""
         self.pool.conclude_soon(self)
 
+    def returned(self) -> None:
+        """The intake's word that another worker shall have it."""
+        self.error = Reject("storage does not answer this worker", requeue=True)
+        self.pool.conclude_soon(self)
+
     def terminate(self, signal: int | None = None) -> None:
         """A batch cannot be stopped for one message's sake; cancelling is done in SQL."""
 

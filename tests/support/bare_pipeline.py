@@ -30,6 +30,10 @@ class Note:
         assert not self.done.is_set(), "settled twice"
         self.done.set()
 
+    def returned(self) -> None:
+        """Nobody here is shut out for so long."""
+        raise AssertionError("a message was given back")
+
 
 def settings_for(folder: Path, **changes: Any) -> WorkerSettings:
     """Quick ones: nothing waits longer than a test wants to."""

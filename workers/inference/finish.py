@@ -197,8 +197,9 @@ class Finisher:
         return bool(self._patiently(done))
 
     def _patiently(self, call: Callable[[], T]) -> T | None:
-        """What the call returns once the storage answers; None when it takes too long."""
-        give_up_s = self._clock.monotonic_s() + self._put_patience_s
+        """What the call returns once the storage answers; None when it takes too long. Batches
+        that wait behind each other have one patience: another worker may have better luck."""
+        give_up_s = self._clock.monotonic_s() + self._put_patience_s - self._gate.closed_for_s
         pause_s = _FIRST_PAUSE_S
         while True:
             try:

@@ -33,6 +33,7 @@ class Gate:
         self._tripped = threading.Event()
         self._first_pause_s = 0.05
         self._opened_s = -_CALM_S
+        self._closed_s = 0.0
 
     @property
     def is_open(self) -> bool:
@@ -42,10 +43,16 @@ class Gate:
         """Whether it is open, at once or within the time given."""
         return self._open.wait(timeout_s)
 
+    @property
+    def closed_for_s(self) -> float:
+        """How long storage has not answered; 0 while it does."""
+        return 0.0 if self._open.is_set() else self._clock.monotonic_s() - self._closed_s
+
     def trip(self, trouble: BaseException) -> None:
         """Something did not answer."""
         if self._open.is_set():
             log.warning("storage does not answer, claiming stops: %s", type(trouble).__name__)
+            self._closed_s = self._clock.monotonic_s()
         self._open.clear()
         self._tripped.set()
 

@@ -27,11 +27,16 @@ class Delivery(Protocol):
         """Every id of it is settled: it may be acknowledged. Called once, from any thread."""
         ...
 
+    def returned(self) -> None:
+        """Called instead when some ids were given back: somebody else shall have the message."""
+        ...
+
 
 @dataclass(slots=True, eq=False)
 class _Ticket:
     delivery: Delivery
     open_ids: int
+    given_back: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -159,14 +164,17 @@ class Intake:
 
     def conclude(self, tickets: Iterable[_Ticket]) -> None:
         """One id less is open for each of these."""
-        done: list[Delivery] = []
+        done: list[_Ticket] = []
         with self._lock:
             for ticket in tickets:
                 ticket.open_ids -= 1
                 if ticket.open_ids == 0:
-                    done.append(ticket.delivery)
-        for delivery in done:
-            delivery.settled()
+                    done.append(ticket)
+        for ticket in done:
+            if ticket.given_back:
+                ticket.delivery.returned()
+            else:
+                ticket.delivery.settled()
 
     def let_go(self, version_id: str) -> int:
         """Settle what waits for a version that cannot be served here; SQL still holds the jobs."""
@@ -184,6 +192,18 @@ class Intake:
         if gone:
             self.settle(gone)
         return len(gone)
+
+    def give_back(self) -> int:
+        """What waits for a claim is for somebody else to take; how many ids. A message of which
+        something runs here is returned when that is settled."""
+        with self._lock:
+            ids = self._waiting.clear()
+            held = [self._held.pop(job_id, None) for job_id in ids]
+            tickets = [ticket for one in held if one for ticket in one.tickets]
+            for ticket in tickets:
+                ticket.given_back = True
+        self.conclude(tickets)
+        return len(ids)
 
     def flush(self, *, connection_lost: bool) -> None:
         """Drop what has not started. When the connection is lost, every message is void as well:

@@ -103,6 +103,11 @@ class Pipeline:
         return self.parts.gate.is_open
 
     @property
+    def shut_out_s(self) -> float:
+        """For how long storage has not answered; 0 while it does."""
+        return self.parts.gate.closed_for_s
+
+    @property
     def stopping(self) -> bool:
         """Whether the drain has begun."""
         return self._stop.is_set()

@@ -34,3 +34,22 @@ def test_it_opens_again_by_itself_once_every_probe_answers() -> None:
         stop.set()
         thread.join(10)
     assert not thread.is_alive()
+
+
+class HandClock(SystemClock):
+    """Moved by hand."""
+
+    now_s = 100.0
+
+    def monotonic_s(self) -> float:
+        return self.now_s
+
+
+def test_it_tells_how_long_storage_has_not_answered() -> None:
+    clock = HandClock()
+    gate = Gate((), clock)
+    assert gate.closed_for_s == 0
+    gate.trip(ObjectsUnavailable("away"))
+    clock.now_s += 3
+    gate.trip(ObjectsUnavailable("still away"))
+    assert gate.closed_for_s == 3

@@ -12,9 +12,13 @@ from workers.inference.waiting import Line
 class Message:
     def __init__(self) -> None:
         self.times_settled = 0
+        self.times_returned = 0
 
     def settled(self) -> None:
         self.times_settled += 1
+
+    def returned(self) -> None:
+        self.times_returned += 1
 
 
 class Clock:
@@ -47,6 +51,21 @@ def test_a_message_is_settled_once_and_only_when_all_its_ids_are() -> None:
     intake.settle(["c"])
     intake.settle(["a", "b", "c"])
     assert message.times_settled == 1
+    assert intake.held() == 0
+
+
+def test_what_waits_is_given_back_and_what_runs_stays() -> None:
+    intake, waits, both = Intake(Clock()), Message(), Message()
+    intake.offer(both, "v", ["a", "b"])
+    taken = intake.take(Lane.NORMAL, 1, plenty, 0)
+    assert taken is not None and taken.ids == ["a"]
+    intake.offer(waits, "v", ["c"])
+    assert intake.give_back() == 2
+    assert (waits.times_settled, waits.times_returned) == (0, 1)
+    assert (both.times_settled, both.times_returned) == (0, 0)
+    assert intake.take(Lane.NORMAL, 8, plenty, 0) is None
+    intake.settle(["a"])
+    assert (both.times_settled, both.times_returned) == (0, 1)
     assert intake.held() == 0
 
 
