@@ -25,6 +25,11 @@ SOON = {
 Survives = Callable[[Fault], None]
 
 
+def name_of(fault: Fault) -> str:
+    """As a test's parameter."""
+    return fault.name.replace(",", "").replace(" ", "-")
+
+
 @pytest.fixture(scope="module")
 def stage(
     rabbitmq: RabbitMQ,
@@ -43,7 +48,7 @@ def survives(stage: Stage, tmp_path: Path) -> Survives:
     """Plays a fault once and wants nothing lost, doubled, crossed or stuck."""
 
     def check(fault: Fault) -> None:
-        run = play(stage, fault, tmp_path / "run")
+        run = play(stage, fault, tmp_path / "run", stops=3)
         print(f"{fault.name}: recovered in {run.recovery_s:.1f} s; {run.evidence}")
         logs = tmp_path / "run" / "logs.txt"
         said = logs.read_text()[-8000:] if run.trouble and logs.exists() else ""
