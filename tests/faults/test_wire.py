@@ -45,14 +45,17 @@ def test_a_transaction_is_settled_when_the_server_is_idle_again() -> None:
 
 
 def test_what_was_rolled_back_was_not_done() -> None:
-    wire = started()
-    for statement in (b"BEGIN", b"DELETE", b"ROLLBACK"):
+    wire, events = started(), []
+    for statement, tag, status in (
+        (b"BEGIN", b"BEGIN", b"T"),
+        (b"DELETE", b"DELETE 1", b"T"),
+        (b"COMMIT", b"ROLLBACK", b"I"),  # as the server answers when the transaction had failed
+    ):
         wire.feed(True, message(b"Q", statement + b"\0"))
-        events = wire.feed(False, message(b"C", statement + b"\0") + message(b"Z", b"I"))
-        if statement != b"ROLLBACK":
-            continue
-        settled = events[-1]
-        assert isinstance(settled, Settled) and not settled.did("ROLLBACK")
+        events = wire.feed(False, message(b"C", tag + b"\0") + message(b"Z", status))
+    settled = events[-1]
+    assert isinstance(settled, Settled)
+    assert settled.holds("DELETE") and not settled.did("DELETE")
 
 
 def test_bytes_may_come_in_any_pieces() -> None:
