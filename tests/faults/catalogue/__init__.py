@@ -28,8 +28,8 @@ MODULES = (
     broker,
     database,
     objects,
-    embedded,
     receivers,
+    embedded,
 )
 ALL: tuple[Fault, ...] = tuple(
     fault for module in MODULES for fault in (*module.FAULTS, *getattr(module, "ON_DEMAND", ()))
