@@ -20,7 +20,9 @@ from storage.objects import open_objects
 from storage.records.jobs import TERMINAL, JobState
 from storage.records.packs import NewPack, PackKind
 from storage.records.sessions import NewSession
+from storage.records.webhook_guard import Guard
 from tests.support.household import Household, new_id, tensor
+from tests.support.receiver import Receiver, receiving
 from tests.support.waiting import wait_until
 from workers.keeper.duty import Duty
 from workers.keeper.expiry import Expiry, ExpiryConfig
@@ -30,14 +32,19 @@ from workers.keeper.pack_collection import PackCollection, PackCollectionConfig
 from workers.keeper.reaper import Reaper, ReaperConfig
 from workers.keeper.retention import Retention, RetentionConfig
 from workers.keeper.sweep import Sweep, SweepConfig
+from workers.keeper.webhook_delivery import WebhookDelivery, WebhookDeliveryConfig
 
 JOBS = 200
 DAY_MS = 86_400_000
 
 
-def eager() -> list[Duty]:
+def eager(receiver: Receiver) -> list[Duty]:
     """All of them, far more often than anybody would, and a few rows at a time: they meet."""
     return [
+        WebhookDelivery(
+            WebhookDeliveryConfig(every_s=0.01, held=16),
+            guard=Guard((f"127.0.0.1:{receiver.port}",)),
+        ),
         Sweep(SweepConfig(every_s=0.01, publish_ttl_s=0.0, limit=7)),
         Reaper(ReaperConfig(every_s=0.01, limit=7)),
         Expiry(ExpiryConfig(every_s=0.01, limit=7)),
@@ -48,12 +55,14 @@ def eager() -> list[Duty]:
 
 
 @contextmanager
-def two_keepers(url: str, objects_url: str, clock: Clock | None = None) -> Iterator[None]:
+def two_keepers(
+    house: Household, url: str, receiver: Receiver, clock: Clock | None = None
+) -> Iterator[None]:
     """Each with a database of its own, as in processes of their own."""
     stop = threading.Event()
     databases = [Database.open(url, clock=clock) for _ in range(2)]
     threads = [
-        threading.Thread(target=Keeper(one, open_objects(objects_url), eager()).run, args=(stop,))
+        threading.Thread(target=Keeper(one, house.objects, eager(receiver)).run, args=(stop,))
         for one in databases
     ]
     for thread in threads:
@@ -82,15 +91,23 @@ def query(house: Household, sql: str) -> list[tuple[object, ...]]:
 
 
 def test_whatever_two_keepers_do_is_done_once(
-    house: Household, postgres_database_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    house: Household, postgres_database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert {duty.name for duty in eager()} == {duty.name for duty in standard_duties()}
+    with receiving() as receiver:
+        go_through(house, postgres_database_url, receiver, caplog)
+
+
+def go_through(
+    house: Household, url: str, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = {duty.name for duty in eager(receiver)}
+    assert names == {duty.name for duty in standard_duties()}
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
     chance = random.Random(seed)
     database = house.database
     with database.begin() as tx:
-        tx.webhooks.add("default", endpoint := new_id(), "https://example.com/", ["*"])
+        tx.webhooks.add("default", new_id(), receiver.url(), ["*"])
 
     lost = house.submit([tensor(n) for n in range(JOBS)])  # claimed by sessions that die
     late = house.submit([tensor(n) for n in range(JOBS)], expires_in_ms=1)
@@ -124,7 +141,7 @@ def test_whatever_two_keepers_do_is_done_once(
     with database._engines.writing.begin() as connection:
         connection.execute(text("UPDATE packs SET created_at = created_at - 3600000"))
 
-    with two_keepers(postgres_database_url, f"file://{tmp_path}/objects"):
+    with two_keepers(house, url, receiver):
         order = list(sessions)
         chance.shuffle(order)
         for session in order:
@@ -142,6 +159,7 @@ def test_whatever_two_keepers_do_is_done_once(
                 and not query(house, "SELECT id FROM groups WHERE completed_at IS NULL")
                 and not query(house, "SELECT id FROM packs")
                 and not query(house, "SELECT key FROM idempotency")
+                and not query(house, "SELECT event_id FROM deliveries WHERE state = 'pending'")
                 and not query(house, "SELECT id FROM live WHERE published_at IS NOT NULL")
             )
 
@@ -155,7 +173,9 @@ def test_whatever_two_keepers_do_is_done_once(
         "job.failed": JOBS,
         "group.completed": len(groups),
     }
-    assert sorted(one for (one,) in told) == sorted([*late, *stuck, *groups])
+    over = [*late, *stuck, *groups]
+    assert sorted(one for (one,) in told) == sorted(over)
+    assert sorted(receiver.ids()) == sorted(map(message_of, over))
     for job in house.jobs(lost):
         assert (job.state, job.losses, job.attempts, job.seq) == (JobState.QUEUED, 1, 0, 3)
     for job in house.jobs(stuck):
@@ -165,27 +185,33 @@ def test_whatever_two_keepers_do_is_done_once(
         assert (job.state in TERMINAL, job.seq) == (True, 2)
     assert not [pack for pack in packs if house.objects.exists(f"packs/{pack}")]
     with database.read() as tx:
-        notes = {one.name for one in tx.duties.notes()}
-        assert [one.id for one in tx.webhooks.ready_endpoints()] == [endpoint]
-    assert notes == {duty.name for duty in eager()}
+        assert {one.name for one in tx.duties.notes()} == names
     assert_no_trouble(caplog)
 
     # Forty days later: what ended is past its retention, and what still waited expires only now.
-    with two_keepers(postgres_database_url, f"file://{tmp_path}/objects", InFortyDays()):
+    with two_keepers(house, url, receiver, InFortyDays()):
         waiting = sorted([*lost, *published])
 
         def forgotten() -> bool:
             left = sorted(one for (one,) in query(house, "SELECT id FROM jobs"))
-            return left == waiting == sorted(one for (one,) in query(house, "SELECT id FROM ends"))
+            ended = sorted(one for (one,) in query(house, "SELECT id FROM ends"))
+            events = sorted(one for (one,) in query(house, "SELECT id FROM events"))
+            pending = query(house, "SELECT event_id FROM deliveries WHERE state = 'pending'")
+            return left == ended == events == waiting and not pending
 
         wait_until(forgotten, 120, what="what was kept long enough to be gone")
     for table, column in (("payloads", "job_id"), ("ends", "id")):
         rows = query(house, f"SELECT {column} FROM {table}")
         assert sorted(one for (one,) in rows) == waiting
     assert not query(house, "SELECT id FROM live") + query(house, "SELECT id FROM groups")
-    told = query(house, "SELECT event_id FROM deliveries")  # nobody has delivered any of them
-    assert sorted(one for (one,) in told) == sorted([*late, *stuck, *groups, *waiting])
+    told = query(house, "SELECT event_id FROM deliveries")
+    assert sorted(one for (one,) in told) == waiting
+    assert sorted(receiver.ids()) == sorted(map(message_of, [*over, *waiting]))
     assert_no_trouble(caplog)
+
+
+def message_of(event_id: str) -> str:
+    return "evt_" + event_id.replace("-", "")
 
 
 class InFortyDays:

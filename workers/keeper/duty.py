@@ -8,7 +8,12 @@ from typing import Any, Protocol
 from storage.database import Database
 from storage.objects import Objects
 
-_NOT_DONE = ("limit", "ahead")  # fields of counts that say what is left, not what was done
+_NOT_DONE = (
+    "limit",
+    "ahead",
+    "under_way",
+    "behind",
+)  # fields of counts that say what is left, not what was done
 
 
 class Config(Protocol):

@@ -59,6 +59,10 @@ class Carried:
     def more(self) -> bool:
         return self.under_way > 0
 
+    @property
+    def clear(self) -> bool:
+        return not self.behind
+
 
 class WebhookDelivery:
     """See the module."""
