@@ -142,13 +142,8 @@ ENDPOINTS = Statement(
 
 OLD_SECRETS = _old("webhook_secrets", "Secrets, one after the other.")
 SECRETS = Statement(
-    "Secrets that have ended, or whose endpoint is gone.",
-    """
-    DELETE FROM webhook_secrets WHERE id {among_ids} AND (expires_at <= :now
-        OR endpoint_id IS NOT NULL AND (
-            SELECT e.id FROM webhook_endpoints AS e WHERE e.id = webhook_secrets.endpoint_id
-        ) IS NULL)
-    """,
+    "Secrets that have ended.",
+    "DELETE FROM webhook_secrets WHERE id {among_ids} AND expires_at <= :now",
 )
 
 OLDEST_LIVE = Statement(
@@ -233,7 +228,7 @@ class Retention(Store):
         return work.count(ENDPOINTS, ids=work.ids(ids), before=before - TOUCH_EVERY_MS), last
 
     def secrets(self, *, after: str | None, limit: int) -> Walked:
-        """Delete secrets that have ended, and those of endpoints that are gone."""
+        """Delete secrets that have ended."""
         work = self._work
         ids, last = self._page(OLD_SECRETS, after, limit, None)
         return work.count(SECRETS, ids=work.ids(ids), now=work.now()) if ids else 0, last

@@ -340,7 +340,7 @@ class TestWebhooks:
         assert (counts.jobs, counts.endpoints) == (1, 1)
         assert past.keys("webhook_endpoints") == {listed}
 
-    def test_secrets_that_ended_and_those_of_endpoints_that_are_gone_go(self, past: Past):
+    def test_secrets_that_ended_go_and_those_of_an_endpoint_with_it(self, past: Past):
         endpoint = listen(past)
         with past.database.begin() as tx:
             first = tx.webhooks.ensure_secret(ALICE, past.id(), "whsec_1")
@@ -354,7 +354,6 @@ class TestWebhooks:
         assert past.keys("webhook_secrets") == {second.id, own.id, bobs.id} - {first.id}
         with past.database.begin() as tx:
             tx.webhooks.remove(ALICE, endpoint)
-        assert forget(past).secrets == 1
         assert past.keys("webhook_secrets") == {second.id, bobs.id}
 
 

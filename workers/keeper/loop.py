@@ -115,8 +115,9 @@ class Keeper:
         else:
             more, clear = counts.more, is_clear(counts)
             done = as_fields(counts)
-            if any(done.values()):
-                log.info("%s: %s", duty.name, done)
+            if any(done.values()):  # what runs many times a second has its metrics
+                level = logging.INFO if duty.config.every_s >= 1 else logging.DEBUG
+                log.log(level, "%s: %s", duty.name, done)
         self._notes.take(duty, clear=clear)
         return pause_s(duty.config, more=more)
 

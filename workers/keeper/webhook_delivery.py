@@ -22,7 +22,7 @@ from storage.records.webhook_guard import Guard
 from storage.records.webhooks import Attempt, Delivery, Endpoint, Secret, new_secret
 from workers.webhooks.connection import Limits
 from workers.webhooks.courier import Courier, Ended, Parcel, Route
-from workers.webhooks.places import places_of, share
+from workers.webhooks.places import places_of, share_by_tenant, site_of
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,8 @@ class WebhookDeliveryConfig:
     timeout_s: float = 15.0  # most time of an attempt
     each: int = 8  # most attempts at one endpoint at a time
     in_all: int = 128  # most attempts at a time
+    unproven: int = 96  # of these, most at sites that have not answered lately
+    proven_s: float = 5.0  # how long an answer counts for its site
     held: int = 1024  # most deliveries claimed at a time
     endpoints: int = 1000  # most endpoints looked at by one run
     drain_s: float = 5.0  # how long a stop waits for what is under way
@@ -52,12 +54,17 @@ class Carried:
 
     claimed: int
     recorded: int
-    under_way: int  # attempts, and what waits to be recorded: to be looked after at once
-    behind: bool  # more is due than is claimed at a time
+    limit: int  # is under way or waits to be recorded, and is to be looked after soon
+    ahead: int  # could have been claimed, but for how much is claimed at a time
 
     @property
     def more(self) -> bool:
-        return self.under_way > 0
+        return self.limit > 0
+
+    @property
+    def clear(self) -> bool:
+        """It keeps up, whatever is under way."""
+        return self.ahead == 0
 
     @property
     def clear(self) -> bool:
@@ -85,11 +92,12 @@ class WebhookDelivery:
             route=Route(self.config.each, self.config.in_all, begin_within_s),
             limits=Limits(total_s=self.config.timeout_s),
         )
-        self._held: Counter[str] = Counter()  # by endpoint, claimed and not yet ended
+        self._held: dict[str, _Held] = {}  # by endpoint, claimed and not yet ended
         self._answered: Counter[str] = Counter()  # by endpoint, since the last round
+        self._answered_s: dict[str, float] = {}  # by site, when it answered last
         self._ended: list[Ended] = []  # not yet recorded
         self._after: str | None = None
-        self._quiet, self._behind = True, False
+        self._quiet, self._ahead = True, 0
 
     def run_once(self, database: Database, objects: Objects) -> Carried:
         if self._held:
@@ -98,8 +106,7 @@ class WebhookDelivery:
         recorded = self._record(database)
         claimed = self._claim(database)
         self._quiet = not (claimed or recorded)
-        under_way = self._held.total() + len(self._ended)
-        return Carried(claimed, recorded, under_way, self._behind)
+        return Carried(claimed, recorded, self._held_in_all() + len(self._ended), self._ahead)
 
     def close(self, database: Database) -> None:
         """Wait a little for what is under way, record it, and end. What is broken off is due
@@ -121,15 +128,21 @@ class WebhookDelivery:
             time.sleep(self.config.pace_s)
 
     def _take(self) -> None:
+        """What has ended leaves its place."""
         self._answered.clear()
         for ended in self._courier.take():
             endpoint = ended.parcel.delivery.endpoint_id
-            self._held[endpoint] -= 1
-            if not self._held[endpoint]:
+            held = self._held[endpoint]
+            held.count -= 1
+            if not held.count:
                 del self._held[endpoint]
             if ended.verdict is not None:
-                self._answered[endpoint] += ended.verdict.status is not None
                 self._ended.append(ended)
+                if ended.verdict.status is not None:
+                    self._answered[endpoint] += 1
+                    self._answered_s[held.site] = ended.ended_s
+        oldest_s = time.monotonic() - self.config.proven_s
+        self._answered_s = {one: at for one, at in self._answered_s.items() if at > oldest_s}
 
     def _record(self, database: Database) -> int:
         """All in one transaction. If it fails, the next run tries again."""
@@ -143,17 +156,14 @@ class WebhookDelivery:
         return recorded
 
     def _claim(self, database: Database) -> int:
-        free = self.config.held - self._held.total()
-        self._behind = free <= 0
-        if self._behind:
+        if self._held_in_all() >= self.config.held:
+            self._ahead = 1
             return 0
         with database.read() as tx:
             ready = tx.webhooks.ready_endpoints(after=self._after, limit=self.config.endpoints)
-        full = len(ready) >= self.config.endpoints
-        self._after = ready[-1].id if full else None  # from the start, next time
-        wanted = {one.id: max(0, self._places(one)) for one in ready}
-        places = share(wanted, free)
-        self._behind = full or sum(wanted.values()) > free
+        # From where it ended, if that was not the end.
+        self._after = ready[-1].id if len(ready) >= self.config.endpoints else None
+        places = self._share(ready)
         if not places:
             return 0
         with database.begin() as tx:
@@ -161,17 +171,51 @@ class WebhookDelivery:
             deliveries = tx.webhooks.claim_for(places, int(1000 * self.config.lease_s))
             secrets = _secrets(tx, deliveries)
         urls = {one.id: one.url for one in ready}
-        parcels = [
-            Parcel(one, urls[one.endpoint_id], secrets(one), now, now_s) for one in deliveries
-        ]
-        if parcels:
-            self._held.update(one.endpoint_id for one in deliveries)
-            self._courier.send(parcels)
-        return len(parcels)
+        for one in deliveries:
+            held = self._held.setdefault(
+                one.endpoint_id, _Held(one.event.tenant, site_of(urls[one.endpoint_id]))
+            )
+            held.count += 1
+        if deliveries:
+            self._courier.send(
+                [Parcel(one, urls[one.endpoint_id], secrets(one), now, now_s) for one in deliveries]
+            )
+        return len(deliveries)
+
+    def _share(self, ready: Sequence[Endpoint]) -> dict[str, int]:
+        """How many to claim for each endpoint; those of unproven sites first, as it is few."""
+        tenants = {one.id: one.tenant for one in ready}
+        wanted: dict[bool, dict[str, int]] = {True: {}, False: {}}
+        for one in ready:
+            wanted[site_of(one.url) in self._answered_s][one.id] = self._places(one)
+        held: dict[bool, Counter[str]] = {True: Counter(), False: Counter()}
+        for it in self._held.values():
+            held[it.site in self._answered_s][it.tenant] += it.count
+        free = self.config.held - self._held_in_all()
+        few = min(free, self.config.unproven - held[False].total())
+        places = share_by_tenant(wanted[False], tenants, held[False], max(0, few), sparing=True)
+        free -= sum(places.values())
+        places |= share_by_tenant(wanted[True], tenants, held[True], free)
+        asked = sum(max(0, most) for half in wanted.values() for most in half.values())
+        self._ahead = asked - sum(places.values())
+        return places
 
     def _places(self, endpoint: Endpoint) -> int:
-        answered = self._answered[endpoint.id]
-        return places_of(endpoint.failures, answered, self.config.each) - self._held[endpoint.id]
+        held = self._held.get(endpoint.id)
+        most = places_of(endpoint.failures, self._answered[endpoint.id], self.config.each)
+        return most - (held.count if held else 0)
+
+    def _held_in_all(self) -> int:
+        return sum(one.count for one in self._held.values())
+
+
+@dataclass(slots=True)
+class _Held:
+    """What is claimed of an endpoint."""
+
+    tenant: str
+    site: str
+    count: int = 0
 
 
 def _attempt(ended: Ended, now_s: float) -> Attempt:

@@ -263,6 +263,25 @@ class TestOthers:
         for endpoint in bad:
             assert len(receiver.ids()) < 200, endpoint
 
+    def test_a_tenant_whose_jobs_bring_hundreds_that_hang_holds_no_other_up(
+        self, database, post, receiver
+    ):
+        jobs = [job for n in range(300) for job in new_jobs(1, webhook=receiver.url(f"/hang/{n}"))]
+        with database.begin() as tx:
+            tx.jobs.submit(ALICE, jobs)
+        with database.begin() as tx:
+            for job in jobs:
+                tx.jobs.request_cancel(ALICE, job.id)
+        duty = post.new(timeout_s=15.0)
+        post.run_until(lambda: len(receiver.requests) >= 48, "48 that hang", duty)
+        with receiving() as bobs:
+            endpoint = add(database, bobs.url("/ok"), tenant=BOB)
+            over(database, 50, tenant=BOB)
+            began = time.monotonic()
+            post.run_until(lambda: len(post.attempts(endpoint, BOB)) == 50, "what is Bob's", duty)
+            assert time.monotonic() - began < 14  # none of Alice's has ended meanwhile
+            assert len(bobs.requests) == 50
+
     def test_a_killed_keepers_deliveries_are_due_again_after_their_lease(
         self, database, clock, post, receiver
     ):
