@@ -6,11 +6,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 RUNS ?= 1
+# Of the simulator: histories in memory, and on real SQLite.
+SEEDS ?= 100000
+SQLITE_SEEDS ?= 2000
 # So many share the tests; 0: they all run in one, as with a plain pytest.
 PROCESSES ?= 2
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help setup demo test test-fast lint bench faults lock services clean
+.PHONY: help setup demo test test-fast simulate lint bench faults lock services clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -43,6 +46,10 @@ test: setup services ## everything, on real RabbitMQ, PostgreSQL and S3
 
 test-fast: setup ## the pure tests only
 	@$(BIN)/pytest -q tests/unit
+
+simulate: setup ## SEEDS histories full of faults in memory and SQLITE_SEEDS on SQLite (an hour for all)
+	@$(BIN)/python -m tests.simulator --seeds $(SEEDS)
+	@$(BIN)/python -m tests.simulator --seeds $(SQLITE_SEEDS) --on sqlite
 
 bench: setup services ## the figures (about 25 minutes), written to bench.json; a plot beside it
 	@$(BIN)/python -m tests.bench

@@ -1,4 +1,4 @@
-"""One suite for every object store: a local directory, and a real S3 server."""
+"""One suite for every object store: a local directory, a real S3 server, and the simulator's."""
 
 from __future__ import annotations
 
@@ -13,19 +13,37 @@ import pytest
 from storage.objects import open_objects
 from storage.objects.packs import PackWriter, entries, read_slice, read_slices
 from storage.records.errors import Conflict, InvalidInput, NotFound, ObjectCorrupt
+from tests.simulator.fake_objects import FakeObjects
 from tests.unit.objects.test_keys import WRONG_KEYS
 
+FAKE = "fake:"
 
-@pytest.fixture(params=["directory", "s3"])
+
+@pytest.fixture(params=["directory", "s3", "fake"])
 def url(request, tmp_path):
     if request.param == "directory":
         return f"file://{tmp_path / 'objects'}"
+    if request.param == "fake":
+        return f"{FAKE}{tmp_path}"
     return request.getfixturevalue("s3_objects_url")
 
 
 @pytest.fixture
-def objects(url):
-    store = open_objects(url)
+def opened(url):
+    """Opens the place at the URL, or one below it."""
+    fake = {}
+
+    def opens(below=""):
+        if url.startswith(FAKE):
+            return FakeObjects(fake, below.lstrip("/") + "/" if below else "")
+        return open_objects(url + below)
+
+    return opens
+
+
+@pytest.fixture
+def objects(opened):
+    store = opened()
     store.probe()
     yield store
     store.close()
@@ -195,9 +213,9 @@ def test_a_wrong_key_is_refused_by_every_verb(objects, tmp_path, key):
         assert caught.value.stable_code == "invalid_key"
 
 
-def test_two_prefixes_of_one_place_never_meet(url):
-    mine, theirs = open_objects(f"{url}/a"), open_objects(f"{url}/ab")
-    whole = open_objects(url)
+def test_two_prefixes_of_one_place_never_meet(opened):
+    mine, theirs = opened("/a"), opened("/ab")
+    whole = opened()
     whole.probe()
     mine.put("x", b"mine")
     theirs.put("x", b"theirs")

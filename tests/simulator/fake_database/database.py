@@ -1,7 +1,7 @@
 """The database in memory: the product's own stores, over tables that are Python dicts.
 
-Only the statements are played (``job_statements``, ``backlog_statements``, ``other_statements``):
-what a store does with their rows, and every decision, is the product's code.
+Only the statements are played (``*_statements``), those that the simulator's parts need: what a
+store does with their rows, and every decision, is the product's code.
 """
 
 from __future__ import annotations
@@ -18,13 +18,18 @@ from storage.database.texts import refuse_nul
 from storage.database.transaction import Transaction
 from storage.records.ids import is_id
 from storage.records.jobs import Job, JobFilter, Millis
-from tests.simulator.fake_database import backlog_statements, job_statements, other_statements
+from tests.simulator.fake_database import (
+    backlog_statements,
+    job_statements,
+    other_statements,
+    webhook_statements,
+)
 from tests.simulator.fake_database.tables import Tables
 
 Played = Callable[[Tables, Millis, Mapping[str, Any]], Any]
 PLAYED: dict[int, Played] = {
     id(statement): played
-    for module in (job_statements, backlog_statements, other_statements)
+    for module in (job_statements, backlog_statements, other_statements, webhook_statements)
     for statement, played in module.PLAYED
 }
 

@@ -16,7 +16,7 @@ P = Mapping[str, Any]
 _JOB_FIELDS = (
     "id", "tenant", "kind", "model_name", "version", "version_id", "pool", "priority",
     "group_id", "group_index", "custom_id", "metadata", "max_attempts", "run_timeout_ms",
-    "retry_of",
+    "retry_of", "webhook_id",
 )  # fmt: skip
 _HELD = (
     "id", "state", "session_id", "epoch", "attempts", "max_attempts", "losses",
@@ -84,6 +84,7 @@ def submit_live(t: Tables, now: Millis, p: P) -> int:
             "run_deadline_at": None,
             "run_timeout_ms": p["run_timeout_ms"],
             "cancel_requested_at": None,
+            "webhook_id": p["webhook_id"],
         },
     )
     return 1
@@ -200,7 +201,7 @@ def still_runs(row: Row, session_id: str | None, epoch: int | None) -> bool:
     )
 
 
-def end_here(t: Tables, now: Millis, p: P) -> list[tuple[str, str]]:
+def end_here(t: Tables, now: Millis, p: P) -> list[tuple[Any, ...]]:
     ended = []
     for said in p["rows"]:
         row = t.live.get(said["id"])
@@ -239,7 +240,7 @@ def end_here(t: Tables, now: Millis, p: P) -> list[tuple[str, str]]:
                 "result_digest": said.get("digest") if succeeded else None,
             },
         )
-        ended.append((row["id"], state))
+        ended.append((row["id"], state, row["tenant"], row["group_id"], row["seq"] + 1))
     return ended
 
 

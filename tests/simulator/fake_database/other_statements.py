@@ -32,7 +32,8 @@ _Known = namedtuple("_Known", "tenant key known")
 
 
 def create_group(t: Tables, now: Millis, p: P) -> int:
-    t.groups.put(p["id"], {**p, "created_at": now})
+    row = {"id": p["id"], "tenant": p["tenant"], "total": p["total"], "created_at": now}
+    t.groups.put(p["id"], {**row, "webhook_id": p["webhook"], "settled": 0, "completed_at": None})
     return 1
 
 

@@ -55,7 +55,10 @@ class Tables:
         self.versions = Table(self._undo)
         self.models = Table(self._undo)
         self.idempotency = Table(self._undo)
-        self.costs = Table(self._undo)
+        self.endpoints = Table(self._undo)
+        self.filters = Table(self._undo)
+        self.events = Table(self._undo)
+        self.deliveries = Table(self._undo)
         self.duties = Table(self._undo)
 
     @contextmanager
