@@ -66,10 +66,6 @@ class Carried:
         """It keeps up, whatever is under way."""
         return self.ahead == 0
 
-    @property
-    def clear(self) -> bool:
-        return not self.behind
-
 
 class WebhookDelivery:
     """See the module."""
