@@ -156,7 +156,7 @@ class Callers:
         if chance.random() < 0.12:
             job["expires_in_s"] = chance.choice((5, 20, 60))
         if chance.random() < (0.8 if self.world.late else 0.15):
-            job["run_timeout_s"] = chance.choice((4, 8, 20))
+            job["run_timeout_s"] = 5 if self.world.late else chance.choice((3, 8, 20))
         return job
 
     def _submit(self, api: Api, request: Request) -> None:

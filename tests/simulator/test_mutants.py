@@ -11,9 +11,20 @@ import pytest
 
 from tests.mutations.mutant import copy_tree
 from tests.simulator.mutants import MUTANTS, SimulatedMutant
+from tests.simulator.runs import run_seeds
 
 BROKEN = 1
-DEADLINE_S = 240
+DEADLINE_S = 600
+
+
+@pytest.mark.parametrize(("on", "seeds"), [("fakes", 60), ("sqlite", 25)])
+def test_the_simulator_stays_green_with_late_commits_when_nothing_is_broken(
+    on: str, seeds: int
+) -> None:
+    """For the others the seeds of ``test_simulator`` say the same."""
+    assert all(seeds >= one.seeds for one in MUTANTS if one.late and one.on == on)
+    total = run_seeds(range(seeds), on, late=True)
+    assert not total.broken, total.broken
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=[mutant.name for mutant in MUTANTS])

@@ -117,7 +117,8 @@ class HeldIntake(Intake):
         world = self._world
         if world.faults.happens("commit held up"):
             world.happenings.fault(world.now_ms, self._process.name, "commit held up")
-            world.scheduler.sleep(self._process, world.chance.choice((5, 10, 15, 20, 60)))
+            seconds = world.chance.choice((9, 11, 13) if world.late else (5, 10, 15, 20, 60))
+            world.scheduler.sleep(self._process, seconds)
         return closing
 
 
@@ -357,7 +358,8 @@ class Device:
             work.entered_device = True
         self.ledger.passes = (OnPass(session_id, mine),)
         world.happenings.note(world.now_ms, process.name, f"forward of {len(works)}")
-        seconds = world.chance.choice((0.01, 0.05, 0.3, 2.0, world.chance.random() * 25))
+        slow = () if world.late else (2.0, world.chance.random() * 25)
+        seconds = world.chance.choice((0.01, 0.05, 0.3, *slow))
         began_ms = world.now_ms
         world.scheduler.sleep(process, seconds)
         numbers = [cast(int, work.rows[0]) for work in works]

@@ -86,6 +86,8 @@ class World:
         self.faults = Faults(self.chance)
         self.late = self.chance.random() < 1 / 6 or late
         if self.late:
+            for kind in self.faults.rates:
+                self.faults.rates[kind] *= 0.3
             self.faults.rates["commit held up"] = 0.6
         self.scheduler = Scheduler(self.chance, self.happenings)
         clock = SimpleNamespace(now_ms=lambda: self.scheduler.now_ms)
