@@ -30,7 +30,7 @@ from workers.settings import PREFIX
 log = logging.getLogger(__name__)
 
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 0.5, 30.0
-_AT_WORK_PAUSE_S = 1.0  # a process that died of its work: whoever did it is found by more deaths
+_AT_WORK_PAUSE_S = 0.2  # after a death at its work: whoever did it is found by more deaths
 _SETTLE_EVERY_S = 2.0
 _CALM_S = 60.0  # a child that lived so long starts again without delay
 LOADING_DEATHS = 3  # so often may a version's loading take the process with it
