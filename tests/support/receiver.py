@@ -42,6 +42,8 @@ class Receiver:
     port: int = 0
     requests: list[dict[str, Any]] = field(default_factory=list)
     connections: int = 0
+    busiest: Counter[str] = field(default_factory=Counter)  # most requests at a time, by path
+    _busy: Counter[str] = field(default_factory=Counter)
     _seen: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
@@ -123,7 +125,12 @@ class Receiver:
             self._file.flush()
         if number and path.startswith("/once"):
             return False
-        return await self._answer(path, entry["says"], writer)
+        self._busy[path] += 1
+        self.busiest[path] = max(self.busiest[path], self._busy[path])
+        try:
+            return await self._answer(path, entry["says"], writer)
+        finally:
+            self._busy[path] -= 1
 
     def _says(self, path: str) -> int | None:
         """The status of the answer; none where there will be none."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -19,10 +18,10 @@ from storage.database.transaction import Transaction
 from storage.objects import Objects
 from storage.records.ids import uuid7
 from storage.records.webhook_guard import Guard
-from storage.records.webhooks import Attempt, Delivery, Endpoint, Secret, new_secret
+from storage.records.webhooks import Attempt, Delivery, Secret, new_secret
 from workers.webhooks.connection import Limits
 from workers.webhooks.courier import Courier, Ended, Parcel, Route
-from workers.webhooks.places import places_of, share_by_tenant, site_of
+from workers.webhooks.holdings import Bounds, Holdings
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +38,7 @@ class WebhookDeliveryConfig:
     in_all: int = 128  # most attempts at a time
     unproven: int = 96  # of these, most at sites that have not answered lately
     proven_s: float = 5.0  # how long an answer counts for its site
-    held: int = 1024  # most deliveries claimed at a time
+    held: int = 2048  # most deliveries claimed at a time
     endpoints: int = 1000  # most endpoints looked at by one run
     drain_s: float = 5.0  # how long a stop waits for what is under way
 
@@ -88,33 +87,37 @@ class WebhookDelivery:
             route=Route(self.config.each, self.config.in_all, begin_within_s),
             limits=Limits(total_s=self.config.timeout_s),
         )
-        self._held: dict[str, _Held] = {}  # by endpoint, claimed and not yet ended
-        self._answered: Counter[str] = Counter()  # by endpoint, since the last round
-        self._answered_s: dict[str, float] = {}  # by site, when it answered last
+        bounds = Bounds(
+            self.config.each, self.config.held, self.config.unproven, self.config.proven_s
+        )
+        self._held = Holdings(bounds)
         self._ended: list[Ended] = []  # not yet recorded
         self._after: str | None = None
-        self._quiet, self._ahead = True, 0
+        self._quiet = True
 
     def run_once(self, database: Database, objects: Objects) -> Carried:
-        if self._held:
+        if self._held.total:
             self._rest()
         self._take()
+        if not self._courier.alive:  # what it had is due again after its lease
+            self._held.forget()
         recorded = self._record(database)
         claimed = self._claim(database)
         self._quiet = not (claimed or recorded)
-        return Carried(claimed, recorded, self._held_in_all() + len(self._ended), self._ahead)
+        under_way = self._held.total + len(self._ended)
+        return Carried(claimed, recorded, under_way, self._held.ahead)
 
     def close(self, database: Database) -> None:
         """Wait a little for what is under way, record it, and end. What is broken off is due
         again after its lease, and no attempt of it is counted."""
         until_s = time.monotonic() + self.config.drain_s
-        while self._held and (left_s := until_s - time.monotonic()) > 0:
+        while self._held.total and (left_s := until_s - time.monotonic()) > 0:
             self._courier.wait(left_s)
             self._take()
         self._courier.close()
         self._take()
+        self._held.forget()
         self._record(database)
-        self._held.clear()
 
     def _rest(self) -> None:
         """A little, so that a round has many to record; when nothing happens, until it does."""
@@ -125,20 +128,13 @@ class WebhookDelivery:
 
     def _take(self) -> None:
         """What has ended leaves its place."""
-        self._answered.clear()
+        self._held.look(time.monotonic())
         for ended in self._courier.take():
-            endpoint = ended.parcel.delivery.endpoint_id
-            held = self._held[endpoint]
-            held.count -= 1
-            if not held.count:
-                del self._held[endpoint]
-            if ended.verdict is not None:
+            verdict, endpoint_id = ended.verdict, ended.parcel.delivery.endpoint_id
+            answered = verdict is not None and verdict.status is not None
+            self._held.end(endpoint_id, ended.ended_s, answered=answered)
+            if verdict is not None:
                 self._ended.append(ended)
-                if ended.verdict.status is not None:
-                    self._answered[endpoint] += 1
-                    self._answered_s[held.site] = ended.ended_s
-        oldest_s = time.monotonic() - self.config.proven_s
-        self._answered_s = {one: at for one, at in self._answered_s.items() if at > oldest_s}
 
     def _record(self, database: Database) -> int:
         """All in one transaction. If it fails, the next run tries again."""
@@ -152,66 +148,28 @@ class WebhookDelivery:
         return recorded
 
     def _claim(self, database: Database) -> int:
-        if self._held_in_all() >= self.config.held:
-            self._ahead = 1
-            return 0
         with database.read() as tx:
             ready = tx.webhooks.ready_endpoints(after=self._after, limit=self.config.endpoints)
-        # From where it ended, if that was not the end.
+        # The next look goes on where this one ended, if that was not the end.
         self._after = ready[-1].id if len(ready) >= self.config.endpoints else None
-        places = self._share(ready)
+        places = self._held.share(ready)
         if not places:
             return 0
         with database.begin() as tx:
             now, now_s = tx.now(), time.monotonic()
             deliveries = tx.webhooks.claim_for(places, int(1000 * self.config.lease_s))
             secrets = _secrets(tx, deliveries)
-        urls = {one.id: one.url for one in ready}
-        for one in deliveries:
-            held = self._held.setdefault(
-                one.endpoint_id, _Held(one.event.tenant, site_of(urls[one.endpoint_id]))
-            )
-            held.count += 1
+        by_id = {one.id: one for one in ready}
         if deliveries:
             self._courier.send(
-                [Parcel(one, urls[one.endpoint_id], secrets(one), now, now_s) for one in deliveries]
+                [
+                    Parcel(one, by_id[one.endpoint_id].url, secrets(one), now, now_s)
+                    for one in deliveries
+                ]
             )
+        for one in deliveries:
+            self._held.take(by_id[one.endpoint_id])
         return len(deliveries)
-
-    def _share(self, ready: Sequence[Endpoint]) -> dict[str, int]:
-        """How many to claim for each endpoint; those of unproven sites first, as it is few."""
-        tenants = {one.id: one.tenant for one in ready}
-        wanted: dict[bool, dict[str, int]] = {True: {}, False: {}}
-        for one in ready:
-            wanted[site_of(one.url) in self._answered_s][one.id] = self._places(one)
-        held: dict[bool, Counter[str]] = {True: Counter(), False: Counter()}
-        for it in self._held.values():
-            held[it.site in self._answered_s][it.tenant] += it.count
-        free = self.config.held - self._held_in_all()
-        few = min(free, self.config.unproven - held[False].total())
-        places = share_by_tenant(wanted[False], tenants, held[False], max(0, few), sparing=True)
-        free -= sum(places.values())
-        places |= share_by_tenant(wanted[True], tenants, held[True], free)
-        asked = sum(max(0, most) for half in wanted.values() for most in half.values())
-        self._ahead = asked - sum(places.values())
-        return places
-
-    def _places(self, endpoint: Endpoint) -> int:
-        held = self._held.get(endpoint.id)
-        most = places_of(endpoint.failures, self._answered[endpoint.id], self.config.each)
-        return most - (held.count if held else 0)
-
-    def _held_in_all(self) -> int:
-        return sum(one.count for one in self._held.values())
-
-
-@dataclass(slots=True)
-class _Held:
-    """What is claimed of an endpoint."""
-
-    tenant: str
-    site: str
-    count: int = 0
 
 
 def _attempt(ended: Ended, now_s: float) -> Attempt:

@@ -7,6 +7,8 @@
 ``client``      connections that are used again; no redirects, no proxy, no cookies
 ``verdict``     what an answer, or none, means for a delivery
 ``courier``     many deliveries at once in one thread, a bounded number for each endpoint
+``places``      how many deliveries of each endpoint and tenant are claimed at a time
+``holdings``    what is claimed, and who answered lately
 ==============  ==========================================================================
 
 The duty ``workers.keeper.webhook_delivery`` claims deliveries in SQL, hands them over, and

@@ -108,6 +108,11 @@ class Courier:
         assert self._loop is not None
         self._loop.call_soon_threadsafe(self._accept, parcels)
 
+    @property
+    def alive(self) -> bool:
+        """Whether it has been started and has not ended."""
+        return self._loop is not None
+
     def wait(self, timeout_s: float) -> bool:
         """Until an attempt has ended that was not taken yet, but no longer."""
         return self._news.wait(timeout_s)

@@ -14,18 +14,19 @@ from collections.abc import Mapping
 
 from storage.records.webhooks import BREAKS_AFTER
 
-FIRST, MOST = 2, 64
+FIRST, MOST = 2, 128
 FACTOR = 2  # so many times what was answered last time: it may have waited for more
 
 
-def places_of(failures: int, answered: int, each: int) -> int:
-    """``failures`` in a row and how many were ``answered`` since the last look; ``each`` is how
-    many may be attempted at a time."""
+def places_of(failures: int, *, proven: bool, answered: int, before: int, each: int) -> int:
+    """``failures`` in a row; whether its site has answered lately, how many were ``answered``
+    since the last look, how many places it had ``before``, and how many may be attempted at a
+    time."""
     if failures >= BREAKS_AFTER:
         return 1
-    if failures or not answered:
+    if failures or not proven:
         return min(FIRST, each)
-    return max(each, min(FACTOR * answered, MOST))
+    return min(max(each, FACTOR * answered, before // 2), MOST)
 
 
 def share(wanted: Mapping[str, int], total: int) -> dict[str, int]:

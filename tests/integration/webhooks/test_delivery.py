@@ -252,6 +252,14 @@ class TestWhatIsAnswered:
 
 
 class TestOthers:
+    def test_an_endpoint_is_asked_a_bounded_number_of_things_at_a_time(
+        self, database, post, receiver
+    ):
+        endpoint = add(database, receiver.url("/slow/0.05"))
+        over(database, 150)
+        post.settle(endpoint, 150)
+        assert 2 < receiver.busiest["/slow/0.05"] <= post.duty.config.each
+
     def test_a_receiver_that_hangs_or_resets_holds_nobody_up(self, database, post, receiver):
         bad = [add(database, receiver.url(path)) for path in ("/hang", "/reset", "/drip")]
         good = add(database, receiver.url("/ok"))

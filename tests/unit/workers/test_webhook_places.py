@@ -9,18 +9,31 @@ from storage.records.webhooks import BREAKS_AFTER
 from workers.webhooks.places import FIRST, MOST, places_of, share, share_by_tenant, site_of
 
 
+def places(failures: int = 0, **fields) -> int:
+    plain = {"proven": True, "answered": 0, "before": 0, "each": 8}
+    return places_of(failures, **plain | fields)
+
+
 def test_an_unknown_endpoint_gets_few_one_that_answers_more_up_to_a_bound():
-    assert places_of(0, 0, 8) == FIRST
-    assert places_of(0, 1, 8) == 8
-    assert places_of(0, 20, 8) == 40
-    assert places_of(0, 10_000, 8) == MOST
+    assert places(proven=False) == FIRST
+    assert places() == 8
+    assert places(answered=1) == 8
+    assert places(answered=20) == 40
+    assert places(answered=10_000) == MOST
+
+
+def test_it_keeps_half_of_them_while_it_says_nothing():
+    assert places(before=64) == 32
+    assert places(before=10) == 8
+    assert places(before=64, answered=20) == 40
+    assert places(before=64, proven=False) == FIRST
 
 
 def test_one_that_fails_gets_few_and_one_that_was_left_alone_a_single_one():
-    assert places_of(1, 8, 8) == FIRST
-    assert places_of(BREAKS_AFTER, 8, 8) == 1
-    assert places_of(BREAKS_AFTER + 100, 0, 8) == 1
-    assert places_of(0, 0, 1) == 1
+    assert places(1, answered=8, before=64) == FIRST
+    assert places(BREAKS_AFTER, answered=8, before=64) == 1
+    assert places(BREAKS_AFTER + 100) == 1
+    assert places(proven=False, each=1) == 1
 
 
 @given(st.dictionaries(st.text(max_size=3), st.integers(-5, 100), max_size=30), st.integers(0, 500))
