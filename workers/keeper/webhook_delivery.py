@@ -53,12 +53,12 @@ class Carried:
 
     claimed: int
     recorded: int
-    limit: int  # is under way or waits to be recorded, and is to be looked after soon
+    under_way: int  # attempts, and what waits to be recorded: to be looked after soon
     ahead: int  # could have been claimed, but for how much is claimed at a time
 
     @property
     def more(self) -> bool:
-        return self.limit > 0
+        return self.under_way > 0
 
     @property
     def clear(self) -> bool:
