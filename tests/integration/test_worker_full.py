@@ -60,6 +60,15 @@ class Works:
         self.workers.append(worker)
         return worker
 
+    def wait_session(self) -> None:
+        """Until a worker has one, which is when it begins to consume."""
+
+        def opened() -> bool:
+            with self.house.database.read() as tx:
+                return bool(tx.sessions.live())
+
+        wait_until(opened, 60, what=f"a worker's session\n{self.logs()}")
+
     def wait_entered(self) -> None:
         entered = self.hold.with_suffix(".entered")
         wait_until(entered.exists, 30, what=f"a batch on the device\n{self.logs()}")
@@ -154,6 +163,7 @@ def test_jobs_are_answered_and_a_stop_is_graceful(works: Works) -> None:
 def test_a_message_is_acknowledged_only_after_its_jobs_are_committed(works: Works) -> None:
     works.hold.touch()
     works.start()
+    works.wait_session()  # else the sweep publishes a second message before the first is taken
     ids = works.house.submit([tensor(n) for n in range(16)])
     works.wait_entered()
     # A quorum queue says how many it holds every five seconds.
