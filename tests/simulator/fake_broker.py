@@ -129,9 +129,14 @@ class FakeBroker:
                     return tag, one
         return None
 
-    def settle(self, consumer: Consumer, tag: int) -> None:
-        """An acknowledgement, or a rejection without requeueing."""
-        consumer.unacked.pop(tag, None)
+    def settle(self, consumer: Consumer, tag: int, requeue: bool = False) -> None:
+        """An acknowledgement, or a rejection: set aside, or for somebody else to take."""
+        stored = consumer.unacked.pop(tag, None)
+        if stored is not None and requeue and stored.queue in self.queues:
+            self._happenings.note(self._scheduler.now_ms, consumer.process.name, "returned one")
+            self.queues[stored.queue].appendleft(stored)
+            for other in self.consumers:
+                other.wake()
 
     def subscribe(
         self, process: Process, queues: Sequence[str], wake: Callable[[], None]

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 POOL = "default"
 LEASE_TTL_S, RENEW_EVERY_S = 15.0, 5.0
+SHUT_OUT_S = 2.0
 MAX_BATCH = 4
 LIMITS = Limits(sizes=(1, 2, 4), max_cost=None, objective_s=1.0)
 
@@ -129,7 +130,10 @@ class Delivery:
         self._device, self._consumer, self._tag = device, consumer, tag
 
     def settled(self) -> None:
-        self._device.acks.append((self._consumer, self._tag))
+        self._device.answers.append((self._consumer, self._tag, False))
+
+    def returned(self) -> None:
+        self._device.answers.append((self._consumer, self._tag, True))
 
 
 class Device:
@@ -192,7 +196,7 @@ class Device:
         self.claimed: Handoff[Claimed] = Handoff(1)
         self.computed = {lane: Handoff[Batch](1) for lane in Lane}
         self.stored: Handoff[Stored] = Handoff(1)
-        self.acks: list[tuple[Consumer, int]] = []
+        self.answers: list[tuple[Consumer, int, bool]] = []  # the last: to be requeued
         self.consumer: Consumer | None = None
         self._claim_from_ms = self._run_from_ms = 0  # nothing could be claimed, run before
         self._start()
@@ -215,7 +219,13 @@ class Device:
         consumer, broker = self.consumer, self.world.broker
         if consumer is None or consumer.lost:
             return not broker.down
-        return bool(self.acks) or broker.waiting(consumer)
+        if self._shut_out():
+            return bool(self.answers or self.intake._waiting._lines)
+        return bool(self.answers) or broker.waiting(consumer)
+
+    def _shut_out(self) -> bool:
+        """Whether messages are left to others, as the worker's consumer does it."""
+        return self.gate.closed_for_s > SHUT_OUT_S
 
     def _take(self) -> float | None:
         world, process = self.world, self.process
@@ -225,7 +235,7 @@ class Device:
             broker.lose(self.consumer)
         if self.consumer is not None and self.consumer.lost:
             self.consumer = None
-            self.acks.clear()
+            self.answers.clear()
             self.intake.flush(connection_lost=True)
         if self.consumer is None:
             if broker.down:
@@ -233,9 +243,12 @@ class Device:
             queues = [queue_name(POOL, lane) for lane in Lane]
             self.consumer = broker.subscribe(process, queues, self._consume.wake)
         world.boundary(process, "before an ack")
-        while self.acks:
-            consumer, tag = self.acks.pop(0)
-            broker.settle(consumer, tag)
+        if shut_out := self._shut_out():
+            self.intake.give_back()
+        while self.answers:
+            broker.settle(*self.answers.pop(0))
+        if shut_out:
+            return 1.0
         taken = broker.take(self.consumer)
         if taken is not None:
             self._offer(self.consumer, *taken)
