@@ -92,6 +92,8 @@ class FaultStack(FullStack):
     def spawn(self, *names: str) -> None:
         """Start these parts and wait for nothing."""
         for name in names:
+            if name in self._running:  # a fault ended it: what is left of it goes before
+                self._running[name].kill()
             light = [sys.executable, "-m", "tests.faults.light_worker"]
             is_light = name.startswith("worker") and not self.heavy
             self._running[name] = ChildProcess(

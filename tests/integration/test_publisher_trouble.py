@@ -14,7 +14,7 @@ from storage.queue.amqp_publisher import AmqpPublisher
 from storage.queue.backoff import Backoff
 from storage.queue.channel import MAX_OPEN
 from storage.records.errors import BrokerUnavailable
-from tests.contracts.test_publisher import ids, messages, receive
+from tests.contracts.test_publisher import Real, ids, messages
 from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until
 
@@ -221,7 +221,7 @@ def test_a_full_queue_refuses_and_the_connection_goes_on(rabbitmq, url, publishe
     report = publisher.publish(sent)
     assert report.confirmed | report.refused == ids(sent)
     assert report.refused and report.trouble is None
-    assert len(receive(url, name, len(report.confirmed))) == len(report.confirmed)
+    assert len(Real(url).receive(name, len(report.confirmed))) == len(report.confirmed)
     assert publisher.publish(messages(name, 1)).confirmed, "there is room again"
     assert proxy.accepted == 1
 
