@@ -13,6 +13,7 @@ import orjson
 from storage.database.files import stored_file
 from storage.database.statements import POSTGRESQL, SQLITE, Statement
 from storage.database.store import Store
+from storage.database.webhooks.deliveries import WAITING
 from storage.database.webhooks.endpoints import DROP, TOUCH_EVERY_MS
 from storage.records.ids import FIRST_ID, LAST_ID, uuid7
 from storage.records.jobs import Millis
@@ -107,17 +108,8 @@ ATTEMPTS = Statement(
 LOST = Statement(
     "Endpoints that are gone or switched off, and have something waiting for them: it was written"
     " while they went. A step for each endpoint that something waits for.",
-    """
-    WITH RECURSIVE waiting(id) AS (
-        SELECT (SELECT d.endpoint_id FROM deliveries AS d
-            WHERE d.state = 'pending' AND d.endpoint_id > :after
-            ORDER BY d.endpoint_id LIMIT 1)
-        UNION ALL
-        SELECT (SELECT d.endpoint_id FROM deliveries AS d
-            WHERE d.state = 'pending' AND d.endpoint_id > w.id
-            ORDER BY d.endpoint_id LIMIT 1)
-        FROM waiting AS w WHERE w.id IS NOT NULL
-    )
+    f"""
+    {WAITING}
     SELECT w.id FROM waiting AS w
     WHERE w.id IS NOT NULL AND (
         SELECT e.id FROM webhook_endpoints AS e WHERE e.id = w.id AND e.enabled) IS NULL

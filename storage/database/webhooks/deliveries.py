@@ -23,7 +23,7 @@ from storage.database.webhooks.endpoints import (
     endpoint_of,
 )
 from storage.database.webhooks.events import TEST_EVENT
-from storage.records.ids import is_id
+from storage.records.ids import FIRST_ID, LAST_ID, is_id
 from storage.records.jobs import Millis
 from storage.records.webhooks import (
     Attempt,
@@ -36,9 +36,8 @@ from storage.records.webhooks import (
     pause_of,
 )
 
-READY_ENDPOINTS = Statement(
-    "Endpoints that something is due for and that are not left alone, a step for each of them.",
-    f"""
+# Endpoints that something waits for, after ``:after``: along the index, a step for each of them.
+WAITING = """
     WITH RECURSIVE waiting(id) AS (
         SELECT (SELECT d.endpoint_id FROM deliveries AS d
             WHERE d.state = 'pending' AND d.endpoint_id > :after
@@ -49,6 +48,12 @@ READY_ENDPOINTS = Statement(
             ORDER BY d.endpoint_id LIMIT 1)
         FROM waiting AS w WHERE w.id IS NOT NULL
     )
+"""
+
+READY_ENDPOINTS = Statement(
+    "Endpoints that something is due for and that are not left alone, a step for each of them.",
+    f"""
+    {WAITING}
     SELECT {COLUMNS} FROM waiting AS w JOIN webhook_endpoints AS e ON e.id = w.id
     WHERE e.enabled AND e.paused_until <= :now AND EXISTS (
         SELECT 1 FROM deliveries AS d
@@ -183,50 +188,41 @@ UNWANTED = Statement(
     "UPDATE webhook_filters SET enabled = false WHERE endpoint_id = :id",
 )
 
-# Shared: an event that is deleted meanwhile takes its deliveries along, or is not delivered.
-AGAIN = Statement(
-    "Events of a tenant are delivered to an endpoint once more, with all their attempts.",
-    """
+_INTO = """
     INSERT INTO deliveries (event_id, endpoint_id, state, attempts, due_at, created_at)
     SELECT v.id, CAST(:endpoint AS {uuid}), 'pending', 0, CAST(:now AS bigint),
         CAST(:now AS bigint)
     FROM events AS v
+"""
+_IN_RANGE = """
     WHERE v.tenant = :tenant AND v.type <> 'webhook.test'
         AND v.created_at >= :since AND v.created_at < :until
         AND (:any = 1 OR v.type IN (
             SELECT f.type FROM webhook_filters AS f WHERE f.endpoint_id = CAST(:endpoint AS {uuid})
         ))
-    {share}
+"""
+_ANEW = """
     ON CONFLICT (event_id, endpoint_id) DO UPDATE SET
         state = 'pending', attempts = 0, due_at = excluded.due_at,
         created_at = excluded.created_at
-    """,
+"""
+
+# Shared: an event that is deleted meanwhile takes its deliveries along, or is not delivered.
+AGAIN = Statement(
+    "Events of a tenant are delivered to an endpoint once more, with all their attempts.",
+    _INTO + _IN_RANGE + "{share}" + _ANEW,
 )
 
 NTH_AGAIN = Statement(
     "When the event happened that ``AGAIN`` would come to after so many others.",
-    """
-    SELECT v.created_at FROM events AS v
-    WHERE v.tenant = :tenant AND v.type <> 'webhook.test'
-        AND v.created_at >= :since AND v.created_at < :until
-        AND (:any = 1 OR v.type IN (
-            SELECT f.type FROM webhook_filters AS f WHERE f.endpoint_id = CAST(:endpoint AS {uuid})
-        ))
-    ORDER BY v.created_at, v.id LIMIT 1 OFFSET :skip
-    """,
+    "SELECT v.created_at FROM events AS v"
+    + _IN_RANGE
+    + "ORDER BY v.created_at, v.id LIMIT 1 OFFSET :skip",
 )
 
 ONE_AGAIN = Statement(
     "One event is delivered to an endpoint once more.",
-    """
-    INSERT INTO deliveries (event_id, endpoint_id, state, attempts, due_at, created_at)
-    SELECT v.id, CAST(:endpoint AS {uuid}), 'pending', 0, CAST(:now AS bigint),
-        CAST(:now AS bigint)
-    FROM events AS v WHERE v.id = :id AND v.tenant = :tenant {share}
-    ON CONFLICT (event_id, endpoint_id) DO UPDATE SET
-        state = 'pending', attempts = 0, due_at = excluded.due_at,
-        created_at = excluded.created_at
-    """,
+    _INTO + "WHERE v.id = :id AND v.tenant = :tenant {share}" + _ANEW,
 )
 
 ATTEMPTS = Statement(
@@ -250,8 +246,6 @@ LOAD = Statement(
     """,
 )
 
-FIRST_ID = "00000000-0000-0000-0000-000000000000"
-LAST_ID = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 _STATE = {
     AttemptResult.DELIVERED: DeliveryState.DELIVERED,
     AttemptResult.RETRY: DeliveryState.PENDING,

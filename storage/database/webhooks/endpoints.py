@@ -10,7 +10,7 @@ from sqlalchemy import Row
 
 from storage.database.statements import Statement
 from storage.database.store import Store
-from storage.records.ids import is_id
+from storage.records.ids import LAST_ID, is_id
 from storage.records.webhooks import Endpoint, own_endpoint_id
 
 COLUMNS = (
@@ -100,8 +100,6 @@ NO_SECRETS = Statement(
     "DELETE FROM webhook_secrets WHERE tenant = :tenant AND endpoint_id = :id",
 )
 
-_LAST_ID = "ffffffff-ffff-ffff-ffff-ffffffffffff"
-
 
 class Endpoints(Store):
     """Where events go."""
@@ -144,7 +142,7 @@ class Endpoints(Store):
 
     def endpoints(self, tenant: str, *, limit: int, after: str | None = None) -> list[Endpoint]:
         """The tenant's registered endpoints, newest first, older than ``after``."""
-        last = after if after and is_id(after) else _LAST_ID
+        last = after if after and is_id(after) else LAST_ID
         rows = self._work.rows(LIST, tenant=tenant, after=last, limit=limit)
         return [endpoint_of(row) for row in rows]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from storage.database.statements import POSTGRESQL, SQLITE, Statement
 from storage.database.store import Store
+from storage.records.ids import FIRST_ID
 
 _FILTERS = """
     SELECT f.endpoint_id, f.enabled FROM webhook_filters AS f
@@ -114,8 +115,7 @@ class Events(Store):
         Each group's jobs are looked at once: it remembers how far it is settled.
         """
         work = self._work
-        first = after or "00000000-0000-0000-0000-000000000000"
-        found = work.rows(OPEN_GROUPS, after=first, limit=limit)
+        found = work.rows(OPEN_GROUPS, after=after or FIRST_ID, limit=limit)
         moved = [
             {"id": row.id, "reached": row.reached}
             for row in found
