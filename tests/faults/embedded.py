@@ -23,7 +23,7 @@ from tests.faults.fault import Fault
 from tests.faults.light_device import CONTROL
 from tests.faults.load import Load, Person
 from tests.faults.stack import ROOT
-from tests.faults.stage import FINISHED, FINISHED_PACKS, TENANTS, push_echo
+from tests.faults.stage import FINISHED, FINISHED_PACKS, TENANTS, OneStack, push_echo
 from tests.faults.wire.amqp import AmqpWire
 from tests.faults.wire.http import HttpWire
 from tests.faults.wire.line import Line
@@ -135,13 +135,11 @@ class SmallStack(EmbeddedStack):
         self.disk.close()
 
 
-class SmallStage:
+class SmallStage(OneStack[SmallStack]):
     """Where faults of the embedded mode are played."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
         self._folder, self._environment = folder, dict(environment or {})
-        self._stack: SmallStack | None = None
-        self._load: Load | None = None
         self._count = 0
 
     def ready(self, fault: Fault) -> tuple[SmallStack, Load]:
@@ -198,15 +196,3 @@ class SmallStage:
             connection.execute("COMMIT")
         for key in keys:
             (stack.home / "objects" / key).unlink(missing_ok=True)
-
-    def drop(self) -> None:
-        stack, load = self._stack, self._load
-        self._stack = self._load = None
-        if load is not None:
-            load.close()
-        if stack is not None:
-            stack.close()
-            shutil.rmtree(stack.folder / "cache", ignore_errors=True)
-
-    def logs(self) -> str:
-        return self._stack.logs() if self._stack is not None else ""

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import kombu
 import psycopg
@@ -20,8 +20,9 @@ from tests.faults.load import MODEL, Load, Person
 from tests.faults.stack import STANDARD, FaultStack
 from tests.support.archives import archive, input_layer, layer, sequential
 from tests.support.caller import Caller, tensor
-from tests.support.stack import Servers
+from tests.support.stack import Servers, Stack
 
+S = TypeVar("S", bound=Stack)
 TENANTS = ("ayla", "bora")
 BATCH = 16  # small, so that 200 jobs are many passes
 DEAD = "forebay.dead"
@@ -42,7 +43,27 @@ FINISHED = (
 FINISHED_PACKS = "DELETE FROM packs WHERE state <> 'writing' RETURNING object_key"
 
 
-class Stage:
+class OneStack(Generic[S]):
+    """What keeps a stack and its callers from one fault to the next."""
+
+    _stack: S | None = None
+    _load: Load | None = None
+
+    def drop(self) -> None:
+        """Its stack is gone; the next fault gets another."""
+        stack, load = self._stack, self._load
+        self._stack = self._load = None
+        if load is not None:
+            load.close()
+        if stack is not None:
+            stack.close()
+            shutil.rmtree(stack.folder / "cache", ignore_errors=True)
+
+    def logs(self) -> str:
+        return self._stack.logs() if self._stack is not None else ""
+
+
+class Stage(OneStack[FaultStack]):
     """One stack at a time, made anew when a fault asks for another or left the last one broken."""
 
     def __init__(
@@ -50,9 +71,7 @@ class Stage:
     ) -> None:
         self._folder, self._servers = folder, servers
         self._environment = dict(environment or {})
-        self._stack: FaultStack | None = None
         self._made_for: tuple[Any, ...] = ()
-        self._load: Load | None = None
         self._count = 0
         self._device = 0  # the process that computed when the last run began
 
@@ -132,19 +151,6 @@ class Stage:
         with kombu.Connection(stack.services.broker_url) as broker, suppress(NotFound):
             broker.default_channel.queue_purge(DEAD)
         delete_objects(self._servers.s3.buckets.client(), stack.services.objects_url, keys)
-
-    def drop(self) -> None:
-        """Its stack is gone; the next fault gets another."""
-        stack, load = self._stack, self._load
-        self._stack = self._load = None
-        if load is not None:
-            load.close()
-        if stack is not None:
-            stack.close()
-            shutil.rmtree(stack.folder / "cache", ignore_errors=True)
-
-    def logs(self) -> str:
-        return self._stack.logs() if self._stack is not None else ""
 
 
 def push_echo(caller: Caller) -> None:
