@@ -64,6 +64,11 @@ class ApiSettings:
         "FOREBAY_REF_PREFIXES",
         "Comma-separated s3:// or file:/// prefixes that inputs may point into by ref.",
     )
+    output_prefixes: tuple[str, ...] = _setting(
+        (),
+        "FOREBAY_OUTPUT_PREFIXES",
+        "Comma-separated s3:// or file:/// prefixes below which bulk jobs may write.",
+    )
     webhook_allow: tuple[str, ...] = _setting(
         (),
         "FOREBAY_WEBHOOK_ALLOW",

@@ -64,6 +64,11 @@ class Settings:
         "Comma-separated s3:// or file:/// prefixes that an input may point into by ref.",
         (),
     )
+    output_prefixes: tuple[str, ...] = _setting(
+        "FOREBAY_OUTPUT_PREFIXES",
+        "Comma-separated s3:// or file:/// prefixes below which bulk jobs may write.",
+        (),
+    )
     webhook_allow: tuple[str, ...] = _setting(
         "FOREBAY_WEBHOOK_ALLOW",
         "Comma-separated hosts, addresses or networks, each with :port if need be (* is any), that"
@@ -178,6 +183,7 @@ def documented_settings() -> list[DocumentedSetting]:
         "objects_url": "file:///HOME/objects",
         "home": str(DEFAULT_HOME),
         "ref_prefixes": "none",
+        "output_prefixes": "none",
         "webhook_allow": "none",
         "public_url": "none",
     }
@@ -250,6 +256,7 @@ def _opening(text: str) -> str:
 
 _LISTS: Mapping[str, Callable[[str], str]] = {
     "ref_prefixes": read_prefix,
+    "output_prefixes": read_prefix,
     "webhook_allow": _opening,
 }
 

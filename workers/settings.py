@@ -127,6 +127,13 @@ class WorkerSettings:
             "Prefixes (s3://…/ or file:///…/) that an input may refer to.", "FOREBAY_REF_PREFIXES"
         ),
     )
+    output_prefixes: tuple[str, ...] = field(
+        default=(),
+        metadata=_doc(
+            "Prefixes (s3://…/ or file:///…/) below which bulk jobs may write.",
+            "FOREBAY_OUTPUT_PREFIXES",
+        ),
+    )
     ledger: Path | None = field(
         default=None,
         metadata=_doc("Where the process publishes the ids now on the device, for its supervisor."),

@@ -74,7 +74,7 @@ def worker_settings(settings: Settings, environ: Mapping[str, str]) -> WorkerSet
     unless the worker's own variable says otherwise."""
     from workers.settings import PREFIX, WorkerSettings
 
-    shared = ("lease_ttl_s", "renew_every_s", "retention_days", "ref_prefixes")
+    shared = ("lease_ttl_s", "renew_every_s", "retention_days", "ref_prefixes", "output_prefixes")
     taken = {
         name: getattr(settings, name)
         for name in shared
