@@ -9,6 +9,6 @@ from __future__ import annotations
 
 from storage.objects.keys import check_key, object_key
 from storage.objects.opening import open_objects
-from storage.objects.protocol import Objects
+from storage.objects.protocol import ObjectInfo, Objects
 
-__all__ = ["Objects", "check_key", "object_key", "open_objects"]
+__all__ = ["ObjectInfo", "Objects", "check_key", "object_key", "open_objects"]

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from storage.objects.directory_trouble import explained
-from storage.objects.keys import check_key
-from storage.objects.protocol import exercise
+from storage.objects.keys import check_key, check_prefix, is_key
+from storage.objects.protocol import ObjectInfo, exercise
 from storage.records.errors import (
     NotFound,
     ObjectCorrupt,
@@ -84,6 +84,14 @@ class DirectoryObjects:
         with self._open(key) as (_, size_bytes):
             return size_bytes
 
+    def info(self, key: str) -> ObjectInfo:
+        with self._open(key) as (file, size_bytes):
+            return ObjectInfo(key, size_bytes, _etag_of(os.fstat(file)))
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        folders, _, begun = check_prefix(prefix).rpartition("/")
+        return self._walk(tuple(folders.split("/")) if folders else (), begun)
+
     def exists(self, key: str) -> bool:
         try:
             with self._open(key):
@@ -129,6 +137,22 @@ class DirectoryObjects:
             yield file, status.st_size
         finally:
             os.close(file)
+
+    def _walk(self, parents: tuple[str, ...], begun: str) -> Iterator[ObjectInfo]:
+        """Nothing stays open between two objects, however slowly they are taken."""
+        path = "".join(f"{segment}/" for segment in parents)
+        found: Sequence[tuple[str, os.stat_result]] = ()
+        with (
+            contextlib.suppress(NotFound),
+            explained(self._where, path),
+            self._folder(parents) as folder,
+        ):
+            found = _scan(folder, begun)
+        for name, status in found:
+            if stat.S_ISDIR(status.st_mode):
+                yield from self._walk((*parents, name), "")
+            elif stat.S_ISREG(status.st_mode) and is_key(path + name):
+                yield ObjectInfo(path + name, status.st_size, _etag_of(status))
 
     def _exactly(self, key: str, file: int, offset_bytes: int, length_bytes: int) -> bytes:
         parts: list[bytes] = []
@@ -230,6 +254,22 @@ class DirectoryObjects:
                 status = os.stat(name, dir_fd=staging, follow_symlinks=False)
                 if now_s - status.st_mtime > STALE_AFTER_S:
                     os.unlink(name, dir_fd=staging)
+
+
+def _scan(folder: int, begun: str) -> list[tuple[str, os.stat_result]]:
+    """What is in an open folder under names that can be segments of keys."""
+    found: list[tuple[str, os.stat_result]] = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.name.startswith(begun) or not is_key(entry.name):
+                continue
+            with contextlib.suppress(FileNotFoundError):  # it was deleted just now
+                found.append((entry.name, entry.stat(follow_symlinks=False)))
+    return found
+
+
+def _etag_of(status: os.stat_result) -> str:
+    return f"{status.st_mtime_ns:x}-{status.st_size:x}"
 
 
 @contextlib.contextmanager

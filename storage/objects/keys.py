@@ -29,6 +29,27 @@ def check_key(key: str) -> str:
     return key
 
 
+def check_prefix(prefix: str) -> str:
+    """The beginning of keys to list, or ``InvalidInput`` (``invalid_key``)."""
+    folders, _, begun = prefix.rpartition("/")
+    if folders:
+        check_key(folders)
+    elif prefix.startswith("/"):
+        raise _wrong(prefix, "it starts with '/'")
+    if begun:
+        check_key(begun)
+    return prefix
+
+
+def is_key(key: str) -> bool:
+    """Whether an object could have this name."""
+    try:
+        check_key(key)
+    except InvalidInput:
+        return False
+    return True
+
+
 def object_key(*segments: str) -> str:
     """The key of these segments; none of them may hold a ``/``."""
     for segment in segments:

@@ -14,11 +14,21 @@ thread-safe. Errors, all from ``storage.records.errors``:
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from storage.records.errors import Conflict, ObjectsMisconfigured
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """What a store tells of an object without reading it."""
+
+    key: str
+    size_bytes: int
+    etag: str | None  # another one means other bytes; the same store always tells it alike
 
 
 class Objects(Protocol):
@@ -51,6 +61,19 @@ class Objects(Protocol):
 
     def size(self, key: str) -> int:
         """The object's length in bytes."""
+        ...
+
+    def info(self, key: str) -> ObjectInfo:
+        """The object's length and what pins its content."""
+        ...
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Every object whose key begins with ``prefix``, in the server's order: not each sorts.
+
+        The prefix may be empty, and need not end with a segment. What lies there under a name
+        that is no key (a hidden file, the empty object that some tools write for a folder) is
+        left out. An object that is put or deleted meanwhile may be seen or not.
+        """
         ...
 
     def exists(self, key: str) -> bool:

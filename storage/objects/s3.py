@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from storage.objects.keys import check_key
-from storage.objects.protocol import exercise
+from storage.objects.keys import check_key, check_prefix, is_key
+from storage.objects.protocol import ObjectInfo, exercise
 from storage.objects.s3_client import make_client
 from storage.objects.s3_direct import DirectPuts, Sent
 from storage.objects.s3_etags import Etags, md5_of, md5_of_file
@@ -143,13 +143,20 @@ class S3Objects:
             partial.unlink(missing_ok=True)
 
     def size(self, key: str) -> int:
+        return self.info(key).size_bytes
+
+    def info(self, key: str) -> ObjectInfo:
         at, client = self._at(key), self._client()
         try:
             with self._explained(key):
-                return int(client.head_object(**at)["ContentLength"])
+                answer = client.head_object(**at)
         except NotFound:
             self._require_bucket()  # a HEAD has no body to say which of the two is missing
             raise
+        return ObjectInfo(key, int(answer["ContentLength"]), _etag(answer))
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        return self._pages(self._prefix + check_prefix(prefix))
 
     def exists(self, key: str) -> bool:
         try:
@@ -187,6 +194,19 @@ class S3Objects:
         self._direct.close()
 
     # ---- the pieces
+
+    def _pages(self, prefix: str) -> Iterator[ObjectInfo]:
+        client, asked = self._client(), {"Bucket": self._bucket, "Prefix": prefix}
+        while True:
+            with self._explained(prefix):
+                page = client.list_objects_v2(**asked)
+            for one in page.get("Contents", ()):
+                key = one["Key"].removeprefix(self._prefix)
+                if is_key(key):
+                    yield ObjectInfo(key, int(one["Size"]), _etag(one))
+            if not page.get("IsTruncated"):
+                return
+            asked["ContinuationToken"] = page["NextContinuationToken"]
 
     def _client(self, *, large: bool = False) -> Any:
         """The shared client; ``large`` ones wait longer, and ask before they send a body."""
@@ -320,3 +340,7 @@ class S3Objects:
                 return not file.read(1)
 
         return self._read(key, compare, large=True)
+
+
+def _etag(answer: Any) -> str | None:
+    return str(answer.get("ETag") or "").strip('"') or None

@@ -72,6 +72,7 @@ def test_a_missing_object_is_not_found_by_every_verb(objects, tmp_path):
     reads = [
         lambda: objects.get("no/such"),
         lambda: objects.size("no/such"),
+        lambda: objects.info("no/such"),
         lambda: objects.get_range("no/such", 0, 1),
         lambda: objects.get_range("no/such", 0, 0),
         lambda: objects.get_to_file("no/such", tmp_path / "target"),
@@ -112,6 +113,55 @@ def test_of_many_writers_of_one_key_exactly_one_wins(objects):
         winners = [one for one in pool.map(put, range(8)) if one is not None]
     assert len(winners) == 1
     assert objects.get("contended") == b"%d" % winners[0] * 1000
+
+
+def listed(objects, prefix=""):
+    return sorted(one.key for one in objects.list(prefix))
+
+
+def test_a_list_tells_every_object_once(objects):
+    odd = ["a.b", "a-b/c", "ab", "ä/日本 語", "~z", "a b+c=d&e%20f", "'quoted' \"<x>\""]
+    keys = ["b", "a/x/1", "a/x-1", "a/y", *odd]
+    for number, key in enumerate(keys):
+        objects.put(key, b"x" * number)
+    told = list(objects.list(""))
+    assert {one.key: one.size_bytes for one in told} == {key: n for n, key in enumerate(keys)}
+    assert len(told) == len(keys)
+    assert [objects.info(one.key) for one in told] == told
+    assert None not in {one.etag for one in told}
+
+
+def test_a_list_is_of_what_begins_so_and_the_beginning_need_not_be_a_segment(objects):
+    for key in ["d/one", "d/only/deep", "d/two", "done", "e/one"]:
+        objects.put(key, b"")
+    assert listed(objects, "d/") == ["d/one", "d/only/deep", "d/two"]
+    assert listed(objects, "d/on") == ["d/one", "d/only/deep"]
+    assert listed(objects, "d/one") == ["d/one"]
+    assert listed(objects, "d") == ["d/one", "d/only/deep", "d/two", "done"]
+    assert listed(objects, "none/of/them") == listed(objects, "d/one/x") == []
+
+
+def test_another_content_has_another_etag(objects):
+    etags = []
+    for data in (b"one", b"two, and longer"):
+        objects.put("a", data)
+        etags.append(objects.info("a").etag)
+        objects.delete(["a"])
+    assert etags[0] != etags[1]
+
+
+def test_a_list_is_longer_than_a_page(objects):
+    keys = [f"many/{n:05d}" for n in range(1_003)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda key: objects.put(key, b"x"), keys))
+    assert listed(objects, "many/0") == keys
+
+
+@pytest.mark.parametrize("prefix", ["/", "/a", "a//", "../", "a/../b", ".staging/", "a/.s", "a\0"])
+def test_a_list_of_what_can_be_no_key_is_refused_at_once(objects, prefix):
+    with pytest.raises(InvalidInput) as caught:
+        objects.list(prefix)
+    assert caught.value.stable_code == "invalid_key"
 
 
 def test_a_name_is_free_again_after_a_delete(objects):
@@ -204,6 +254,7 @@ def test_a_wrong_key_is_refused_by_every_verb(objects, tmp_path, key):
         lambda: objects.get_range(key, 0, 1),
         lambda: objects.get_to_file(key, tmp_path / "target"),
         lambda: objects.size(key),
+        lambda: objects.info(key),
         lambda: objects.exists(key),
         lambda: objects.delete(["fine", key]),
     ]
@@ -223,6 +274,7 @@ def test_two_prefixes_of_one_place_never_meet(opened):
     assert mine.get("x") == b"mine"
     assert not theirs.exists("x")
     assert whole.get("a/x") == b"mine"
+    assert listed(mine) == ["x"] and listed(theirs) == [] and listed(whole, "a") == ["a/x"]
     for store in (mine, theirs, whole):
         store.close()
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from storage.objects.keys import check_key
-from storage.objects.protocol import exercise
+from storage.objects.keys import check_key, check_prefix
+from storage.objects.protocol import ObjectInfo, exercise
 from storage.records.errors import Conflict, NotFound, ObjectCorrupt
 
 
@@ -59,6 +60,15 @@ class FakeObjects:
 
     def size(self, key: str) -> int:
         return len(self.get(key))
+
+    def info(self, key: str) -> ObjectInfo:
+        data = self.get(key)
+        return ObjectInfo(key, len(data), hashlib.md5(data, usedforsecurity=False).hexdigest())
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        whole = self._prefix + check_prefix(prefix)
+        names = [name for name in self.stored if name.startswith(whole)]
+        return (self.info(name.removeprefix(self._prefix)) for name in names)
 
     def exists(self, key: str) -> bool:
         return self._name(key) in self.stored

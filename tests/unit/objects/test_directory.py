@@ -258,3 +258,44 @@ def test_open_files_do_not_pile_up(objects):
             objects.put(f"a/{number}", b"1")
         objects.delete([f"a/{number}"])
     assert open_files() == before
+
+
+def test_a_list_shows_neither_links_nor_hidden_files_nor_what_is_no_file(objects, root, tmp_path):
+    objects.put("a/seen", b"1")
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "secret").write_bytes(b"x")
+    (root / "a" / "link").symlink_to(tmp_path / "outside" / "secret")
+    (root / "folder-link").symlink_to(tmp_path / "outside")
+    (root / "a" / ".hidden").write_bytes(b"x")
+    (root / ".staging" / "half").write_bytes(b"x")
+    (root / "a" / "empty-folder").mkdir()
+    os.mkfifo(root / "a" / "pipe")
+    (root / "a" / "back\\slash").write_bytes(b"x")
+    (root / os.fsdecode(b"not-utf8-\xff")).write_bytes(b"x")
+    assert [one.key for one in objects.list("")] == ["a/seen"]
+    assert list(objects.list("folder-link/")) == list(objects.list("a/link/")) == []
+
+
+def test_a_file_that_was_changed_from_outside_has_another_etag(objects, root):
+    objects.put("a", b"one")
+    before = objects.info("a")
+    os.utime(root / "a", ns=(1, 1))
+    (root / "a").write_bytes(b"two")
+    after = objects.info("a")
+    assert before.etag != after.etag and list(objects.list("")) == [after]
+
+
+def test_a_list_that_is_left_unfinished_keeps_no_file_open(objects):
+    for n in range(20):
+        objects.put(f"f{n}/x", b"1")
+    before = open_files()
+    listing = objects.list("")
+    next(listing)
+    assert open_files() == before
+    objects.delete([f"f{n}/x" for n in range(20)])
+    assert list(listing) == []  # gone by now
+
+
+def test_a_folder_that_is_not_there_is_never_taken_for_an_empty_one(objects):
+    with pytest.raises(ObjectsUnavailable):
+        list(objects.list(""))
