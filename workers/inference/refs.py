@@ -22,6 +22,25 @@ class RefUnavailable(ForebayError):
     code = "ref_unavailable"
 
 
+class ListedStores:
+    """The stores of listed prefixes, each opened when it is first asked for."""
+
+    def __init__(self, open_prefix: Callable[[str], Objects] = open_objects) -> None:
+        self._open_prefix = open_prefix
+        self._opened: dict[str, Objects] = {}
+
+    def find(self, listed: ListedRef, *, code: str, field: str) -> tuple[Objects, str]:
+        """The store and the key in it; ``InvalidInput`` (``code``) where a link leads elsewhere."""
+        if listed.prefix.startswith("file://"):
+            root = Path(urlsplit(listed.prefix).path).resolve()
+            path = Path(urlsplit(listed.uri).path).resolve()
+            if not path.is_relative_to(root):
+                raise InvalidInput("the link leads elsewhere", code=code, field=field)
+        if listed.prefix not in self._opened:
+            self._opened[listed.prefix] = self._open_prefix(listed.prefix.rstrip("/"))
+        return self._opened[listed.prefix], listed.uri.removeprefix(listed.prefix)
+
+
 class RefReader:
     """One per process; opened prefixes are kept."""
 
@@ -36,8 +55,7 @@ class RefReader:
     ) -> None:
         self._database, self._objects = database, objects
         self._prefixes = tuple(read_prefix(prefix) for prefix in prefixes)
-        self._max_bytes, self._open_prefix = max_bytes, open_prefix
-        self._opened: dict[str, Objects] = {}
+        self._max_bytes, self._stores = max_bytes, ListedStores(open_prefix)
 
     def for_tenant(self, tenant: str) -> Callable[[str], bytes]:
         """The reader that a tenant's inputs may use."""
@@ -54,19 +72,11 @@ class RefReader:
                 return self._get(self._objects, file.object_key)
             case ListedRef() as listed:
                 try:
-                    return self._get(*self._place(listed))
+                    return self._get(
+                        *self._stores.find(listed, code="ref_not_allowed", field="ref")
+                    )
                 except (Unavailable, OSError) as trouble:
                     raise RefUnavailable(type(trouble).__name__) from trouble
-
-    def _place(self, listed: ListedRef) -> tuple[Objects, str]:
-        if listed.prefix.startswith("file://"):
-            root = Path(urlsplit(listed.prefix).path).resolve()
-            path = Path(urlsplit(listed.uri).path).resolve()
-            if not path.is_relative_to(root):
-                raise InvalidInput("the link leads elsewhere", code="ref_not_allowed", field="ref")
-        if listed.prefix not in self._opened:
-            self._opened[listed.prefix] = self._open_prefix(listed.prefix.rstrip("/"))
-        return self._opened[listed.prefix], listed.uri.removeprefix(listed.prefix)
 
     def _get(self, objects: Objects, key: str) -> bytes:
         size_bytes = objects.size(key)
