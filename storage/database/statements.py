@@ -11,6 +11,7 @@ differ only in the fragments below; a statement is written once, with these mark
                   statements never wait for each other in a circle
 ``{lock_free}``   take the rows of ``j`` that nobody holds, and do without the others
 ``{share}``       keep a row as it is until this transaction ends
+``{keep}``        keep a row from being deleted until this transaction ends; it may change
 ``{own}``         wait for one row, and let nobody else have it until this transaction ends
 ``{uuid}``        the type of an id
 ``{jobs}``        jobs as a reader sees them: ``j`` as submitted, with ``l`` while it is live, or
@@ -45,6 +46,7 @@ _FRAGMENTS: Mapping[str, Mapping[str, str]] = {
         "lock": "",
         "lock_free": "",
         "share": "",
+        "keep": "",
         "own": "",
         "uuid": "text",
         "jobs": "jobs AS j LEFT JOIN live AS l ON l.id = j.id LEFT JOIN ends AS e ON e.id = j.id",
@@ -56,6 +58,7 @@ _FRAGMENTS: Mapping[str, Mapping[str, str]] = {
         "lock": "FOR UPDATE OF j",
         "lock_free": "FOR UPDATE OF j SKIP LOCKED",
         "share": "FOR SHARE",
+        "keep": "FOR KEY SHARE",
         "own": "FOR UPDATE",
         "uuid": "uuid",
         "jobs": (

@@ -534,3 +534,132 @@ duties = Table(
     Column("clear_at", BigInteger, nullable=False),
     PrimaryKeyConstraint("name"),
 )
+
+# A bulk job's own record. It is in ``bulk_runs_open`` from its planning until a keeper saw that
+# its job is over: so what workers look at all the time is as long as the runs that there are now.
+bulk_runs = Table(
+    "bulk_runs",
+    metadata,
+    Column("job_id", ID, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("pool", Text, nullable=False),
+    Column("version_id", ID, nullable=False),
+    Column("priority", SmallInteger, nullable=False),
+    Column("rank", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("paused_at", BigInteger),
+    Column("planned_at", BigInteger),
+    Column("closed_at", BigInteger),
+    Column("plan", Text),  # JSON
+    Column("shards", Integer),
+    Column("units_total", BigInteger),
+    Column("rows_total", BigInteger),
+    Column("error_code", Text),
+    Column("error_message", Text),
+    Column("progress", Text),  # JSON
+    Column("progressed_at", BigInteger),
+    PrimaryKeyConstraint("job_id"),
+    CheckConstraint(
+        "(planned_at IS NULL) = (plan IS NULL) AND (planned_at IS NULL) = (shards IS NULL)"
+        " AND (planned_at IS NULL) = (units_total IS NULL)"
+        " AND (planned_at IS NOT NULL OR rows_total IS NULL AND closed_at IS NULL)",
+        name="planned_is_whole",
+    ),
+    CheckConstraint(
+        "(shards IS NULL OR shards >= 0) AND (units_total IS NULL OR units_total >= 0)"
+        " AND (rows_total IS NULL OR rows_total >= 0)",
+        name="totals_in_range",
+    ),
+    CheckConstraint("(error_code IS NULL) = (error_message IS NULL)", name="error_is_whole"),
+    CheckConstraint("(progress IS NULL) = (progressed_at IS NULL)", name="progress_has_time"),
+    _partial(
+        "bulk_runs_open",
+        "pool",
+        "rank",
+        "job_id",
+        where="planned_at IS NOT NULL AND closed_at IS NULL",
+    ),
+)
+
+# Between ``start`` and ``stop`` is what is still to be done: commits move the start.
+bulk_shards = Table(
+    "bulk_shards",
+    metadata,
+    Column("job_id", ID, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("file", Integer, nullable=False),
+    Column("start", BigInteger, nullable=False),
+    Column("stop", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("session_id", ID),
+    Column("losses", Integer, nullable=False),
+    Column("suspect_start", BigInteger),
+    Column("suspect_stop", BigInteger),
+    Column("suspect_deaths", Integer),
+    Column("live_rows", BigInteger, nullable=False),
+    Column("live_failed", BigInteger, nullable=False),
+    Column("live_device_ms", BigInteger, nullable=False),
+    PrimaryKeyConstraint("job_id", "number"),
+    CheckConstraint("state IN ('open', 'running', 'done')", name="state_known"),
+    CheckConstraint(
+        "number >= 0 AND file >= 0 AND start >= 0 AND start <= stop AND epoch >= 0 AND losses >= 0",
+        name="counters_in_range",
+    ),
+    CheckConstraint("(state = 'done') = (start = stop)", name="done_has_no_rest"),
+    CheckConstraint(
+        "(state = 'running') = (session_id IS NOT NULL) AND (state <> 'running' OR epoch >= 1)",
+        name="running_has_session",
+    ),
+    CheckConstraint(
+        "(suspect_start IS NULL) = (suspect_stop IS NULL)"
+        " AND (suspect_start IS NULL) = (suspect_deaths IS NULL) AND (suspect_start IS NULL OR"
+        " suspect_start >= 0 AND suspect_start < suspect_stop AND suspect_deaths >= 0)",
+        name="suspect_is_whole",
+    ),
+    CheckConstraint(
+        "live_rows >= 0 AND live_failed >= 0 AND live_device_ms >= 0"
+        " AND (state = 'running' OR live_rows + live_failed + live_device_ms = 0)",
+        name="live_while_running",
+    ),
+    _partial("bulk_shards_open", "job_id", "number", where="state = 'open'"),
+    _partial("bulk_shards_running", "session_id", "job_id", "number", where="state = 'running'"),
+    postgresql_with={"autovacuum_vacuum_scale_factor": "0.02"},
+)
+
+# Written once each, and never updated.
+bulk_parts = Table(
+    "bulk_parts",
+    metadata,
+    Column("job_id", ID, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("start", BigInteger, nullable=False),
+    Column("stop", BigInteger, nullable=False),
+    Column("file", Integer, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+    Column("skipped", BigInteger, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("object_key", Text),
+    Column("digest", Text),
+    Column("errors_key", Text),
+    Column("errors_bytes", BigInteger, nullable=False),
+    Column("device_ms", BigInteger, nullable=False),
+    Column("committed_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("job_id", "number", "start"),
+    CheckConstraint(
+        "number >= 0 AND file >= 0 AND start >= 0 AND start < stop AND epoch >= 1",
+        name="range_in_range",
+    ),
+    CheckConstraint(
+        "rows >= 0 AND failed >= 0 AND skipped >= 0 AND size_bytes >= 0 AND errors_bytes >= 0"
+        " AND device_ms >= 0",
+        name="sums_in_range",
+    ),
+    CheckConstraint(
+        "(object_key IS NULL) = (digest IS NULL) AND (rows = 0 OR object_key IS NOT NULL)"
+        " AND (failed = 0 OR errors_key IS NOT NULL)",
+        name="what_was_scored_is_stored",
+    ),
+)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 
 from storage.database.backlog import Backlog
+from storage.database.bulk import Bulk
 from storage.database.duties import DutyLog
 from storage.database.files import Files
 from storage.database.groups import Groups
@@ -50,6 +51,11 @@ class Transaction:
     def sessions(self) -> Sessions:
         """Worker processes and their leases."""
         return Sessions(self._work)
+
+    @cached_property
+    def bulk(self) -> Bulk:
+        """Bulk runs, their shards and their parts."""
+        return Bulk(self._work)
 
     @cached_property
     def packs(self) -> Packs:

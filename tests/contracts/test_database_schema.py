@@ -411,9 +411,23 @@ SAMPLES: dict[str, object] = {
     "until": 1,
     "horizon": new_id(),
     "skip": 1,
+    "at": 1,
+    "epoch": 1,
+    "number": 1,
+    "file": 1,
+    "start": 1,
+    "stop": 2,
+    "end": 2,
+    "shards": 1,
+    "units": 1,
+    "row_count": 1,
+    "failed": 1,
+    "skipped": 1,
+    "errors_bytes": 1,
+    "device_ms": 1,
 }
 IDS = {"id", "session", "group", "version", "version_id", "group_id", "retry_of"}
-IDS |= {"endpoint", "webhook", "webhook_id"}
+IDS |= {"endpoint", "webhook", "webhook_id", "job", "old_job"}
 
 
 @pytest.mark.parametrize("name", list(STATEMENTS))
@@ -429,10 +443,12 @@ def test_every_statement_runs_along_an_index_whatever_it_is_asked(database, name
         return
     plan = explain(database, name, statement, dialect)
     if dialect == "postgresql":
-        assert not re.search(r"Seq Scan on (jobs|live|ends|payloads|job_labels)", plan), plan
+        assert not re.search(r"Seq Scan on (jobs|live|ends|payloads|job_labels|bulk)", plan), plan
     else:
         walks = re.findall(
-            r"^SCAN (j|jobs|l|live|e|ends|p|payloads)\b(?! USING (?:COVERING )?INDEX).*", plan, re.M
+            r"^SCAN (j|jobs|l|live|e|ends|p|payloads|bulk_\w+)\b(?! USING (?:COVERING )?INDEX).*",
+            plan,
+            re.M,
         )
         assert not walks, plan
 
