@@ -59,7 +59,7 @@ class Where:
         """What is wrong with it, found before a row is read."""
         self.check_names(schema.names)
         for one in self._conditions:
-            holds(one, pa.array([], schema.field(one.column).type))
+            holds(one, pa.nulls(0, schema.field(one.column).type))
 
     def leaves_out_all(self, schema: pa.Schema, known: Callable[[str], Known | None]) -> bool:
         """Whether no row can hold by what is ``known``; False where that does not tell."""
