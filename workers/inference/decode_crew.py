@@ -10,10 +10,14 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from workers.inference.batch import Work
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 SLICE_S = 0.03
 MOST_THREADS = 4
@@ -60,6 +64,16 @@ class DecodeCrew:
         some = works[: _LEGS * self._threads]
         self._learn(version_id, statistics.median(self._pool.map(timed, some)))
         return len(some)
+
+    def in_order(self, decode: Callable[[T], R], given: Sequence[T]) -> Iterator[R]:
+        """``decode`` of each, in the order given. A few at a time, so that others who share the
+        crew never wait long."""
+        if self._pool is None:
+            yield from map(decode, given)
+            return
+        step = _LEGS * self._threads
+        for start in range(0, len(given), step):
+            yield from self._pool.map(decode, given[start : start + step])
 
     def _learn(self, version_id: str, seconds: float) -> None:
         before_s = self._each_s.get(version_id, 0.0)
