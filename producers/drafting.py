@@ -15,6 +15,7 @@ from producers.requests import JobRequest, JobsRequest
 from producers.settings import ApiSettings
 from storage.clock import random_bits
 from storage.database import Transaction
+from storage.records.bulk import BulkSpec, payload_of
 from storage.records.errors import ForebayError
 from storage.records.ids import uuid7_series
 from storage.records.jobs import Job, JobState, Millis, NewJob
@@ -62,7 +63,11 @@ class Drafting:
         self._pool = settings.pool
         self._keep_ms = settings.retention_days * 86_400_000
         self._moment = _Moment(monotonic_s)
-        self._resolver = Resolver(settings.ref_prefixes, Guard(settings.webhook_allow))
+        self._resolver = Resolver(
+            settings.ref_prefixes,
+            Guard(settings.webhook_allow),
+            output_prefixes=settings.output_prefixes,
+        )
         self._chance = chance
 
     def look(self, tx: Transaction, tenant: str, requests: Sequence[JobRequest]) -> Facts:
@@ -90,6 +95,10 @@ class Drafting:
             for request, version, job_id in zip(requests, resolved, ids, strict=True)
         ]
 
+    def check_output(self, spec: BulkSpec) -> None:
+        """Whether this job may write where it is asked to."""
+        self._resolver.check_output(spec.output.uri, spec.input.uris)
+
     def ids(self, count: int, now: Millis) -> list[str]:
         """New ids in ascending order."""
         return uuid7_series(count, now, self._chance(80))
@@ -102,7 +111,9 @@ class Drafting:
             version_id=version.id,
             version=version.version,
             pool=self._pool,
-            payload=orjson.dumps(request.input),
+            payload=orjson.dumps(request.input)
+            if request.bulk is None
+            else payload_of(request.bulk),
             priority=request.priority,
             custom_id=request.custom_id,
             metadata=request.metadata,

@@ -9,13 +9,22 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
+from producers.bulk_requests import uris_of
 from producers.requests import JobRequest, gather
 from storage.database import Transaction
 from storage.records.errors import ForebayError, InvalidInput, NotFound, Unprocessable
 from storage.records.input_check import check_input, refs_in
 from storage.records.jobs import Millis
 from storage.records.models import ModelVersion, VersionState, parse_model_ref
-from storage.records.refs import FileRef, check_ref, read_prefix
+from storage.records.refs import (
+    FILES_PREFIX,
+    FileRef,
+    check_output,
+    check_ref,
+    overlaps,
+    read_prefix,
+)
+from storage.records.refs import check_input as check_address
 from storage.records.signatures import Signature
 from storage.records.webhook_guard import Guard
 
@@ -25,8 +34,11 @@ MAX_SIGNATURES = 256
 class Resolver:
     """Shared by the submit threads."""
 
-    def __init__(self, ref_prefixes: Sequence[str], guard: Guard) -> None:
+    def __init__(
+        self, ref_prefixes: Sequence[str], guard: Guard, *, output_prefixes: Sequence[str] = ()
+    ) -> None:
         self._prefixes = tuple(read_prefix(prefix) for prefix in ref_prefixes)
+        self._output_prefixes = tuple(read_prefix(prefix) for prefix in output_prefixes)
         self._guard = guard
         self._signatures: dict[tuple[str, VersionState], Signature] = {}
         self._lock = threading.Lock()
@@ -56,7 +68,11 @@ class Resolver:
         deleted any moment, as no live job can need it: it does not count any more."""
         named: set[str] = set()
         for request in requests:
-            if "ref" in request.input or "items" in request.input:
+            if request.bulk is not None:
+                for uri in request.bulk.input.uris:
+                    if uri.startswith(FILES_PREFIX):
+                        named.add(uri.removeprefix(FILES_PREFIX))
+            elif "ref" in request.input or "items" in request.input:
                 for _, uri in refs_in(request.input):
                     if uri.startswith("forebay://"):
                         named.add(uri.rpartition("/")[2])
@@ -93,6 +109,9 @@ class Resolver:
             if signature is None:
                 signature = signatures[request.model] = self._signature(version)
             try:
+                if request.bulk is not None:
+                    self._check_bulk(request, signature, files)
+                    continue
                 check_input(signature, request.input, field=f"{where}input")
                 if "ref" in request.input or "items" in request.input:
                     self._check_refs(request, files, f"{where}input")
@@ -107,13 +126,41 @@ class Resolver:
         if url is not None:
             self._guard.target(url, field=field)
 
+    def check_output(self, output_uri: str | None, input_uris: Sequence[str]) -> None:
+        """Whether a bulk job may write there: where the operator lets it, and apart from what it
+        reads."""
+        if output_uri is None:
+            return
+        check_output(output_uri, self._output_prefixes, field="output.uri")
+        if any(overlaps(output_uri, uri) for uri in input_uris):
+            raise InvalidInput(
+                "output.uri holds what the job reads, or lies in it: take another prefix",
+                code="output_in_input",
+                field="output.uri",
+            )
+
+    def _check_bulk(self, request: JobRequest, signature: Signature, files: set[str]) -> None:
+        """What shows without a look at the files."""
+        assert request.bulk is not None
+        for below, uri in uris_of(request.input):
+            field = f"input.{below}"
+            ref = check_address(uri, self._prefixes, field=field)
+            if isinstance(ref, FileRef) and ref.file_id not in files:
+                raise _no_file(ref, field)
+        self.check_output(request.bulk.output.uri, request.bulk.input.uris)
+        known = {spec.name for spec in signature.asked} | {col.name for col in signature.columns}
+        for name in request.bulk.input.columns:
+            if name and known and name not in known:
+                field, near = f"input.columns.{name[:80]}", ", ".join(sorted(known)[:20])
+                says = f"{field}: the model has no input {name[:80]!r}; it has {near}"
+                code = "unknown_column" if signature.columns else "unknown_input"
+                raise InvalidInput(says, code=code, field=field)
+
     def _check_refs(self, request: JobRequest, files: set[str], where: str) -> None:
         for field, uri in refs_in(request.input, field=where):
             ref = check_ref(uri, self._prefixes, field=field)
             if isinstance(ref, FileRef) and ref.file_id not in files:
-                raise Unprocessable(
-                    f"{field}: you have no file {ref.file_id}", code="file_not_found", field=field
-                )
+                raise _no_file(ref, field)
 
     def _signature(self, version: ModelVersion) -> Signature:
         """Parsed once: a version's signature changes only when a worker first loads it."""
@@ -127,6 +174,12 @@ class Resolver:
                 self._signatures.clear()
             self._signatures[key] = signature
         return signature
+
+
+def _no_file(ref: FileRef, field: str) -> Unprocessable:
+    return Unprocessable(
+        f"{field}: you have no file {ref.file_id}", code="file_not_found", field=field
+    )
 
 
 def _at(error: ForebayError, field: str) -> ForebayError:

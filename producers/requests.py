@@ -1,7 +1,8 @@
 """What a caller writes to submit jobs: its fields, its limits, and how it is read.
 
-``JOB`` is the one description: ``read_job`` checks by it and the OpenAPI draws it. Unknown fields
-are refused with the nearest known name, fields that are not built yet by their own.
+``JOB`` and ``BULK_JOB`` are the one description: ``read_job`` and ``read_bulk`` check by them and
+the OpenAPI draws them. Unknown fields are refused with the nearest known name, fields that are not
+built yet by their own.
 """
 
 from __future__ import annotations
@@ -9,23 +10,28 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from producers.bulk_requests import BULK_INPUT, BULK_OUTPUT, ON_ERROR, SPEC_FIELDS, read_spec
 from producers.shapes import (
     Choice,
     Fields,
+    Flag,
     Labels,
     NotYet,
     Number,
     Raw,
     Schema,
+    Shape,
     Text,
     Wrong,
     nullable,
     show,
 )
+from storage.records.bulk import BulkSpec
 from storage.records.errors import ForebayError, InvalidInput, TooLarge
 from storage.records.input_check import MAX_ITEMS
 from storage.records.jobs import (
     BUILT_KINDS,
+    BULK_PRIORITY,
     DEFAULT_PRIORITY,
     MAX_PRIORITY,
     MIN_PRIORITY,
@@ -34,6 +40,7 @@ from storage.records.jobs import (
 
 DEFAULT_EXPIRES_IN_S, DEFAULT_RUN_TIMEOUT_S, DEFAULT_MAX_ATTEMPTS = 86_400, 900, 3
 MAX_EXPIRES_IN_S, MAX_RUN_TIMEOUT_S, MAX_ATTEMPTS = 30 * 86_400, 86_400, 10
+BULK_DEFAULT_TIME_S, MAX_BULK_RUN_TIMEOUT_S = 7 * 86_400, 30 * 86_400
 MAX_METADATA_KEYS = 16
 
 NAME = r"[a-z0-9][a-z0-9._-]{0,62}"
@@ -103,25 +110,46 @@ class Webhook:
 _WEBHOOK = Fields("Webhook", required={"url": URL})
 WEBHOOK = Webhook()
 
+_OF_ANY_KIND: dict[str, Shape] = {
+    "custom_id": CUSTOM_ID,
+    "max_attempts": Number(1, MAX_ATTEMPTS, default=DEFAULT_MAX_ATTEMPTS),
+    "metadata": Labels(MAX_METADATA_KEYS, METADATA_KEY, METADATA_VALUE),
+    "webhook": WEBHOOK,
+}
+_FOR_BULK = 'is a field of bulk jobs: it goes with "kind": "bulk"'
 JOB = Fields(
     "JobRequest",
     required={"model": MODEL_REF, "input": INPUT},
     optional={
         "kind": Choice(
-            built=tuple(sorted(kind.value for kind in BUILT_KINDS)),
+            built=(JobKind.INFERENCE.value,),
             later=frozenset(kind.value for kind in JobKind if kind not in BUILT_KINDS),
             default=JobKind.INFERENCE.value,
+            elsewhere={JobKind.BULK.value: "jobs are submitted one at a time, by POST /v1/jobs"},
         ),
-        "custom_id": CUSTOM_ID,
+        **_OF_ANY_KIND,
         "priority": Number(MIN_PRIORITY, MAX_PRIORITY, default=DEFAULT_PRIORITY),
         "expires_in_s": Number(0.001, MAX_EXPIRES_IN_S, whole=False, default=DEFAULT_EXPIRES_IN_S),
         "run_timeout_s": Number(
             0.001, MAX_RUN_TIMEOUT_S, whole=False, default=DEFAULT_RUN_TIMEOUT_S
         ),
-        "max_attempts": Number(1, MAX_ATTEMPTS, default=DEFAULT_MAX_ATTEMPTS),
-        "metadata": Labels(MAX_METADATA_KEYS, METADATA_KEY, METADATA_VALUE),
         "output": NotYet("an object of one's own for the result"),
-        "webhook": WEBHOOK,
+    },
+    foreign={"on_error": _FOR_BULK, "dry_run": _FOR_BULK},
+)
+BULK_JOB = Fields(
+    "BulkJobRequest",
+    required={"kind": Choice((JobKind.BULK.value,)), "model": MODEL_REF, "input": BULK_INPUT},
+    optional={
+        **_OF_ANY_KIND,
+        "priority": Number(MIN_PRIORITY, MAX_PRIORITY, default=BULK_PRIORITY),
+        "expires_in_s": Number(0.001, MAX_EXPIRES_IN_S, whole=False, default=BULK_DEFAULT_TIME_S),
+        "run_timeout_s": Number(
+            0.001, MAX_BULK_RUN_TIMEOUT_S, whole=False, default=BULK_DEFAULT_TIME_S
+        ),
+        "output": BULK_OUTPUT,
+        "on_error": ON_ERROR,
+        "dry_run": Flag(),
     },
 )
 
@@ -140,6 +168,7 @@ class JobRequest:
     max_attempts: int
     metadata: Mapping[str, str]
     webhook: str | None = None
+    bulk: BulkSpec | None = None  # of a bulk job, what its input and output come to
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,15 +180,18 @@ class JobsRequest:
 
 
 def read_job(value: object) -> JobRequest:
-    """The request, or ``Wrong``."""
+    """The request of an inference, or ``Wrong``."""
     JOB.check(value)
     assert isinstance(value, dict)
     given = {name: item for name, item in value.items() if item is not None}
     get = given.get
+    for name in SPEC_FIELDS:
+        if name in given["input"]:
+            raise Wrong(_FOR_BULK, code="unknown_field").under("input", name)
     return JobRequest(
         model=given["model"],
         input=given["input"],
-        kind=JobKind(get("kind", JobKind.INFERENCE)),
+        kind=JobKind.INFERENCE,
         custom_id=get("custom_id"),
         priority=int(get("priority", DEFAULT_PRIORITY)),
         expires_in_ms=_millis(get("expires_in_s", DEFAULT_EXPIRES_IN_S)),
@@ -170,12 +202,40 @@ def read_job(value: object) -> JobRequest:
     )
 
 
+def read_bulk(value: object) -> JobRequest:
+    """The request of a bulk job, or ``Wrong``. The attempts that a caller grants are those of a
+    row: the job itself has one, since whoever takes it over goes on where the last one was."""
+    BULK_JOB.check(value)
+    assert isinstance(value, dict)
+    given = {name: item for name, item in value.items() if item is not None}
+    get = given.get
+    return JobRequest(
+        model=given["model"],
+        input=given["input"],
+        kind=JobKind.BULK,
+        custom_id=get("custom_id"),
+        priority=int(get("priority", BULK_PRIORITY)),
+        expires_in_ms=_millis(get("expires_in_s", BULK_DEFAULT_TIME_S)),
+        run_timeout_ms=_millis(get("run_timeout_s", BULK_DEFAULT_TIME_S)),
+        max_attempts=1,
+        metadata=get("metadata", {}),
+        webhook=_url_of(get("webhook")),
+        bulk=read_spec(given, max_attempts=int(get("max_attempts", DEFAULT_MAX_ATTEMPTS))),
+    )
+
+
 def read_one(body: object) -> JobRequest:
     """The body of ``POST /v1/jobs``."""
+    is_bulk = isinstance(body, dict) and body.get("kind") == JobKind.BULK
     try:
-        return read_job(body)
+        return read_bulk(body) if is_bulk else read_job(body)
     except Wrong as wrong:
         raise wrong.error() from None
+
+
+def one_schema() -> Schema:
+    """``read_one`` as JSON Schema."""
+    return {"title": "JobRequest", "anyOf": [JOB.schema(), BULK_JOB.schema()]}
 
 
 def read_many(body: object, *, most: int) -> JobsRequest:

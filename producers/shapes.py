@@ -131,21 +131,25 @@ class Number:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One of a few words; ``later`` ones are known but not built."""
+    """One of a few words; ``later`` ones are known but not built, ``elsewhere`` ones are taken in
+    another place, with what to say of them."""
 
     built: tuple[str, ...]
     later: frozenset[str] = frozenset()
     default: str | None = None
     code: str = "invalid_value"
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
 
     def check(self, value: object) -> None:
         if type(value) is str and value in self.built:
             return
+        if isinstance(value, str) and value in self.elsewhere:
+            raise Wrong(f"{value!r} {self.elsewhere[value]}", code=self.code)
+        words = ", ".join((*self.built, *self.elsewhere))
         if isinstance(value, str) and value in self.later:
-            says = f"{value!r} is not built yet; this version serves {', '.join(self.built)}"
+            says = f"{value!r} is not built yet; this version serves {words}"
             raise Wrong(says, code="not_built", not_built=True)
-        says = f"must be one of {', '.join(self.built)}, not {show(value)}"
-        raise Wrong(says, code=self.code)
+        raise Wrong(f"must be one of {words}, not {show(value)}", code=self.code)
 
     def schema(self) -> Schema:
         schema: Schema = {"type": "string", "enum": list(self.built)}
@@ -250,11 +254,13 @@ class Labels:
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """An object of named fields and no others. ``null`` for an optional field means absent."""
+    """An object of named fields and no others. ``null`` for an optional field means absent.
+    ``foreign`` are fields of another object that people put here, with what to say of them."""
 
     name: str
     required: Mapping[str, Shape]
     optional: Mapping[str, Shape] = field(default_factory=dict)
+    foreign: Mapping[str, str] = field(default_factory=dict)
     _all: dict[str, Shape] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -278,6 +284,8 @@ class Fields:
                 raise Wrong("is missing", code="missing_field").under(name)
 
     def _unknown(self, name: str) -> str:
+        if name in self.foreign:
+            return self.foreign[name]
         near = difflib.get_close_matches(name, self._all, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(self._all)}"
         return f"is not a field of {self.name}; {hint}"

@@ -25,7 +25,7 @@ from storage.records.errors import (
     Overloaded,
     Unprocessable,
 )
-from storage.records.jobs import Job, Millis, NewJob, PackSlice
+from storage.records.jobs import Job, JobKind, Millis, NewJob, PackSlice
 from storage.records.tenants import Remembered
 
 
@@ -224,6 +224,8 @@ class Singles:
         published = booked.ids
         rows = [(case.tenant, job) for case, job in fresh]
         now = tx.jobs.submit_each(rows, published=published) if rows else 0
+        for tenant, runs in _bulk_of(rows).items():
+            tx.bulk.create(tenant, runs)
         answers += [
             (c, Accepted(as_written(job, c.tenant, now, published=job.id in published)))
             for c, job in fresh
@@ -280,6 +282,15 @@ class Singles:
             for case in cases if start_at is not None else ():
                 assert isinstance(case.answer, Accepted)
                 case.answer = replace(case.answer, estimated_start_at=start_at)
+
+
+def _bulk_of(rows: Sequence[tuple[str, NewJob]]) -> dict[str, list[NewJob]]:
+    """The bulk jobs among them, by tenant: they have a record of their own besides."""
+    found: dict[str, list[NewJob]] = {}
+    for tenant, job in rows:
+        if job.kind is JobKind.BULK:
+            found.setdefault(tenant, []).append(job)
+    return found
 
 
 def _hold_inputs(tx: Transaction, cases: Sequence[Case]) -> None:

@@ -10,10 +10,12 @@ The broker has no part in it. How single jobs share a transaction is said in ``s
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from producers.admission import Admission
+from producers.bulk_retries import Again, check_retryable, failed_rows_of, not_retryable, resumed
 from producers.collection import parse_body
 from producers.drafting import Drafting
 from producers.express import Express, booking
@@ -34,8 +36,9 @@ from producers.singles import (
 from storage.clock import Clock, random_bits
 from storage.database import Database, Transaction
 from storage.objects import Objects
-from storage.records.errors import Conflict, NotFound
-from storage.records.jobs import TERMINAL, JobState, Millis, NewJob
+from storage.records.bulk import BulkSpec, payload_of, spec_of
+from storage.records.errors import NotFound
+from storage.records.jobs import Job, JobKind, Millis, NewJob, PackSlice
 
 __all__ = ["Accepted", "AcceptedMany", "Answer", "Asked", "Submission"]
 
@@ -145,27 +148,30 @@ class Submission:
             group_id, members, estimated_start_at=self._start_of(tenant, placed.jobs)
         )
 
-    def again(self, tenant: str, job_id: str, key: str | None) -> Accepted:
+    def again(
+        self, tenant: str, job_id: str, key: str | None, body: Mapping[str, Any] | None = None
+    ) -> Accepted:
         """``POST /v1/jobs/{id}/retry``: a new job with the same input, version and wishes."""
-        repeat = repeat_of(f"jobs/{job_id}/retry", key, None)
+        repeat = repeat_of(f"jobs/{job_id}/retry", key, body or None)
+        wishes = Again.read(body or {})
         with self._database.read() as tx:
             if (known := recall(tx, tenant, repeat)) is not None:
                 return replayed(tx, tenant, known)
             old = tx.jobs.get(tenant, job_id)
             if old is None:
                 raise NotFound(f"there is no job {job_id}", code="job_not_found")
-            if old.state not in TERMINAL or old.state is JobState.SUCCEEDED:
-                raise Conflict(
-                    f"the job is {old.state.value}; only a failed, cancelled or expired one can be"
-                    " retried",
-                    code="not_retryable",
-                )
+            if not wishes.failed_rows:
+                check_retryable(old)
             payload = tx.jobs.payload(tenant, job_id)
             if payload is None:
                 raise input_gone()
             webhook = tx.jobs.webhook(tenant, job_id)
             self._admission.check(tx, tenant, 1)
             (new_id,) = self._drafting.ids(1, tx.now())
+            if old.kind is JobKind.BULK:
+                payload = payload_of(self._spec_again(tx, old, payload, wishes, new_id))
+            elif wishes.failed_rows:
+                raise not_retryable("the job is one of inference: failed_rows is for bulk jobs")
         job = NewJob(
             id=new_id,
             kind=old.kind,
@@ -184,6 +190,20 @@ class Submission:
             webhook=webhook,
         )
         return self._singles.write(tenant, job, repeat)
+
+    def _spec_again(
+        self, tx: Transaction, old: Job, payload: bytes | PackSlice, wishes: Again, new_id: str
+    ) -> BulkSpec:
+        """What a bulk job is to do that takes the place of another."""
+        assert isinstance(payload, bytes), "a bulk job's payload is never in a pack"
+        spec, run = spec_of(payload), tx.bulk.run(old.id, tenant=old.tenant)
+        if run is not None:
+            run = replace(run, progress=tx.bulk.count(old.id))
+        if not wishes.failed_rows:
+            return resumed(spec, old, run)
+        spec = failed_rows_of(spec, old, run, wishes, new_id)
+        self._drafting.check_output(spec)
+        return spec
 
     def _start_of(self, tenant: str, jobs: Sequence[NewJob]) -> Millis | None:
         """When the first of a group's jobs may start."""

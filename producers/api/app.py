@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 
 from producers import collection
 from producers.api import (
+    bulk,
     docs,
     events,
     files,
@@ -59,7 +60,7 @@ def create_app(parts: ApiParts) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.service = service
-    for noun in (jobs, events, groups, files, models, webhooks, health, docs):
+    for noun in (jobs, events, bulk, groups, files, models, webhooks, health, docs):
         # Flat, not by include_router: one level to match, and every route's methods in sight.
         app.router.routes.extend(noun.router.routes)
     problems.install(app)

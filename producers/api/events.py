@@ -12,7 +12,6 @@ from starlette.responses import Response, StreamingResponse
 from producers.api import bodies
 from producers.api.jobs import find_job, job_id_of
 from producers.api.routes import route
-from producers.api.schemas import job_document
 from producers.api.service import Service, service_of
 from producers.api.watch import Seen
 from producers.shapes import Schema
@@ -39,29 +38,35 @@ _STREAM: Schema = {
 )
 async def job_events(request: Request) -> Response:
     """Begins with the job as it is, unless `Last-Event-ID` says that the caller knows it; ends
-    when the job is over. Changes in quick succession may come as one."""
+    when the job is over. Changes in quick succession may come as one. A bulk job also tells about
+    once a second how far it is."""
     service = service_of(request)
     tenant = await service.tenant(request)
     bodies.query(request, {})
     job = await find_job(request, tenant, job_id_of(request))
+    document = await service.job_document(job)
     known = request.headers.get("last-event-id", "")
     seen = int(known) if known.isascii() and known.isdigit() and len(known) < 10 else -1
     return StreamingResponse(
-        _events(request, service, tenant, job, seen),
+        _events(request, service, tenant, (job, document), seen),
         media_type="text/event-stream",
         headers={"cache-control": "no-store", "x-accel-buffering": "no"},
     )
 
 
 async def _events(
-    request: Request, service: Service, tenant: str, job: Job, seen: int
+    request: Request,
+    service: Service,
+    tenant: str,
+    now: tuple[Job, dict[str, object]],
+    seen: int,
 ) -> AsyncIterator[bytes]:
+    job, document = now
     with service.watcher.watch("job", job.id) as watch:
         while True:
             if job.seq != seen:
                 seen = job.seq
-                document = orjson.dumps(job_document(job))
-                yield b"event: state\nid: %d\ndata: %s\n\n" % (seen, document)
+                yield b"event: state\nid: %d\ndata: %s\n\n" % (seen, orjson.dumps(document))
             else:
                 yield b": still here\n\n"
             if job.state in TERMINAL or service.watcher.closed:
@@ -74,6 +79,9 @@ async def _events(
             if not await watch.change(changed, HEARTBEAT_S):
                 await asyncio.sleep(REFUSED_PAUSE_S)  # too many wait already: look now and then
             try:
-                job = await find_job(request, tenant, job.id)
+                found = await find_job(request, tenant, job.id)
+                if found.seq != seen:
+                    document = await service.job_document(found)
+                job = found
             except (Unavailable, Overloaded):
                 continue  # it passes; the heartbeat keeps the caller

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from urllib.parse import quote
-
 from fastapi import APIRouter, Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from producers.api import bodies, uploads
 from producers.api.routes import answer, named, route
 from producers.api.schemas import file_document
 from producers.api.service import Service, service_of
+from producers.api.streams import stored
 from producers.shapes import Schema
 from storage.objects import object_key
 from storage.records.errors import Gone, NotFound
@@ -20,7 +18,6 @@ from storage.records.tenants import StoredFile
 
 router = APIRouter(prefix="/v1/files", tags=["files"])
 
-PIECE_BYTES = 1 << 20
 _FORM: Schema = {
     "type": "object",
     "properties": {"file": {"type": "string", "format": "binary"}},
@@ -92,37 +89,14 @@ async def get_file_content(request: Request) -> Response:
     tenant = await service.tenant(request)
     bodies.query(request, {})
     file = await _find(service, request, tenant)
-    pieces = _pieces(service, file)
-    try:
-        first = await anext(pieces, b"")
-    except NotFound:
-        raise Gone("the file's content was erased", code="file_gone") from None
-
-    async def whole() -> AsyncIterator[bytes]:
-        yield first
-        async for piece in pieces:
-            yield piece
-
-    return StreamingResponse(
-        whole(),
+    return await stored(
+        service,
+        service.parts.objects,
+        [(file.object_key, file.size_bytes)],
+        filename=file.filename,
         media_type=file.content_type,
-        headers={
-            "content-length": str(file.size_bytes),
-            "content-disposition": f"attachment; filename*=UTF-8''{quote(file.filename, safe='')}",
-            "x-content-type-options": "nosniff",
-            "content-security-policy": "sandbox",
-        },
+        gone=Gone("the file's content was erased", code="file_gone"),
     )
-
-
-async def _pieces(service: Service, file: StoredFile) -> AsyncIterator[bytes]:
-    for start in range(0, file.size_bytes, PIECE_BYTES):
-        length = min(PIECE_BYTES, file.size_bytes - start)
-
-        def piece(start: int = start, length: int = length) -> bytes:
-            return service.parts.objects.get_range(file.object_key, start, length)
-
-        yield await service.reads.run(piece)
 
 
 async def _find(service: Service, request: Request, tenant: str) -> StoredFile:

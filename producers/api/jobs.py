@@ -11,7 +11,8 @@ from producers.api.results import result_bytes
 from producers.api.routes import ID, answer, named, page_of, route
 from producers.api.schemas import error_document, job_document, rfc3339
 from producers.api.service import service_of
-from producers.requests import JOB, METADATA_KEY, METADATA_VALUE, NAME, many_schema
+from producers.bulk_requests import RETRY
+from producers.requests import METADATA_KEY, METADATA_VALUE, NAME, many_schema, one_schema
 from producers.settings import ApiSettings
 from producers.shapes import Number, Shape, Text, whole
 from producers.submission import Accepted
@@ -42,7 +43,7 @@ METADATA_PREFIX = "metadata."
     "Submit a job",
     status=202,
     gives=named("Job"),
-    body=JOB.schema(),
+    body=one_schema(),
     idempotent_by_key=True,
     also={429: "The backlog is full, or too much is going on.", 503: "Nothing was stored."},
 )
@@ -54,7 +55,7 @@ async def submit_job(request: Request) -> Response:
     bodies.query(request, {})
     key = bodies.idempotency_key(request)
     body = await bodies.json_body(request, limit_bytes=service.settings.max_body_bytes)
-    return _accepted(request, await service.submit(tenant, body, key))
+    return await _accepted(request, await service.submit(tenant, body, key))
 
 
 @route(
@@ -103,7 +104,7 @@ async def get_job(request: Request) -> Response:
     wait_s = float(str(bodies.query(request, WAIT).get("wait", 0)))
     job_id = job_id_of(request)
     if wait_s <= 0:
-        return answer(job_document(await find_job(request, tenant, job_id)))
+        return answer(await service.job_document(await find_job(request, tenant, job_id)))
     job = await service.wait(
         request,
         "job",
@@ -112,7 +113,7 @@ async def get_job(request: Request) -> Response:
         lambda job: job.state in TERMINAL,
         min(wait_s, service.settings.max_wait_s),
     )
-    return answer(job_document(job))
+    return answer(await service.job_document(job))
 
 
 @route(
@@ -188,9 +189,9 @@ async def cancel_job(request: Request) -> Response:
     job_id = job_id_of(request)
     job = await service.write(lambda tx: tx.jobs.request_cancel(tenant, job_id))
     if job is None:
-        raise _no_job(job_id)
+        raise no_job(job_id)
     service.watcher.tell([job_id])
-    return answer(job_document(job))
+    return answer(await service.job_document(job))
 
 
 @route(
@@ -200,28 +201,37 @@ async def cancel_job(request: Request) -> Response:
     "Do a job again, as a new one",
     status=202,
     gives=named("Job"),
+    body=RETRY.schema(),
+    body_required=False,
     idempotent_by_key=True,
-    also={409: "`not_retryable`: it is not over, or it succeeded."},
+    also={409: "`not_retryable`: it is not over, or it succeeded, or no row of it failed."},
 )
 async def retry_job(request: Request) -> Response:
-    """The same input and version under a new id, with `retry_of`; it belongs to no group."""
+    """The same input and version under a new id, with `retry_of`; it belongs to no group. A bulk
+    job goes on from what it committed; with `failed_rows`, also one that succeeded, the rows of its
+    errors alone are done again, into a place of their own."""
     service = service_of(request)
     tenant = await service.tenant(request)
     bodies.query(request, {})
-    await bodies.no_body(request)
+    body = await bodies.parsed_body(request, RETRY, may_be_empty=True)
     job_id, key = job_id_of(request), bodies.idempotency_key(request)
-    accepted = await service.submits.run(lambda: service.submission.again(tenant, job_id, key))
-    return _accepted(request, accepted)
+    accepted = await service.submits.run(
+        lambda: service.submission.again(tenant, job_id, key, body)
+    )
+    return await _accepted(request, accepted)
 
 
 _ENDS = {JobState.CANCELLED: "was cancelled", JobState.EXPIRED: "expired before it was started"}
 
 
-def _accepted(request: Request, accepted: Accepted) -> Response:
+async def _accepted(request: Request, accepted: Accepted) -> Response:
+    service = service_of(request)
     if not accepted.replayed:
-        service_of(request).metrics.submitted.inc()
+        service.metrics.submitted.inc()
     headers = {"location": f"/v1/jobs/{accepted.job.id}"} | _replay_header(accepted.replayed)
-    document = job_document(accepted.job, estimated_start_at=accepted.estimated_start_at)
+    document = await service.job_document(
+        accepted.job, estimated_start_at=accepted.estimated_start_at
+    )
     return answer(document, 202, headers)
 
 
@@ -233,7 +243,7 @@ async def find_job(request: Request, tenant: str, job_id: str) -> Job:
     """The tenant's job, or 404."""
     job = await service_of(request).find_job(tenant, job_id)
     if job is None:
-        raise _no_job(job_id)
+        raise no_job(job_id)
     return job
 
 
@@ -241,11 +251,12 @@ def job_id_of(request: Request) -> str:
     """The id in the path; what is not spelled as one is nobody's job."""
     job_id = str(request.path_params["id"])
     if not is_id(job_id):
-        raise _no_job(job_id)
+        raise no_job(job_id)
     return job_id
 
 
-def _no_job(job_id: str) -> NotFound:
+def no_job(job_id: str) -> NotFound:
+    """The error of an id that is nobody's job, or another tenant's."""
     return NotFound(f"you have no job {job_id[:80]!r}", code="job_not_found")
 
 

@@ -19,6 +19,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 ID = Text(36, 36, r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$", "an id")
 MODEL_NAME = Text(1, 63, f"^{NAME}$", "a name of a-z 0-9 . _ -")
+PART_NAME = Text(1, 255, r"^[^/\u0000-\u001f\u007f]*$", "the name of a part")
 MAX_VERSION = 999_999_999
 JSON, PROBLEM = "application/json", "application/problem+json"
 
@@ -103,7 +104,11 @@ def route(
 
 def _path_parameters(path: str) -> list[Schema]:
     names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
-    schemas = {"id": ID.schema(), "version": Number(1, MAX_VERSION).schema()}
+    schemas = {
+        "id": ID.schema(),
+        "version": Number(1, MAX_VERSION).schema(),
+        "part": PART_NAME.schema(),
+    }
     plain = MODEL_NAME.schema()
     return [
         {"name": name, "in": "path", "required": True, "schema": schemas.get(name, plain)}

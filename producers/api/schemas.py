@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from producers.shapes import Schema
 from storage.records.errors import InvalidInput
-from storage.records.jobs import TERMINAL, GroupCounts, Job, JobError, JobState, Millis
+from storage.records.jobs import TERMINAL, GroupCounts, Job, JobError, JobKind, JobState, Millis
 from storage.records.latency import LatencyRow, VersionCost
 from storage.records.models import Alias, Model, ModelVersion
 from storage.records.refs import file_uri
@@ -48,9 +48,18 @@ def error_document(error: JobError | None) -> dict[str, object] | None:
     return {"code": error.code, "message": error.message, "attempt": error.attempt}
 
 
-def job_document(job: Job, *, estimated_start_at: Millis | None = None) -> dict[str, object]:
-    """A job as callers see it. When it may start is only estimated as it is submitted."""
+def job_document(
+    job: Job,
+    *,
+    estimated_start_at: Millis | None = None,
+    progress: Mapping[str, object] | None = None,
+) -> dict[str, object]:
+    """A job as callers see it. When it may start is only estimated as it is submitted; how far a
+    bulk job is is told of one job, and not in lists."""
     here = f"/v1/jobs/{job.id}"
+    verbs: tuple[str, ...] = ("result", "events", "cancel", "retry")
+    if job.kind is JobKind.BULK:
+        verbs += ("manifest", "parts", "errors", "pause", "resume")
     result = None
     if job.result is not None:
         result = {"href": f"{here}/result", "size_bytes": job.result.length_bytes}
@@ -65,7 +74,7 @@ def job_document(job: Job, *, estimated_start_at: Millis | None = None) -> dict[
         "metadata": dict(job.metadata),
         "attempts": job.attempts,
         "max_attempts": job.max_attempts,
-        "progress": {"done": int(job.state is JobState.SUCCEEDED), "total": 1},
+        "progress": progress or {"done": int(job.state is JobState.SUCCEEDED), "total": 1},
         "created_at": rfc3339(job.created_at),
         "expires_at": rfc3339(job.expires_at),
         "estimated_start_at": rfc3339(estimated_start_at),
@@ -75,13 +84,7 @@ def job_document(job: Job, *, estimated_start_at: Millis | None = None) -> dict[
         "error": error_document(job.error),
         "result": result,
         "retry_of": job.retry_of,
-        "links": {
-            "self": here,
-            "result": f"{here}/result",
-            "events": f"{here}/events",
-            "cancel": f"{here}/cancel",
-            "retry": f"{here}/retry",
-        },
+        "links": {"self": here} | {verb: f"{here}/{verb}" for verb in verbs},
     }
 
 
@@ -322,6 +325,9 @@ _SECRET: Schema = {**_TEXT, "description": "`whsec_` and base64: what deliveries
 _ALIASES: Schema = {"type": "object", "additionalProperties": {"type": "integer"}}
 _MODEL = {"name": _TEXT, "latest_version": _COUNT, "aliases": _ALIASES, "created_at": _TIME}
 
+_BULK_PROGRESS: Schema = {"$ref": "#/components/schemas/BulkProgress"}
+BULK_STATES = ("waiting", "planning", "running", "paused", "finishing", "ended")
+
 SCHEMAS: Mapping[str, Schema] = {
     "Problem": {
         "type": "object",
@@ -350,7 +356,7 @@ SCHEMAS: Mapping[str, Schema] = {
             "metadata": _STRINGS,
             "attempts": _COUNT,
             "max_attempts": _COUNT,
-            "progress": _object({"done": _COUNT, "total": _COUNT}),
+            "progress": {"anyOf": [_object({"done": _COUNT, "total": _COUNT}), _BULK_PROGRESS]},
             "created_at": _TIME,
             "expires_at": _TIME,
             "started_at": _or_null(_TIME),
@@ -363,6 +369,48 @@ SCHEMAS: Mapping[str, Schema] = {
             "links": _STRINGS,
         }
     ),
+    "BulkProgress": {
+        **_object(
+            {
+                "state": {"type": "string", "enum": list(BULK_STATES)},
+                "rows_done": _COUNT,
+                "rows_failed": {**_COUNT, "description": "That have an error in place of one."},
+                "rows_skipped": {**_COUNT, "description": "That `where` left out."},
+                "rows_total": _or_null(_COUNT),
+                "share": {"type": "number", "minimum": 0, "maximum": 1},
+                "rows_per_s": _SECONDS,
+                "estimated_end_at": _or_null(_TIME),
+                "device_s": {**_SECONDS, "description": "What it has cost so far."},
+                "shards": _object({"total": _COUNT, "done": _COUNT, "running": _COUNT}),
+            }
+        ),
+        "description": "Of a bulk job, where one job is asked for; lists have the short form.",
+    },
+    "BulkPart": _object(
+        {
+            "name": {**_or_null(_TEXT), "description": "Null where no row has a prediction."},
+            "shard": _COUNT,
+            "file": _or_null(_TEXT),
+            "start": _COUNT,
+            "stop": _COUNT,
+            "rows": _COUNT,
+            "failed": _COUNT,
+            "skipped": _COUNT,
+            "size_bytes": _COUNT,
+            "sha256": _or_null(_TEXT),
+            "committed_at": _TIME,
+            "href": _or_null(_TEXT),
+            "errors_href": _or_null(_TEXT),
+            "errors_bytes": _COUNT,
+        }
+    ),
+    "BulkManifest": {
+        "type": "object",
+        "description": (
+            "As the job's last worker wrote it; before, or if it never did, what is known so far,"
+            " with `complete` false."
+        ),
+    },
     "JobsAccepted": _object(
         {
             "group": _ID,

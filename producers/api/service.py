@@ -8,16 +8,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar, cast
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from producers.api.auth import KeyCache, key_hash_of, keyless_tenant
+from producers.api.bulk_documents import progress_document
 from producers.api.lanes import Lane
 from producers.api.metrics import Metrics
 from producers.api.news import Listener
+from producers.api.outputs import Outputs
 from producers.api.parts import ApiParts
+from producers.api.schemas import job_document
 from producers.api.scraping import Scraper
 from producers.api.together import Together
 from producers.api.watch import Seen
@@ -26,8 +30,9 @@ from producers.estimates import Estimates
 from producers.submission import Accepted, Submission
 from producers.webhooks import Registrar
 from storage.database import Transaction
+from storage.records.bulk import BulkRun
 from storage.records.errors import Unauthenticated
-from storage.records.jobs import TERMINAL, GroupCounts, Job
+from storage.records.jobs import TERMINAL, GroupCounts, Job, JobKind, Millis
 from storage.records.models import VersionState
 from storage.records.webhook_guard import Guard
 
@@ -54,6 +59,7 @@ class Service:
             self._looks,
             max_waits=settings.max_watches,
         )
+        self.outputs = Outputs(parts.objects, settings.output_prefixes)
         self.metrics = Metrics()
         self.estimates = Estimates(parts.database, parts.clock)
         self.scraper = Scraper(
@@ -122,6 +128,16 @@ class Service:
         """The tenant's job. Who asks at the same time is answered by one query."""
         return await self._found.ask((tenant, job_id))
 
+    async def job_document(
+        self, job: Job, *, estimated_start_at: Millis | None = None
+    ) -> dict[str, object]:
+        """The job as callers see it, with how far it is if it is a bulk job."""
+        progress = None
+        if job.kind is JobKind.BULK:
+            run, now = await self.read(lambda tx: (_run_of(tx, job), tx.now()))
+            progress = progress_document(job, run, now)
+        return job_document(job, estimated_start_at=estimated_start_at, progress=progress)
+
     async def wait(
         self,
         request: Request,
@@ -178,6 +194,7 @@ class Service:
         for lane in (self.submits, self.reads, self.uploads, self.health, self._looks):
             lane.close()
         self.estimates.close()
+        self.outputs.close()
 
     def _find_jobs(self, wanted: Sequence[tuple[str, str]]) -> list[Job | Exception | None]:
         ids: dict[str, list[str]] = {}
@@ -203,6 +220,16 @@ class Service:
         with self.parts.database.read() as tx:
             found = [tx.models.by_id(version_id) for version_id in ids]
         return {v.id: (0, v.state is not VersionState.PENDING) for v in found if v is not None}
+
+
+def _run_of(tx: Transaction, job: Job) -> BulkRun | None:
+    """A bulk job's run. What its owner noted last is near enough while it runs; when it ended,
+    whatever its end was, it is counted."""
+    run = tx.bulk.run(job.id, tenant=job.tenant)
+    if run is None or job.state not in TERMINAL:
+        return run
+    counted = replace(tx.bulk.count(job.id), rows_per_s=run.progress.rows_per_s)
+    return replace(run, progress=counted)
 
 
 def ended(seen: Seen | None) -> bool:
