@@ -23,6 +23,13 @@ def arrow_type(word: str) -> pa.DataType:
         raise InvalidInput(f"{word!r} is no type of a column", code="bad_type") from None
 
 
+def word_of(type_: pa.DataType) -> str:
+    """The word that names a type."""
+    if pa.types.is_list(type_):
+        return f"list<{word_of(type_.value_type)}>"
+    return "timestamp" if type_ == pa.timestamp("us") else str(type_)
+
+
 def wanted_types(
     uri: str, types: Mapping[str, str], columns: Iterable[str]
 ) -> dict[str, pa.DataType]:

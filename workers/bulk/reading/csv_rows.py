@@ -13,6 +13,7 @@ import pyarrow.csv as pa_csv
 
 from workers.bulk.ports import Positions, RowError
 from workers.bulk.reading.chunking import Parsed, as_batch
+from workers.bulk.reading.column_types import word_of
 from workers.bulk.reading.culprits import refused
 from workers.bulk.reading.lines import MARK, Lines
 from workers.bulk.reading.quotes import badly_quoted
@@ -129,7 +130,9 @@ class CsvRows:
         return pa_csv.read_csv(
             pa.BufferReader(pa.py_buffer(text)),
             read_options=pa_csv.ReadOptions(
-                use_threads=False, column_names=self._names, block_size=len(text) + 1
+                use_threads=False,
+                column_names=self._names,
+                block_size=lines.parse_bytes + len(MARK),
             ),
             parse_options=pa_csv.ParseOptions(delimiter=self._delimiter, invalid_row_handler=skip),
             convert_options=options,
@@ -201,4 +204,6 @@ def _badly_quoted(position: int) -> RowError:
 
 def _wrong_type(position: int, name: str, value: str, type_: pa.DataType) -> RowError:
     shown = value if len(value) <= _SHOWN else value[: _SHOWN - 1] + "…"
-    return RowError(position, "wrong_type", f"column {name!r} holds {shown!r}, which is no {type_}")
+    return RowError(
+        position, "wrong_type", f"column {name!r} holds {shown!r}, which is no {word_of(type_)}"
+    )

@@ -66,6 +66,7 @@ class CsvSource(LineSource):
                 stop,
                 gzip=self._gzip,
                 block_bytes=_HEADER_BYTES,
+                max_line_bytes=self._max_line_bytes,
             ):
                 wrong = lines.errors[0] if lines.errors else None
                 if wrong and not (len(lines) and lines.positions[0] < wrong.position):

@@ -19,6 +19,7 @@ import pyarrow.json as pa_json
 from storage.records.bulk import BulkFormat
 from workers.bulk.ports import RowError
 from workers.bulk.reading.chunking import Parsed, as_batch
+from workers.bulk.reading.column_types import word_of
 from workers.bulk.reading.culprits import refused
 from workers.bulk.reading.json_types import infer_types
 from workers.bulk.reading.line_source import LineSource
@@ -75,7 +76,7 @@ def _no_objects(lines: Lines) -> Iterator[tuple[int, str]]:
         text = lines.text(index).strip(_SPACE)
         if not (text.startswith(b"{") and text.endswith(b"}")):
             yield index, _why_no_json(lines.text(index)) or "the line is not an object"
-    if b"NaN" in lines.data or b"Inf" in lines.data:
+    if any(one[:1] in lines.data and one in lines.data for one in (b"NaN", b"Inf")):
         places = np.array([one.start() for one in _NO_JSON.finditer(lines.data)], np.int64)
         for index in np.unique(lines.owners(places)[1]).tolist():
             if why := _why_no_json(lines.text(index)):
@@ -91,7 +92,7 @@ def _read(lines: Lines, types: Types) -> pa.Table | None:
     try:
         table = pa_json.read_json(
             pa.BufferReader(pa.py_buffer(text)),
-            read_options=pa_json.ReadOptions(use_threads=False, block_size=len(text) + 1),
+            read_options=pa_json.ReadOptions(use_threads=False, block_size=lines.parse_bytes),
             parse_options=pa_json.ParseOptions(
                 explicit_schema=schema, unexpected_field_behavior="ignore"
             ),
@@ -113,7 +114,9 @@ def _told(line: Lines, types: Types) -> RowError:
             shown = orjson.dumps(row.get(name)).decode()
             shown = shown if len(shown) <= _SHOWN else shown[: _SHOWN - 1] + "…"
             return RowError(
-                position, "wrong_type", f"column {name!r} holds {shown}, which is no {type_}"
+                position,
+                "wrong_type",
+                f"column {name!r} holds {shown}, which is no {word_of(type_)}",
             )
     return _bad_json(position, "a key is there twice")
 

@@ -10,10 +10,10 @@ import pyarrow as pa
 
 from storage.records.bulk import BulkFormat, PlannedFile
 from workers.bulk.ports import Chunk
-from workers.bulk.reading.blocks import Readable, stream_bytes
+from workers.bulk.reading.blocks import BLOCK_BYTES, Readable, stream_bytes
 from workers.bulk.reading.chunking import Parsed, Where, chunks_of, columns_to_read
 from workers.bulk.reading.column_types import wanted_types
-from workers.bulk.reading.lines import Lines, read_lines
+from workers.bulk.reading.lines import MAX_LINE_BYTES, Lines, read_lines
 
 _SAMPLE_BYTES = 4 << 20
 
@@ -32,6 +32,8 @@ class LineSource(ABC):
         types: Mapping[str, str] | None = None,
         where: Where | None = None,
         where_columns: Collection[str] | None = None,
+        block_bytes: int = BLOCK_BYTES,
+        max_line_bytes: int = MAX_LINE_BYTES,
     ) -> None:
         """``types`` of the columns, as another source of the file told them; None: to be told by
         a sample. ``where_columns`` are those that ``where`` looks at; None: it may be any."""
@@ -41,6 +43,8 @@ class LineSource(ABC):
         self._types = types
         self._where = where
         self._where_columns = where_columns
+        self._block_bytes = block_bytes
+        self._max_line_bytes = max_line_bytes
 
     def planned(self) -> PlannedFile:
         """A gzip file is read through for it: nothing else tells how long its content is."""
@@ -104,4 +108,12 @@ class LineSource(ABC):
         return next((lines for lines in several if len(lines)), None)
 
     def _lines(self, start: int, stop: int) -> Iterator[Lines]:
-        return read_lines(self._place, self._size_bytes, start, stop, gzip=self._gzip)
+        return read_lines(
+            self._place,
+            self._size_bytes,
+            start,
+            stop,
+            gzip=self._gzip,
+            block_bytes=self._block_bytes,
+            max_line_bytes=self._max_line_bytes,
+        )

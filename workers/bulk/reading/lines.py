@@ -2,8 +2,9 @@
 
 A range holds the lines that begin in it; its last one may end behind it, and a range that begins
 inside a line leaves that one to the range before. So however a file is cut, each line is read once.
-A line ends at LF or CR LF, or with the file; an empty one is none. A position is the byte at which
-a line begins; a byte order mark at the file's start belongs to the first line and is not given.
+A line ends at LF or CR LF, or with the file (a CR before that is none of it); an empty one is none.
+A position is the byte at which a line begins; a byte order mark at the file's start belongs to the
+first line and is not given.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from workers.bulk.reading.blocks import BLOCK_BYTES, Readable, read_blocks
 MAX_LINE_BYTES = 16 << 20
 _MOST_LINES = 1 << 18  # at a time: a block of lines of one byte has millions
 MARK = b"\xef\xbb\xbf"  # of the byte order: UTF-8 needs none, and some programs write it
+_PARSE_BYTES = 1 << 20
 _LF, _CR = 10, 13
 
 Bools = npt.NDArray[np.bool_]
@@ -70,6 +72,12 @@ class Lines:
         wanted = np.cumsum(step[:-1], dtype=np.int8).view(np.bool_)
         return np.frombuffer(span, np.uint8)[wanted].data
 
+    @property
+    def parse_bytes(self) -> int:
+        """How much of the lines a parser had best take at a time: what fits the processor's cache,
+        but no less than a line."""
+        return max(_PARSE_BYTES, int((self.breaks - self.starts).max()) + 1)
+
     def owners(self, places: Positions) -> tuple[Positions, Positions]:
         """Those of ascending ``places`` in data that are in a line, and the index of each one's."""
         owner = np.searchsorted(self.starts, places, side="right") - 1
@@ -95,7 +103,7 @@ def read_lines(
         return
     first = max(start - 1, 0)  # the byte before tells whether a line begins at start
     blocks = read_blocks(place, size_bytes, first, stop, gzip=gzip, block_bytes=block_bytes)
-    cutter = _Cutter(first, start, stop, max_line_bytes)
+    cutter = _Cutter(first, start, stop, None if gzip else size_bytes, max_line_bytes)
     for block in blocks:
         yield from cutter.take(block)
         if cutter.done:
@@ -106,8 +114,11 @@ def read_lines(
 class _Cutter:
     """What is left of the blocks so far: the beginning of a line, or a line to be passed over."""
 
-    def __init__(self, first: int, start: int, stop: int, max_line_bytes: int) -> None:
+    def __init__(
+        self, first: int, start: int, stop: int, size_bytes: int | None, max_line_bytes: int
+    ) -> None:
         self._stop = stop
+        self._size_bytes = size_bytes  # if it is known
         self._max_line_bytes = max_line_bytes
         self._at = first  # the position of what comes next
         self._line = first  # where the line that is not complete begins
@@ -119,6 +130,9 @@ class _Cutter:
     def take(self, block: bytes) -> Iterator[Lines]:
         """The lines that this block completes."""
         self._at += len(block)
+        if self._at == self._size_bytes and not block.endswith(b"\n"):
+            block += b"\n"  # so that the last line does not come alone
+            self._at += 1
         if self._passing:
             end = block.find(b"\n") + 1
             self._line = self._at - len(block) + end  # if there is one
