@@ -16,11 +16,10 @@ A shard is claimed under a session and an epoch like a job; what was scored of i
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-
-import orjson
 
 from storage.records.jobs import JobError, Millis
 
@@ -130,7 +129,7 @@ def payload_of(spec: BulkSpec) -> bytes:
         "resume_of": spec.resume_of,
         "failed_rows_of": spec.failed_rows_of,
     }
-    return orjson.dumps({"bulk": told})
+    return json.dumps({"bulk": told}, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def is_bulk_payload(payload: object) -> bool:
@@ -140,7 +139,7 @@ def is_bulk_payload(payload: object) -> bool:
 
 def spec_of(payload: bytes) -> BulkSpec:
     """What ``payload_of`` wrote."""
-    told = orjson.loads(payload)["bulk"]
+    told = json.loads(payload)["bulk"]
     given, output = told["input"], told["output"]
     form = given["format"]
     return BulkSpec(
