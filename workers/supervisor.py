@@ -1,10 +1,10 @@
 """One child process per device: started, watched, blamed for, restarted with a back-off.
 
 The parent never imports TensorFlow and holds no device. A child that dies leaves its ledger; the
-jobs it names were on the device at that moment, and they alone are blamed: one alone spends an
-attempt, several are suspects. A version that was being loaded each time, and nothing beside it, is
-broken after a few deaths. Then the session is ended, so that everything else it held is queued
-again without waiting for the lease.
+jobs and the rows of bulk shards that it names were on the device at that moment, and they alone
+are blamed: what was there alone did it, several are suspects. A version that was being loaded each
+time, and nothing beside it, is broken after a few deaths. Then the session is ended, so that
+everything else it held is queued again without waiting for the lease.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from storage.database import Database
+from storage.database.transaction import Transaction
 from storage.records.jobs import JobError
 from workers.devices import DeviceChoice
 from workers.inference.gate import TROUBLE
-from workers.inference.ledger import read
+from workers.inference.ledger import OnDevice, read
 from workers.settings import PREFIX
 
 log = logging.getLogger(__name__)
@@ -189,18 +190,15 @@ class LoadingDeaths:
 def settle_death(database: Database, ledger: Path, deaths: LoadingDeaths) -> bool:
     """Blame what was on the device and end the session; False when SQL does not answer now.
 
-    ``deaths`` remembers what was being loaded. Jobs and a load at once are all suspects, and none
-    of them spends anything.
+    ``deaths`` remembers what was being loaded. Of jobs, rows of bulk shards and a load at once all
+    are suspects, and none of them spends anything.
     """
     dead = read(ledger)
     if dead is None:
         return True
     try:
         with database.begin() as tx:
-            for session_id, job_ids in dead.by_session.items():
-                log.warning("%d jobs were on the device when it died", len(job_ids))
-                others = len(job_ids) < len(dead.job_ids)
-                tx.jobs.blame(session_id, job_ids, in_company=others or dead.loading is not None)
+            _blame(tx, dead)
             if dead.session_id:
                 tx.sessions.close(dead.session_id)
     except TROUBLE as trouble:
@@ -215,6 +213,22 @@ def settle_death(database: Database, ledger: Path, deaths: LoadingDeaths) -> boo
         elif deaths.add(dead.loading, time.monotonic()):
             _break(database, dead.loading)
     return True
+
+
+def _blame(tx: Transaction, dead: OnDevice) -> None:
+    jobs, rows, loading = dead.by_session, dead.spans_by_session, dead.loading is not None
+    for session_id, job_ids in jobs.items():
+        log.warning("%d jobs were on the device when it died", len(job_ids))
+        others = len(jobs) > 1 or bool(rows)
+        tx.jobs.blame(session_id, job_ids, in_company=others or loading)
+    for session_id, spans in rows.items():
+        log.warning("rows of bulk shards were on the device when it died: %s", spans)
+        others = len(rows) > 1 or bool(jobs)
+        tx.bulk.blame(
+            session_id,
+            [(one.job_id, one.number, one.start, one.stop) for one in spans],
+            in_company=others or loading,
+        )
 
 
 def _break(database: Database, version_id: str) -> None:

@@ -19,6 +19,7 @@ from storage.records.ids import FIRST_ID, LAST_ID, uuid7
 from storage.records.jobs import Millis
 from storage.records.tenants import StoredFile
 
+MOST_SHARDS = 40_000  # deleted at once; a single run may have more
 SLACK_MS = 3_600_000  # between asking for something old and pointing to it
 
 Walked = tuple[int, str | None]
@@ -59,6 +60,15 @@ JOBS = Statement(
     "And what they were asked.",
     "DELETE FROM jobs WHERE id {among_ids} RETURNING id, tenant, metadata",
 )
+
+BULK = Statement(
+    "Those of them that are bulk runs, with their number of shards.",
+    "SELECT r.job_id, COALESCE(r.shards, 0) AS shards FROM bulk_runs AS r WHERE r.job_id"
+    " {among_ids}",
+)
+BULK_SHARDS = Statement("Shards of runs.", "DELETE FROM bulk_shards WHERE job_id {among_ids}")
+BULK_PARTS = Statement("Parts of runs.", "DELETE FROM bulk_parts WHERE job_id {among_ids}")
+BULK_RUNS = Statement("And the runs.", "DELETE FROM bulk_runs WHERE job_id {among_ids}")
 
 _LABEL = {"tenant": "text", "key": "text", "value": "text", "id": "uuid"}
 _SAME_LABEL = "m.tenant = r.tenant AND m.key = r.key AND m.value = r.value AND m.job_id = r.id"
@@ -165,15 +175,22 @@ class Retention(Store):
         return self._work.count(GROUPS, ids=self._work.ids(ids), before=before) if ids else 0, last
 
     def jobs(self, kept_ms: int, *, after: str | None, limit: int) -> Walked:
-        """Jobs that ended ``kept_ms`` ago, with inputs and labels."""
+        """Jobs that ended ``kept_ms`` ago, with inputs and labels; of bulk jobs as many as have
+        ``MOST_SHARDS`` together."""
         work, before = self._work, self._before(kept_ms)
         found, last = self._page(OLD_ENDS, after, limit, before)
         if not found:
             return 0, last
+        runs = work.rows(BULK, ids=work.ids(found))
+        found, last = _as_many({row.job_id: row.shards for row in runs}, found, last)
         ids = [row.id for row in work.change(ENDS, ids=work.ids(found), before=before)]
         if not ids:
             return 0, last
         work.count(PAYLOADS, ids=work.ids(ids))
+        bulk = {row.job_id for row in runs}.intersection(ids)
+        if bulk:
+            for statement in (BULK_SHARDS, BULK_PARTS, BULK_RUNS):
+                work.count(statement, ids=work.ids(bulk))
         labels = [
             {"tenant": row.tenant, "key": key, "value": value, "id": row.id}
             for row in work.change(JOBS, ids=work.ids(ids))
@@ -250,6 +267,19 @@ class Retention(Store):
         rows = self._work.rows(statement, after=after or FIRST_ID, horizon=horizon, limit=limit)
         ids = [row.id for row in rows]
         return ids, ids[-1] if len(ids) == limit else None
+
+
+def _as_many(
+    shards: dict[str, int], ids: list[str], last: str | None
+) -> tuple[list[str], str | None]:
+    """The first of a page's jobs, as many as have not too many shards, and where the next begin."""
+    total = 0
+    for at, one in enumerate(ids):
+        its = shards.get(one, 0)
+        total += its
+        if its and at and total > MOST_SHARDS:
+            return ids[:at], ids[at - 1]
+    return ids, last
 
 
 def _past(moment: Millis) -> str:

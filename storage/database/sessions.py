@@ -57,6 +57,8 @@ FORGET = Statement(
         ORDER BY s.ended_at LIMIT :limit
     ) AND NOT EXISTS (
         SELECT 1 FROM live AS j WHERE j.state = 'running' AND j.session_id = sessions.id)
+    AND NOT EXISTS (
+        SELECT 1 FROM bulk_shards AS b WHERE b.state = 'running' AND b.session_id = sessions.id)
     """,
 )
 

@@ -12,14 +12,16 @@ from storage.database import Database
 from storage.database.retention import SLACK_MS
 from storage.objects import Objects, open_objects
 from storage.records.errors import Conflict, Gone
-from storage.records.jobs import JobFilter, PackSlice
+from storage.records.jobs import BULK_PRIORITY, JobFilter, JobKind, PackSlice
 from storage.records.packs import STALE_AFTER_MS, PackKind, PackState
 from storage.records.webhooks import Attempt, AttemptResult
+from tests.support.bulk import commit, cut, must_take, own, part, plan_of
 from tests.support.database import (
     ALICE,
     BOB,
     ManualClock,
     claim,
+    failure,
     open_session,
     success,
     summary,
@@ -99,6 +101,52 @@ class TestJobs:
             with past.database.read() as tx:
                 found = tx.jobs.list(tenant, JobFilter(metadata=same), limit=9, after=None)
             assert [job.id for job in found] == ids
+
+    def test_bulk_runs_go_with_their_jobs_shards_and_parts(self, past: Past):
+        old = self._run(past, 3)
+        past.succeed(past.submit(2))
+        past.clock.pass_ms(KEPT_MS)
+        young = self._run(past, 2)
+        assert forget(past).jobs == 3
+        assert past.keys("bulk_runs") == past.keys("bulk_shards") == {young}
+        assert past.keys("bulk_parts") == past.keys("jobs") == {young} != {old}
+
+    def test_runs_of_many_shards_go_one_after_the_other(self, past: Past, monkeypatch):
+        monkeypatch.setattr("storage.database.retention.MOST_SHARDS", 5)
+        for shards in (4, 9, 2, 2, 1):
+            self._run(past, shards)
+            past.clock.pass_ms(1)
+            past.succeed(past.submit())
+            past.clock.pass_ms(1)
+        past.clock.pass_ms(KEPT_MS)
+        duty, gone = Retention(), []
+        while True:
+            counts = duty.run_once(past.database, past.objects)
+            past.check()
+            gone.append(counts.jobs)
+            if not counts.more:
+                break
+        assert gone == [2, 2, 6]  # the last one takes what has exactly as many as that
+        assert past.rows("bulk_runs") == past.rows("bulk_shards") == past.rows("bulk_parts") == 0
+
+    @staticmethod
+    def _run(past: Past, shards: int) -> str:
+        """A bulk job that is over, of so many shards, a part of each but the last."""
+        job = past.job(kind=JobKind.BULK, priority=BULK_PRIORITY)
+        with past.database.begin() as tx:
+            tx.jobs.submit(ALICE, [job])
+            tx.bulk.create(ALICE, [job])
+        owned = own(past.database, job.id)
+        with past.database.begin() as tx:
+            cuts = cut(shards)
+            assert tx.bulk.plan(job.id, owned.session_id, owned.epoch, plan_of(cuts), cuts)
+        for _ in range(shards - 1):
+            shard = must_take(past.database, owned.session_id)
+            assert commit(past.database, owned.session_id, shard, part(shard))
+        with past.database.begin() as tx:
+            failed = failure(tx.jobs.get(ALICE, job.id), entered_device=False)
+            assert tx.jobs.commit(owned.session_id, [failed]).settled
+        return job.id
 
     def test_tenants_are_all_alike_and_never_meet(self, past: Past):
         alices = past.submit()

@@ -484,6 +484,11 @@ ALONG: dict[str, set[str]] = {
     "jobs.duties.SWEEP": {"live_window", KEY},
     "jobs.duties.TIMED_OUT": {"live_running"},
     "jobs.duties.LOST": {"live_running", "sessions_pk"},
+    "bulk.shards.WAITS": {"bulk_runs_open", "bulk_shards_open", KEY},
+    "bulk.shards.TAKE": {"bulk_shards_open", "sessions_pk", KEY},
+    "bulk.runs.WATCH": {KEY},
+    "bulk.deaths.REAP": {"bulk_shards_running", "sessions_pk", KEY},
+    "bulk.deaths.CLOSE": {"bulk_runs_open", KEY},
     "retention.OLD_ENDS": {KEY},
     "retention.ENDS": {KEY},
     "retention.PAYLOADS": {KEY},
@@ -508,7 +513,9 @@ def test_the_hot_ones_have_no_other_index_to_walk_along_by_mistake(database, nam
     if STATEMENTS[name].only not in (None, dialect):
         return
     plan = explain(database, name, STATEMENTS[name], dialect)
-    used = set(re.findall(r"\b(?:sqlite_autoindex_)?((?:jobs|live|ends|payloads)_\w+)", plan))
+    used = set(
+        re.findall(r"\b(?:sqlite_autoindex_)?((?:jobs|live|ends|payloads|bulk_[a-z]+)_\w+)", plan)
+    )
     used = {KEY if re.search(r"_(pk|1)$", one) else one for one in used}
     assert used <= ALONG[name], plan
     assert used >= {one for one in ALONG[name] if not one.endswith("_pk")} - {KEY}, plan

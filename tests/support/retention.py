@@ -128,7 +128,8 @@ class Past:
                 none(f"SELECT id FROM {table} WHERE id NOT IN (SELECT id FROM jobs)")
             none("SELECT id FROM jobs WHERE id NOT IN (SELECT job_id FROM payloads)")
             none("SELECT job_id FROM payloads WHERE job_id NOT IN (SELECT id FROM jobs)")
-            none("SELECT job_id FROM job_labels WHERE job_id NOT IN (SELECT id FROM jobs)")
+            for table in ("job_labels", "bulk_runs", "bulk_shards", "bulk_parts"):
+                none(f"SELECT job_id FROM {table} WHERE job_id NOT IN (SELECT id FROM jobs)")
             none(
                 "SELECT job_id FROM payloads WHERE pack_id IS NOT NULL AND pack_id NOT IN"
                 " (SELECT id FROM packs WHERE state = 'live')"

@@ -1,7 +1,7 @@
-"""Reaper: jobs of sessions whose lease has passed are queued again.
+"""Reaper: jobs of sessions whose lease has passed are queued again, and bulk shards are open again.
 
 The database's clock decides. Nobody is blamed: a lost host spends no attempt, only a loss, of
-which a job survives many.
+which a job or a shard survives many.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class ReaperConfig:
     """How fast the jobs of a dead worker come back; the lease itself is the session's."""
 
     every_s: float = 2.0  # pause between two runs
-    limit: int = 1000  # most jobs requeued by one run
+    limit: int = 1000  # most jobs requeued by one run, and most shards opened
 
 
 class Reaper:
@@ -33,4 +33,5 @@ class Reaper:
         limit = self.config.limit
         with database.begin() as tx:
             rows = tx.jobs.reap(limit=limit)
+            rows += tx.bulk.reap(limit=limit)
         return Moved(rows, limit)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from storage.database import duties, groups, idempotency, latency, models, packs, sessions
+from storage.database.bulk import deaths
 from storage.records.errors import Conflict
 from storage.records.jobs import Millis
 from storage.records.packs import STALE_AFTER_MS
@@ -277,6 +278,17 @@ def forget_keys(t: Tables, now: Millis, p: P) -> int:
     return len(old[: p["limit"]])
 
 
+# --- bulk runs: there are none
+
+
+def reap_shards(t: Tables, now: Millis, p: P) -> list[Any]:
+    return []
+
+
+def close_runs(t: Tables, now: Millis, p: P) -> int:
+    return 0
+
+
 # --- duties
 
 
@@ -294,6 +306,8 @@ def notes(t: Tables, now: Millis, p: P) -> list[tuple[Any, ...]]:
 PLAYED: Sequence[tuple[object, Callable[[Tables, Millis, P], Any]]] = (
     (duties.NOTE, note),
     (duties.NOTES, notes),
+    (deaths.REAP, reap_shards),
+    (deaths.CLOSE, close_runs),
     (groups.CREATE, create_group),
     (groups.COUNTS, counts),
     (groups.ENDED, ended),

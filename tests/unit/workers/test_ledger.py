@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from workers.inference.ledger import Ledger, OnDevice, OnPass, read
+import pytest
+
+from workers.inference.ledger import MAX_SPANS, Ledger, OnDevice, OnPass, RowSpan, read
 
 SESSION = "01890000-0000-7000-8000-000000000001"
 OTHER = "01890000-0000-7000-8000-000000000002"
@@ -39,6 +41,77 @@ def test_passes_side_by_side_have_slots_of_their_own(tmp_path: Path) -> None:
     ledger.clear(0)
     found = read(path)
     assert found is not None and found.job_ids == tuple(JOBS[:2])
+
+
+SPANS = tuple(RowSpan(job_id, n, n << 40, (n << 40) + 7) for n, job_id in enumerate(JOBS[:64]))
+
+
+def test_it_names_rows_of_shards_beside_jobs_and_neither_after_them(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    ledger = Ledger(path, slots=2)
+    ledger.publish_rows(1, OTHER, SPANS)
+    found = read(path)
+    assert found == OnDevice(None, None, (OnPass(OTHER, spans=SPANS),))
+    assert (found.at_work, found.spans, found.job_ids) == (True, SPANS, ())
+    assert (found.by_session, found.spans_by_session) == ({}, {OTHER: list(SPANS)})
+    ledger.publish(1, SESSION, JOBS)
+    ledger.publish_rows(0, OTHER, SPANS[:1])
+    found = read(path)
+    assert found is not None
+    assert found.by_session == {SESSION: JOBS}
+    assert found.spans_by_session == {OTHER: [SPANS[0], *SPANS]}
+    ledger.clear(1)
+    assert read(path) == OnDevice(None, None, (OnPass(OTHER, spans=SPANS[:1]),))
+    ledger.publish_rows(1, OTHER, SPANS)
+    ledger.close()
+    assert read(path) == OnDevice()
+
+
+def test_positions_are_as_long_as_files_may_be(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    last = RowSpan(JOBS[0], 2**31 - 1, 2**63 - 2, 2**63 - 1)
+    Ledger(path).publish_rows(0, SESSION, [last])
+    found = read(path)
+    assert found is not None and found.spans == (last,)
+
+
+def test_more_rows_than_it_has_place_for_leave_the_slots_beside_alone(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    ledger = Ledger(path, slots=2)
+    ledger.publish(1, SESSION, JOBS[:2])
+    ledger.publish_rows(0, SESSION, [*SPANS, *SPANS])
+    found = read(path)
+    assert found is not None and found.spans == SPANS and len(SPANS) == MAX_SPANS
+    assert found.job_ids == tuple(JOBS[:2])
+
+
+def test_a_write_that_was_cut_off_blames_nobody(tmp_path: Path) -> None:
+    """The count comes last: before it, nothing of what was written is believed."""
+    path = tmp_path / "ledger"
+    ledger = Ledger(path)
+
+    class Torn(Exception):
+        pass
+
+    class Map:
+        def __init__(self, left: int) -> None:
+            self.left = left
+
+        def __setitem__(self, where: slice, data: bytes) -> None:
+            if not self.left:
+                raise Torn
+            self.left -= 1
+            real[where] = data
+
+    real = ledger._map
+    for writes in range(3):
+        ledger._map = Map(writes)  # type: ignore[assignment]
+        with pytest.raises(Torn):
+            ledger.publish_rows(0, SESSION, SPANS[:3])
+        assert read(path) == OnDevice()
+    ledger._map = Map(3)  # type: ignore[assignment]
+    ledger.publish_rows(0, SESSION, SPANS[:3])
+    assert read(path) == OnDevice(None, None, (OnPass(SESSION, spans=SPANS[:3]),))
 
 
 def test_it_names_the_version_that_loads_and_only_then(tmp_path: Path) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from workers.devices import choose
-from workers.inference.ledger import Ledger
+from workers.inference.ledger import Ledger, RowSpan
 from workers.supervisor import _Child, _next_pause_s
 
 SESSION, JOB = "01a21985-1726-769c-84ce-3e30e8538a64", "01a21985-1726-769c-84ce-3e30e8538a65"
@@ -22,9 +24,13 @@ def test_deaths_without_work_come_ever_slower(tmp_path: Path) -> None:
     assert (pauses[0], pauses[-1]) == (1.0, 30.0)
 
 
-def test_deaths_at_work_do_not_keep_the_innocent_waiting(tmp_path: Path) -> None:
+@pytest.mark.parametrize("what", ["a job", "rows of a shard"])
+def test_deaths_at_work_do_not_keep_the_innocent_waiting(tmp_path: Path, what: str) -> None:
     ledger = Ledger(tmp_path / "ledger")
-    ledger.publish(0, SESSION, [JOB])
+    if what == "a job":
+        ledger.publish(0, SESSION, [JOB])
+    else:
+        ledger.publish_rows(0, SESSION, [RowSpan(JOB, 0, 0, 1)])
     one = child(tmp_path / "ledger")
     assert {_next_pause_s(one, now_s=1.0) for _ in range(8)} == {0.2}
 
