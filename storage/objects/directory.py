@@ -23,6 +23,7 @@ from storage.objects.directory_trouble import explained
 from storage.objects.keys import check_key, check_prefix, is_key
 from storage.objects.protocol import ObjectInfo, exercise
 from storage.records.errors import (
+    Conflict,
     NotFound,
     ObjectCorrupt,
     ObjectsMisconfigured,
@@ -58,16 +59,21 @@ class DirectoryObjects:
         with self._open(key) as (file, size_bytes):
             return self._exactly(key, file, 0, size_bytes)
 
-    def get_range(self, key: str, offset_bytes: int, length_bytes: int) -> bytes:
+    def get_range(
+        self, key: str, offset_bytes: int, length_bytes: int, *, etag: str | None = None
+    ) -> bytes:
         if offset_bytes < 0 or length_bytes < 0:
             raise ValueError(f"a range of {length_bytes} bytes from {offset_bytes}")
         with self._open(key) as (file, size_bytes):
+            _require(key, file, etag)
             if offset_bytes + length_bytes > size_bytes:
                 raise ObjectCorrupt(
                     f"{key} has {size_bytes} bytes: there are not {length_bytes} from"
                     f" {offset_bytes}"
                 )
-            return self._exactly(key, file, offset_bytes, length_bytes)
+            data = self._exactly(key, file, offset_bytes, length_bytes)
+            _require(key, file, etag)  # again: it may have been written to meanwhile
+            return data
 
     def get_to_file(self, key: str, path: Path) -> None:
         partial = path.with_name(f".{secrets.token_hex(8)}.part")
@@ -266,6 +272,11 @@ def _scan(folder: int, begun: str) -> list[tuple[str, os.stat_result]]:
             with contextlib.suppress(FileNotFoundError):  # it was deleted just now
                 found.append((entry.name, entry.stat(follow_symlinks=False)))
     return found
+
+
+def _require(key: str, file: int, etag: str | None) -> None:
+    if etag is not None and _etag_of(os.fstat(file)) != etag:
+        raise Conflict(f"{key} has another content by now", code="object_changed")
 
 
 def _etag_of(status: os.stat_result) -> str:

@@ -5,7 +5,8 @@ thread-safe. Errors, all from ``storage.records.errors``:
 
 - ``InvalidInput`` (``invalid_key``): the key could not be an object's, whatever is stored;
 - ``NotFound`` (``object_not_found``): there is no such object;
-- ``Conflict`` (``object_exists``): a put found another object under its key;
+- ``Conflict`` (``object_exists``): a put found another object under its key; (``object_changed``):
+  a read that named an ETag found another;
 - ``ObjectCorrupt``: the stored bytes are not the ones asked for;
 - ``ObjectsUnavailable``: the store does not answer, or is full; try again later;
 - ``ObjectsMisconfigured``: it answers, and refuses until somebody changes a setting.
@@ -50,9 +51,11 @@ class Objects(Protocol):
         """The whole object."""
         ...
 
-    def get_range(self, key: str, offset_bytes: int, length_bytes: int) -> bytes:
+    def get_range(
+        self, key: str, offset_bytes: int, length_bytes: int, *, etag: str | None = None
+    ) -> bytes:
         """Exactly ``length_bytes`` from ``offset_bytes``; ``ObjectCorrupt`` if they are not all
-        there."""
+        there. With an ``etag`` of ``info`` or ``list``, of that content and no other."""
         ...
 
     def get_to_file(self, key: str, path: Path) -> None:

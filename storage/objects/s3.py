@@ -112,16 +112,29 @@ class S3Objects:
     def get(self, key: str) -> bytes:
         return self._read(key, lambda answer: bytes(answer["Body"].read()))
 
-    def get_range(self, key: str, offset_bytes: int, length_bytes: int) -> bytes:
+    def get_range(
+        self, key: str, offset_bytes: int, length_bytes: int, *, etag: str | None = None
+    ) -> bytes:
         if offset_bytes < 0 or length_bytes < 0:
             raise ValueError(f"a range of {length_bytes} bytes from {offset_bytes}")
         if length_bytes == 0:  # HTTP cannot ask for nothing
-            size_bytes = self.size(key)
-            if offset_bytes > size_bytes:
-                raise ObjectCorrupt(f"{key} has {size_bytes} bytes: none from {offset_bytes}")
+            info = self.info(key)
+            _require(key, info.etag, etag)
+            if offset_bytes > info.size_bytes:
+                raise ObjectCorrupt(f"{key} has {info.size_bytes} bytes: none from {offset_bytes}")
             return b""
+
+        def take(answer: Any) -> bytes:
+            _require(key, _etag(answer), etag)
+            return bytes(answer["Body"].read())
+
         span = f"bytes={offset_bytes}-{offset_bytes + length_bytes - 1}"
-        data = self._read(key, lambda answer: bytes(answer["Body"].read()), Range=span)
+        try:
+            data = self._read(key, take, Range=span)
+        except ObjectCorrupt:
+            if etag is not None:  # it ends before the range: was it another one then?
+                _require(key, self.info(key).etag, etag)
+            raise
         if len(data) != length_bytes:
             raise ObjectCorrupt(
                 f"{key} gave {len(data)} bytes: there are not {length_bytes} from {offset_bytes}"
@@ -340,6 +353,11 @@ class S3Objects:
                 return not file.read(1)
 
         return self._read(key, compare, large=True)
+
+
+def _require(key: str, etag: str | None, wanted: str | None) -> None:
+    if wanted is not None and etag != wanted:
+        raise Conflict(f"{key} has another content by now", code="object_changed")
 
 
 def _etag(answer: Any) -> str | None:

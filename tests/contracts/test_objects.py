@@ -150,6 +150,23 @@ def test_another_content_has_another_etag(objects):
     assert etags[0] != etags[1]
 
 
+def test_a_range_may_ask_for_one_content_alone(objects):
+    objects.put("a", b"0123456789")
+    etag = objects.info("a").etag
+    assert objects.get_range("a", 2, 3, etag=etag) == b"234"
+    assert objects.get_range("a", 10, 0, etag=etag) == b""
+    objects.delete(["a"])
+    for data in (b"9876543210+", b"short"):
+        objects.put("a", data)
+        for offset, length in ((2, 3), (2, 0), (5, 5)):
+            with pytest.raises(Conflict) as caught:
+                objects.get_range("a", offset, length, etag=etag)
+            assert caught.value.stable_code == "object_changed"
+        objects.delete(["a"])
+    with pytest.raises(NotFound):
+        objects.get_range("a", 0, 1, etag=etag)
+
+
 def test_a_list_is_longer_than_a_page(objects):
     keys = [f"many/{n:05d}" for n in range(1_003)]
     with ThreadPoolExecutor(8) as pool:

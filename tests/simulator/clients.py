@@ -150,7 +150,9 @@ class Objects(FakeObjects):
             self.stored[name] = bytes(data)
         self._unsure.setdefault(name, bytes(data))
 
-    def get_range(self, key: str, offset_bytes: int, length_bytes: int) -> bytes:
+    def get_range(
+        self, key: str, offset_bytes: int, length_bytes: int, *, etag: str | None = None
+    ) -> bytes:
         self._world.boundary(self._process, "get")
         self._ask()
         if self._world.faults.happens("objects: read cut"):
@@ -158,7 +160,7 @@ class Objects(FakeObjects):
                 self._world.now_ms, self._process.name, "objects: read cut"
             )
             raise ObjectsUnavailable("the body was cut")
-        return super().get_range(key, offset_bytes, length_bytes)
+        return super().get_range(key, offset_bytes, length_bytes, etag=etag)
 
     def delete(self, keys: Sequence[str]) -> None:
         self._world.boundary(self._process, "delete")

@@ -44,10 +44,14 @@ class FakeObjects:
             raise NotFound(f"there is no object {key}", code="object_not_found")
         return data
 
-    def get_range(self, key: str, offset_bytes: int, length_bytes: int) -> bytes:
+    def get_range(
+        self, key: str, offset_bytes: int, length_bytes: int, *, etag: str | None = None
+    ) -> bytes:
         if offset_bytes < 0 or length_bytes < 0:
             raise ValueError(f"a range of {length_bytes} bytes from {offset_bytes}")
         data = self.get(key)
+        if etag is not None and self.info(key).etag != etag:
+            raise Conflict(f"{key} has another content by now", code="object_changed")
         if offset_bytes + length_bytes > len(data):
             raise ObjectCorrupt(f"{key} has {len(data)} bytes: not {length_bytes} from there")
         return data[offset_bytes : offset_bytes + length_bytes]
