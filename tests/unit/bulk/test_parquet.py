@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from storage.records.bulk import BulkFormat, Condition
-from storage.records.errors import InvalidInput, NotFound, ObjectsUnavailable
+from storage.records.errors import InvalidInput, ObjectsUnavailable
 from tests.unit.bulk.files import found, positions, read, table
 from workers.bulk.reading import parquet as parquet_module
 from workers.bulk.reading.parquet import ParquetSource
@@ -99,7 +99,7 @@ class Counting:
         self._objects, self.asked = objects, []
         self.before: Callable[[], None] = lambda: None
 
-    def get_range(self, key: str, offset: int, length: int) -> bytes:
+    def get_range(self, key: str, offset: int, length: int, **_: Any) -> bytes:
         self.asked.append((offset, length))
         self.before()
         return self._objects.get_range(key, offset, length)  # type: ignore[no-any-return]
@@ -251,22 +251,6 @@ def test_no_damage_does_more_than_refuse_the_file(small: Path, data: st.DataObje
         read(opened(other), ["n", "t"])
     except InvalidInput as error:
         assert error.stable_code in ("bad_file", "unknown_column")
-
-
-def test_a_file_that_changes_between_plan_and_reading_is_not_read(small: Path) -> None:
-    planned = found(small)
-    source = ParquetSource(planned, Where((), "f"))
-    write(small, rows(500), row_group_size=300)
-    for attempt in (
-        lambda: ParquetSource(planned, Where((), "f")),
-        lambda: read(source, ["n"], 0, 1000),
-    ):
-        with pytest.raises(InvalidInput) as caught:
-            attempt()
-        assert caught.value.stable_code == "file_changed"
-    small.unlink()
-    with pytest.raises(NotFound):
-        read(source, ["n"], 0, 1000)
 
 
 def test_storage_that_does_not_answer_is_not_the_file_s_fault(small: Path) -> None:

@@ -29,7 +29,6 @@ from workers.bulk.reading.choosing import chosen
 from workers.bulk.reading.npy import HEADER_BYTES, BadArray, StoredArray, read_array
 from workers.bulk.reading.ranges import RangeFile, fetch
 from workers.bulk.reading.trouble import bad_file, unknown_column
-from workers.bulk.reading.unchanged import check_unchanged
 from workers.bulk.reading.where import Where
 
 ARRAY = "array"
@@ -40,8 +39,8 @@ _WRONG_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSE
 
 
 class ArraySource:
-    """One file. Raises ``InvalidInput`` (``bad_file``, ``file_changed``, ``unknown_column``,
-    ``bad_where``, ``too_large``)."""
+    """One file. Raises ``InvalidInput`` (``bad_file``, ``unknown_column``, ``bad_where``,
+    ``too_large``)."""
 
     def __init__(self, found: Found, where: Where, format: BulkFormat) -> None:
         self._found, self._where, self._format = found, where, format
@@ -50,7 +49,6 @@ class ArraySource:
         try:
             self._arrays = opens(found)
         except (BadArray, *_WRONG_ZIP) as error:
-            check_unchanged(found)
             raise bad_file(self._uri, error) from error
         lengths = {name: array.rows for name, array in self._arrays.items()}
         if len(set(lengths.values())) > 1:
@@ -108,9 +106,7 @@ class ArraySource:
         try:
             arrays = [array.take(start, stop) for array in read.values()]
         except (BadArray, *_WRONG_ZIP) as error:
-            check_unchanged(self._found)
             raise bad_file(self._uri, error) from error
-        check_unchanged(self._found)
         if not arrays:
             return pa.RecordBatch.from_struct_array(pa.array([{}] * (stop - start), pa.struct([])))
         return pa.RecordBatch.from_arrays(arrays, names=list(read))

@@ -23,7 +23,6 @@ from workers.bulk.ports import Chunk
 from workers.bulk.reading.choosing import chosen, left_out, within_bytes
 from workers.bulk.reading.ranges import Held, RangeFile, Span
 from workers.bulk.reading.trouble import bad_file, unknown_column
-from workers.bulk.reading.unchanged import check_unchanged
 from workers.bulk.reading.where import Known, Where
 
 HOLD_BYTES = 64 << 20
@@ -47,8 +46,7 @@ class _Group:
 
 
 class ParquetSource:
-    """One file. Raises ``InvalidInput`` (``bad_file``, ``file_changed``, ``unknown_column``,
-    ``bad_where``)."""
+    """One file. Raises ``InvalidInput`` (``bad_file``, ``unknown_column``, ``bad_where``)."""
 
     def __init__(self, found: Found, where: Where) -> None:
         self._found, self._where, self._uri = found, where, found.place.uri
@@ -155,14 +153,11 @@ class ParquetSource:
     ) -> Iterator[Chunk]:
         if held is not None:
             held.wait()
-            check_unchanged(self._found)
         at = group.first
         for batch in self._decoded(group, held, read, max_rows, max_bytes):
             begin, at = at, at + batch.num_rows
             skip = max(group.start - begin, 0)
             batch = batch.slice(skip, max(min(at, group.stop) - begin - skip, 0))
-            if held is None:
-                check_unchanged(self._found)
             for piece in within_bytes(batch, max_bytes):
                 first = begin + skip
                 skip += piece.num_rows
@@ -203,7 +198,6 @@ class ParquetSource:
         try:
             yield
         except (pa.ArrowException, OSError) as error:
-            check_unchanged(self._found)
             raise bad_file(self._uri, error) from error
 
     # ---- columns

@@ -14,9 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from storage.records.errors import ObjectCorrupt
 from workers.bulk.places import Place
-from workers.bulk.reading.trouble import file_changed
 
 PIECE_BYTES = 8 << 20  # of one request
 MAX_GAP_BYTES = 256 << 10  # between two ranges that one request takes together
@@ -64,11 +62,8 @@ class Held:
 
 
 def fetch(place: Place, start: int, stop: int) -> bytes:
-    """These bytes of the object; ``InvalidInput`` (``file_changed``) if it has become shorter."""
-    try:
-        return place.objects.get_range(place.key, start, stop - start)
-    except ObjectCorrupt as error:
-        raise file_changed(place.uri) from error
+    """These bytes of the object."""
+    return place.objects.get_range(place.key, start, stop - start)
 
 
 def pieces_of(spans: Iterable[Span]) -> Iterable[Span]:
