@@ -45,8 +45,6 @@ class CsvRows:
         if bad.any():
             errors += [_badly_quoted(int(one)) for one in lines.positions[bad]]
             lines = lines.pick(~bad)
-        if not len(lines):
-            return Parsed(pa.schema(types.items()).empty_table(), lines.positions, errors, going_on)
         try:
             table, wrong = self._read(lines, types)
         except pa.ArrowInvalid:
@@ -80,6 +78,8 @@ class CsvRows:
     def _read(self, lines: Lines, types: Types) -> tuple[pa.Table, Wrong]:
         """Raises ``ArrowInvalid`` if a cell does not fit its column."""
         wrong: Wrong = []
+        if not len(lines):
+            return pa.schema(list(types.items())).empty_table(), wrong
         table = self._table(lines, list(types), types, pa_csv.ConvertOptions(), wrong)
         return self._with_nulls(lines, table), wrong
 
