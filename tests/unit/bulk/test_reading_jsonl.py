@@ -32,7 +32,9 @@ GOOD = st.fixed_dictionaries(
     optional={
         "n": st.none() | st.integers(-(2**63), 2**63 - 1),
         "x": st.none() | st.lists(st.none() | st.integers(-9, 9) | st.floats(-9, 9), max_size=3),
-        "t": st.none() | st.text(max_size=5) | st.sampled_from([": NaN, [NaN", "}\n{", "[Inf"]),
+        "t": st.none()
+        | st.text('aé"\\\n\u2028😀{', max_size=5)
+        | st.sampled_from([": NaN, [NaN", "}\n{", "[Inf"]),
         "is": st.none() | st.booleans(),
         "other": st.sampled_from([1, {"n": "x"}, [[{}]], "NaN"]),
     },
