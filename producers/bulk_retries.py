@@ -12,9 +12,10 @@ from typing import Any
 
 from producers.bulk_requests import read_output
 from producers.shapes import Wrong
-from storage.records.bulk import BulkRun, BulkSpec
+from storage.database import Transaction
+from storage.records.bulk import BulkRun, BulkSpec, spec_of
 from storage.records.errors import Conflict
-from storage.records.jobs import TERMINAL, Job, JobState
+from storage.records.jobs import TERMINAL, Job, JobState, NewJob
 
 EVERY_ROW = 1.0  # all of them were wrong before, so that many still are is no surprise
 
@@ -73,6 +74,20 @@ def failed_rows_of(
         resume_of=None,
         failed_rows_of=job.id,
     )
+
+
+def take_over(tx: Transaction, tenant: str, job: NewJob) -> None:
+    """A job goes on as one other: two would write the same parts. ``Conflict`` names the one that
+    it goes on as already. In the transaction that writes the new job."""
+    if job.retry_of is None or not isinstance(job.payload, bytes):
+        return
+    if spec_of(job.payload).resume_of is None:
+        return
+    key = f"resume of {job.retry_of}"  # no caller's key has a space in it
+    ttl_ms = job.expires_in_ms + job.run_timeout_ms
+    known = tx.idempotency.remember(tenant, key, "", job.id, ttl_ms)
+    if known is not None:
+        raise not_retryable(f"the job went on as {known.ref}: retry that one, if it has to be")
 
 
 def not_retryable(why: str) -> Conflict:

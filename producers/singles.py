@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from producers.admission import Admission
+from producers.bulk_retries import take_over
 from producers.drafting import Drafting, Facts, as_written, of_tenants
 from producers.express import Booking, Express, booking
 from producers.inputs import InputStore, Placed
@@ -226,6 +227,8 @@ class Singles:
         now = tx.jobs.submit_each(rows, published=published) if rows else 0
         for tenant, runs in _bulk_of(rows).items():
             tx.bulk.create(tenant, runs)
+            for job in runs:
+                take_over(tx, tenant, job)
         answers += [
             (c, Accepted(as_written(job, c.tenant, now, published=job.id in published)))
             for c, job in fresh

@@ -334,3 +334,112 @@ def test_tenants_never_see_each_others_runs(house):
             assert other.post(f"/v1/jobs/{job['id']}/{verb}").status_code == 404
     with house.database.read() as tx:
         assert tx.bulk.run(job["id"]).paused_at is None
+
+
+def spec_in(house, job):
+    with house.database.read() as tx:
+        return spec_of(tx.jobs.payload("default", job["id"]))
+
+
+def retry(house, job, body=None, status=202, **headers):
+    path = f"/v1/jobs/{job['id']}/retry"
+    answer = house.http.post(path, **({} if body is None else {"json": body}), headers=headers)
+    assert answer.status_code == status, answer.text
+    return answer.json()
+
+
+def test_what_ended_early_goes_on_as_one_other_job(house):
+    job = submit(house, output={"uri": "s3://both/out"}, priority=1, max_attempts=4)
+    hand = BulkHand(house, job["id"]).start(shards=2)
+    assert retry(house, job, status=409)["code"] == "not_retryable"
+    hand.part()
+    hand.fail("model_error", "no")
+    again = retry(house, job, {})
+    assert (again["retry_of"], again["priority"]) == (job["id"], 1)
+    assert again["progress"]["state"] == "waiting"
+    spec, before = spec_in(house, again), spec_in(house, job)
+    assert (spec.resume_of, spec.failed_rows_of) == (job["id"], None)
+    assert (spec.output, spec.input, spec.max_attempts) == (before.output, before.input, 4)
+    with house.database.read() as tx:
+        assert tx.jobs.get("default", again["id"]).max_attempts == 1
+    refused = retry(house, job, status=409)
+    assert refused["code"] == "not_retryable" and again["id"] in refused["detail"]
+
+
+def test_a_repeated_retry_with_a_key_is_one_job(house):
+    job = submit(house)
+    BulkHand(house, job["id"]).start().fail()
+    first = retry(house, job, **{"Idempotency-Key": "k"})
+    assert retry(house, job, **{"Idempotency-Key": "k"})["id"] == first["id"]
+
+
+def test_what_never_began_goes_on_from_where_it_was_to(house):
+    job = submit(house)
+    BulkHand(house, job["id"]).start().fail()
+    second = retry(house, job)
+    house.http.post(f"/v1/jobs/{second['id']}/cancel")
+    third = retry(house, second)
+    assert third["retry_of"] == second["id"]
+    assert spec_in(house, third).resume_of == job["id"]
+
+
+def test_a_dry_run_is_done_again_from_the_beginning(house):
+    job = submit(house, dry_run=True)
+    house.http.post(f"/v1/jobs/{job['id']}/cancel")
+    for _ in range(2):
+        again = spec_in(house, retry(house, job))
+        assert again.dry_run and again.resume_of is None
+    assert retry(house, job, {"failed_rows": True}, 409)["code"] == "not_retryable"
+
+
+def test_failed_rows_alone_are_done_again_into_a_place_of_their_own(house):
+    job = submit(house, output={"uri": "s3://both/out", "keep": ["a"], "overwrite": True})
+    hand = BulkHand(house, job["id"]).start(shards=2)
+    hand.part(errors=[ERROR])
+    hand.part()
+    assert retry(house, job, {"failed_rows": True}, 409)["code"] == "not_retryable"
+    hand.finish()
+    first = retry(house, job, {"failed_rows": True})
+    spec = spec_in(house, first)
+    assert (spec.failed_rows_of, spec.resume_of) == (job["id"], None)
+    assert spec.output.uri == f"s3://both/out/retry-{first['id'][-8:]}"
+    assert (spec.output.keep, spec.output.overwrite) == (("a",), False)
+    assert spec.max_error_share == 1
+    other = {"failed_rows": True, "output": {"uri": "s3://both/fixed", "format": "jsonl"}}
+    second = retry(house, job, other)
+    output = spec_in(house, second).output
+    assert (output.uri, output.format, output.keep) == ("s3://both/fixed", "jsonl", ("a",))
+
+
+def test_failed_rows_of_our_own_store_stay_in_it(house):
+    job = submit(house)
+    hand = BulkHand(house, job["id"]).start(shards=1)
+    hand.part(errors=[ERROR])
+    hand.finish()
+    assert spec_in(house, retry(house, job, {"failed_rows": True})).output.uri is None
+
+
+WRONG_RETRIES = [
+    ({"failed_rows": True, "output": {"uri": "s3://in/x"}}, 400, "output_not_allowed"),
+    ({"failed_rows": True, "output": {"uri": "s3://both/a/x"}}, 400, "output_in_input"),
+    ({"output": {"uri": "s3://both/x"}}, 400, "invalid_value"),
+    ({"failed_row": True}, 400, "unknown_field"),
+    ({"failed_rows": 1}, 400, "invalid_type"),
+]
+
+
+def test_wrong_retries_are_refused(house):
+    job = submit(house, input={"uri": "s3://both/a/*.csv"}, output={"uri": "s3://both/out"})
+    hand = BulkHand(house, job["id"]).start(shards=2)
+    hand.part(errors=[ERROR])
+    hand.fail()
+    for body, status, code in WRONG_RETRIES:
+        assert retry(house, job, body, status)["code"] == code, body
+    clean = submit(house)
+    hand = BulkHand(house, clean["id"]).start(shards=1)
+    hand.part()
+    hand.finish()
+    assert retry(house, clean, {"failed_rows": True}, 409)["code"] == "not_retryable"
+    plain = house.submit()
+    house.work([plain["id"]])
+    assert retry(house, plain, {"failed_rows": True}, 409)["code"] == "not_retryable"
