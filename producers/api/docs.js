@@ -20,6 +20,7 @@ const limits = (schema) => {
   return parts.join("; ");
 };
 const typeOf = (schema) => {
+  if (schema.title && schema.anyOf) return schema.anyOf.map((form) => form.title || typeOf(form)).join(" | ");
   if (schema.$ref) return schema.$ref.split("/").pop();
   if (schema.anyOf) return schema.anyOf.map(typeOf).join(" | ");
   const name = [].concat(schema.type || "any").join(" | ");
@@ -42,9 +43,14 @@ const contentOf = (api, content) => {
   for (const [type, { schema = {} }] of Object.entries(content || {})) {
     const whole = resolve(api, schema);
     found.push(make("p", `${type}: ${typeOf(schema)}. ${whole.description || ""}`));
-    const item = whole.properties && whole.properties.jobs && whole.properties.jobs.items;
-    const rows = rowsOf(whole).concat(item ? rowsOf(resolve(api, item)).map(([n, ...r]) => [`jobs[].${n}`, ...r]) : []);
-    if (rows.length) found.push(table(["field", "type", "meaning"], rows));
+    for (const form of whole.anyOf || [whole]) {
+      const item = form.properties && form.properties.jobs && form.properties.jobs.items;
+      const rows = rowsOf(form).concat(item ? rowsOf(resolve(api, item)).map(([n, ...r]) => [`jobs[].${n}`, ...r]) : []);
+      for (const [name, inner] of Object.entries(form.properties || {}))
+        if (inner.properties) rows.push(...rowsOf(inner).map(([n, ...r]) => [`${name}.${n}`, ...r]));
+      if (whole.anyOf) found.push(make("h5", form.title || ""));
+      if (rows.length) found.push(table(["field", "type", "meaning"], rows));
+    }
   }
   return found;
 };
@@ -62,14 +68,15 @@ const operation = (api, path, method, op) => {
   }
   return box;
 };
-const drawCodes = (main, words) => {
+const drawCodes = (main, id, title, words) => {
   const rows = words.split("\n").map((line) => /^- `(\w+)`: (.*)$/.exec(line)).filter(Boolean);
-  const section = make("section", "", make("h2", "codes"), table(["code", "meaning"], rows.map((r) => [r[1], r[2]])));
-  section.id = "codes";
+  const heading = make("h2", title.replaceAll("`", ""));
+  const section = make("section", "", heading, table(["code", "meaning"], rows.map((r) => [r[1], r[2]])));
+  section.id = id;
   main.append(section);
 };
 const draw = (api) => {
-  const [about, codes] = api.info.description.split("\nCodes:\n");
+  const [about, ...lists] = api.info.description.split(/\n(Codes [^\n]*):\n/);
   document.getElementById("about").textContent = about.replaceAll("`", "");
   const main = document.getElementById("main");
   const sections = new Map();
@@ -91,7 +98,7 @@ const draw = (api) => {
   const link = make("a", "codes");
   link.href = "#codes";
   document.getElementById("contents").append(link);
-  drawCodes(main, codes);
+  for (let i = 0; i < lists.length; i += 2) drawCodes(main, i ? `codes-${i}` : "codes", lists[i], lists[i + 1]);
   document.body.dataset.ready = "yes";
 };
 fetch("openapi.json").then((answer) => answer.json()).then(draw).catch((error) => {

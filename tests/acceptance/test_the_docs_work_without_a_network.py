@@ -51,5 +51,8 @@ def test_the_page_shows_every_route(stack: Stack, chromium: str, tmp_path: Path)
     for path in paths:
         assert path in page, f"{path} is not shown"
     assert "Idempotency-Key" in page
+    assert 'data-ready="yes"' in page, "it is not drawn to its end"
+    for code in ("not_pausable", "bad_image"):  # of problems, and of what ends in a job's error
+        assert f"<code>{code}</code>" in page, f"{code} is not explained"
     for outside in ('src="http', 'href="http', "@import", "url(http"):
         assert outside not in page, "the page loads something from elsewhere"
