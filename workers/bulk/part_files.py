@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from storage.records.bulk import PartFormat
-from workers.bulk.texts import cell_names, cell_texts, json_name, json_texts
+from workers.bulk.texts import cell_names, cell_texts, is_text, json_name, json_texts
 
 _MAX_GROUP_BYTES = 32 << 20
 _TEXT_GROUP_ROWS = 16_384
@@ -183,7 +183,7 @@ class _Parquet:
 
     def __init__(self, sink: DigestingFile, schema: pa.Schema) -> None:
         names = [field.name for field in schema]
-        repeated = [f.name for f in schema if pa.types.is_string(f.type) and f.name != names[0]]
+        repeated = [field.name for field in schema if is_text(field.type)][1:]
         self._writer = pq.ParquetWriter(
             pa.PythonFile(sink, mode="w"),
             schema,

@@ -43,7 +43,7 @@ def cell_texts(array: pa.Array) -> list[pa.Array]:
         cells = _row_of_cells(_plain(array), width)
     elif _is_number(kind):
         cells = [_cell_numbers(_plain(array))]
-    elif _is_string(kind):
+    elif is_text(kind):
         cells = [_cell_quoted(_plain(array).cast(pa.string()))]
     elif _is_temporal(kind) or pa.types.is_decimal(kind):
         cells = [_plain(array).cast(pa.string())]
@@ -60,7 +60,7 @@ def _json(array: pa.Array) -> pa.Array:
         return pa.nulls(len(array), pa.string())
     if _is_number(kind):
         return _with_nulls_of(array, _strip(_runs(_numbers(array))))
-    if _is_string(kind):
+    if is_text(kind):
         return _quoted(array.cast(pa.string()))
     if pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return _lists(array)
@@ -231,7 +231,9 @@ def _is_number(kind: pa.DataType) -> bool:
     )
 
 
-def _is_string(kind: pa.DataType) -> bool:
+def is_text(kind: pa.DataType) -> bool:
+    """Whether it is text of any layout."""
+    kind = _plain_type(kind)
     return bool(
         pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
     )
