@@ -242,7 +242,7 @@ class NewPart:
     size_bytes: int
     key: str | None  # below the plan's base; None where no row has a prediction
     digest: str | None  # SHA-256 hex
-    errors_key: str | None = None
+    errors_key: str | None = None  # in the service's own store, whole
     errors_bytes: int = 0
     device_ms: int = 0
     skipped: int = 0  # rows that the ``where`` left out

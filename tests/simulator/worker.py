@@ -20,7 +20,7 @@ from tests.simulator import questions
 from tests.simulator.clients import Database, Objects
 from tests.simulator.fake_broker import Consumer
 from tests.simulator.scheduler import Crashed, OneRound, Process, VirtualCondition, VirtualEvent
-from workers.inference.batch import Batch, Fault, RowRef, Segment, Work
+from workers.inference.batch import Batch, Fault, Segment, Work
 from workers.inference.batching import Candidate, Limits, companions_of, latest_start_s
 from workers.inference.claim import Claimed, Claimer
 from workers.inference.credit import Credit
@@ -33,6 +33,7 @@ from workers.inference.pack_stock import PackStock
 from workers.inference.payloads import Payloads
 from workers.inference.ready import Choice, Ready
 from workers.inference.session import SessionKeeper
+from workers.inference.spans import RowRef
 from workers.inference.versions import Standing
 from workers.supervisor import LoadingDeaths, settle_death
 

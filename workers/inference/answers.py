@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from storage.records.errors import ItemError
 from storage.records.jobs import JobError, Outcome, Verdict
-from workers.inference.batch import Batch, Fault, RowRef, Work
+from workers.inference.batch import Batch, Fault, Work
 from workers.inference.batching import retry_delay_ms
 from workers.inference.encode import encode_items, encode_rows
+from workers.inference.spans import RowRef
 
 log = logging.getLogger(__name__)
 

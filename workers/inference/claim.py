@@ -8,12 +8,14 @@ elsewhere, unknown, not due) needs nothing more from this process.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from storage.clock import Clock
 from storage.database import Database
 from storage.queue.lanes import Lane
+from storage.records.bulk import is_bulk_payload
 from storage.records.jobs import ClaimedJob
 from workers.inference.batch import Work
 from workers.inference.credit import Credit
@@ -27,6 +29,10 @@ from workers.inference.versions import Lease, Standing, Versions
 from workers.inference.waiting import Line
 
 log = logging.getLogger(__name__)
+
+
+Adopt: TypeAlias = Callable[[ClaimedJob, str], None]
+"""Told of a claimed bulk job, and the session it is claimed under: it is theirs from now on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,7 @@ class Claimer:
         self._credit, self._ready = credit, ready
         self._stock, self._meters = stock, meters
         self._max_batch, self._wait_patience_s = max_batch, wait_patience_s
+        self.adopt: Adopt | None = None  # whoever looks after bulk jobs
 
     def next(self, lane: Lane, timeout_s: float) -> Claimed | None:
         """Jobs of a lane to decode, or None when there are none within the time."""
@@ -139,7 +146,10 @@ class Claimer:
         try:
             with self._database.begin(lasting=False) as tx:
                 jobs = tx.jobs.claim(session_id, taken.ids)
-                works, strange = _sorted_out(session_id, taken, jobs, leases, began_s)
+                runs, items = _runs_apart(jobs)
+                works, strange = _sorted_out(session_id, taken, items, leases, began_s)
+                if self.adopt is None:
+                    runs, strange = [], strange + runs
                 if strange:
                     tx.jobs.release(session_id, [(job.id, job.epoch) for job in strange])
                 commits = True
@@ -153,6 +163,9 @@ class Claimer:
             self._undo(taken, leases)
             return None
         self._note(taken, works, self._clock.monotonic_s() - began_s)
+        for job in runs:
+            assert self.adopt is not None
+            self.adopt(job, session_id)
         if not works:
             _release(leases.values())
             return None
@@ -179,6 +192,12 @@ class Claimer:
         for line, ids in taken.parts:
             self._credit.spend(line, -len(ids))
         self._intake.put_back(taken)
+
+
+def _runs_apart(jobs: Sequence[ClaimedJob]) -> tuple[list[ClaimedJob], Sequence[ClaimedJob]]:
+    """Bulk jobs, which bring no rows of their own; and all others."""
+    runs = [job for job in jobs if is_bulk_payload(job.payload)]
+    return runs, [job for job in jobs if job not in runs] if runs else jobs
 
 
 def _sorted_out(

@@ -17,13 +17,14 @@ from storage.clock import Clock
 from storage.records.errors import ItemError
 from storage.records.signatures import Signature
 from workers.inference import shapes
-from workers.inference.batch import Batch, Fault, RowRef, Segment, Work
+from workers.inference.batch import Batch, Fault, Segment, Work
 from workers.inference.batching import MIXED, Pick
-from workers.inference.ledger import Ledger
+from workers.inference.ledger import Ledger, RowSpan
 from workers.inference.meters import Meters
 from workers.inference.passes import Passes
 from workers.inference.ports import Array, DeviceOutOfMemory, LoadedModel, Ragged, Row
 from workers.inference.ready import Choice, Ready
+from workers.inference.spans import RowRef, Spans
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,8 @@ class Device:
         pick, works = choice.pick, choice.works
         batch = Batch(works, choice.lease)
         began_s, lent_before_s = self._clock.monotonic_s(), self._lent_s
-        self._note_waits(works, began_s, pick.bulk)
+        if works[0].block is None:
+            self._note_waits(works, began_s, pick.bulk)
         self._switched = choice.switched
         try:
             for number, (one, refs, bucket) in enumerate(self._passes_of(batch, pick)):
@@ -111,7 +113,7 @@ class Device:
             else:
                 self._accuse(one.batch, refs[0], fault)
         else:
-            one.batch.segments.append(Segment(outputs, tuple(refs)))
+            one.batch.segments.append(Segment(outputs, refs))
 
     def _halve(self, one: _Pass, refs: Sequence[RowRef]) -> None:
         self._meters.bisected(one.model.version_id)
@@ -150,16 +152,19 @@ class Device:
 
     def _forward(self, one: _Pass, refs: Sequence[RowRef], bucket: int) -> dict[str, Ragged]:
         model, works = one.model, one.batch.works
-        rows = [_row(one.batch, ref) for ref in refs]
-        inputs = shapes.stack(model.signature, rows, one.shape, bucket)
-        inside = [works[index] for index in dict.fromkeys(ref.work for ref in refs)]
+        rows: list[Row] = []
+        if isinstance(refs, Spans):
+            inputs = shapes.join(model.signature, _arrays(one.batch, refs), bucket)
+            inside = [works[index] for index, _, _ in refs.parts]
+        else:
+            rows = [_row(one.batch, ref) for ref in refs]
+            inputs = shapes.stack(model.signature, rows, one.shape, bucket)
+            inside = [works[index] for index in dict.fromkeys(ref.work for ref in refs)]
         for work in inside:
             work.entered_device = True
-        session_id = inside[-1].session_id  # of an older session nobody can be blamed any more
-        ids = [work.job.id for work in inside if work.session_id == session_id]
         began_s = self._passes.enter(self._slot, inside)
         try:
-            self._ledger.publish(self._slot, session_id, ids)
+            self._publish(inside, refs)
             outputs = model.forward(inputs)
         finally:
             seconds = self._clock.monotonic_s() - began_s
@@ -170,7 +175,19 @@ class Device:
         self._passes.observe(model, one.shape, bucket, seconds, switched=self._switched)
         self._switched = False
         self._meters.batch(model.version_id, len(refs), bucket, one.bulk, seconds)
+        if isinstance(refs, Spans):
+            return {name: array[: len(refs)] for name, array in outputs.items()}
         return shapes.unpad(model, outputs, rows)
+
+    def _publish(self, inside: Sequence[Work], refs: Sequence[RowRef]) -> None:
+        """Say who is on the device: jobs, or rows of shards."""
+        session_id = inside[-1].session_id  # of an older session nobody can be blamed any more
+        if inside[0].block is None:
+            ids = [work.job.id for work in inside if work.session_id == session_id]
+            self._ledger.publish(self._slot, session_id, ids)
+        else:
+            spans = [span for work, span in _spans(inside, refs) if work.session_id == session_id]
+            self._ledger.publish_rows(self._slot, session_id, spans)
 
     def _note_waits(self, works: Sequence[Work], now_s: float, bulk: bool) -> None:
         waits = [now_s - work.here_s(work.job.created_at) for work in works]
@@ -211,8 +228,33 @@ def _row(batch: Batch, ref: RowRef) -> Row:
     return row
 
 
-def _by_shape(batch: Batch, shape: str) -> dict[str, list[RowRef]]:
+def _arrays(batch: Batch, spans: Spans) -> list[Mapping[str, Array]]:
+    found: list[Mapping[str, Array]] = []
+    for index, first, last in spans.parts:
+        block = batch.works[index].block
+        assert block is not None and block.arrays is not None
+        found.append({name: array[first:last] for name, array in block.arrays.items()})
+    return found
+
+
+def _spans(inside: Sequence[Work], refs: Sequence[RowRef]) -> Iterator[tuple[Work, RowSpan]]:
+    if isinstance(refs, Spans):
+        ranges = [(first, last) for _, first, last in refs.parts]
+    else:
+        rows: dict[int, list[int]] = {}
+        for ref in refs:
+            rows.setdefault(ref.work, []).append(ref.row)
+        ranges = [(min(one), max(one) + 1) for one in rows.values()]
+    for work, (first, last) in zip(inside, ranges, strict=True):
+        assert work.block is not None
+        yield work, work.block.span(work.job.id, first, last)
+
+
+def _by_shape(batch: Batch, shape: str) -> Mapping[str, Sequence[RowRef]]:
     """The rows to run, grouped so that each group can be stacked."""
+    blocks = [work.block for work in batch.works if work.block is not None]
+    if blocks and blocks[0].arrays is not None:
+        return {shape: Spans([(at, 0, len(one.positions)) for at, one in enumerate(blocks)])}
     groups: dict[str, list[RowRef]] = defaultdict(list)
     assert batch.lease is not None
     signature = batch.lease.model.signature

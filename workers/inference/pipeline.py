@@ -24,7 +24,7 @@ from storage.database import Database
 from storage.objects import Objects
 from storage.queue.lanes import Lane
 from storage.records.sessions import NewSession
-from workers.inference.batch import Batch, Fault, Work
+from workers.inference.batch import Batch, Fault, Work, deliver
 from workers.inference.batching import Pick
 from workers.inference.chain import TICK_S, Chain, Counters
 from workers.inference.finish import Announce
@@ -55,7 +55,7 @@ class Pipeline:
         announce: Announce | None = None,
     ) -> None:
         self.counters = Counters()
-        self._settings = settings
+        self._settings, self._clock = settings, clock
         self._stop = threading.Event()
         self._end = threading.Event()  # after the drain: for what must outlive it
         self._threads: dict[str, threading.Thread] = {}
@@ -186,8 +186,12 @@ class Pipeline:
         for lane, works in _by_lane(choice.expired).items():
             self._chains[lane].computed.put(self._expired(works))
         if choice.pick is not None:
+            began_s = self._clock.monotonic_s()
             batch = self._compute(slot, choice, choice.pick, lends)
-            self._chains[choice.lane].computed.put(batch)
+            if batch.works[0].block is None:
+                self._chains[choice.lane].computed.put(batch)
+            else:
+                deliver(batch, self._clock.monotonic_s() - began_s)
 
     def _compute(self, slot: int, choice: Choice, pick: Pick, lends: bool) -> Batch:
         def between() -> None:
@@ -213,7 +217,11 @@ class Pipeline:
 
     def _all_decoded(self) -> list[Work]:
         """The last decode thread closes the window, and has what was left in it."""
-        return self.parts.ready.close() if self._decoders_left.one_less() else []
+        left = self.parts.ready.close() if self._decoders_left.one_less() else []
+        for work in left:
+            if work.block is not None:
+                work.block.deliver(None)
+        return [work for work in left if work.block is None]
 
 
 class _Countdown:

@@ -18,7 +18,7 @@ from storage.clock import Clock
 from storage.queue.lanes import Lane
 from workers.inference.batch import Work
 from workers.inference.batching import (
-    UNLIMITED,
+    BLOCKS,
     Candidate,
     LatencyBook,
     Limits,
@@ -175,7 +175,7 @@ class Ready:
     def _wait_alone(self, slot: int, pick: Pick, *, beside: int = 0) -> None:
         """Suspects share the device with no other pass, else its death would blame that one too.
         ``beside``: picks that are between two passes."""
-        if all(one.companions >= UNLIMITED for one in pick.candidates):
+        if all(one.companions >= BLOCKS for one in pick.candidates):
             return
         self._alone = slot
         while self._running.total() > 1 + beside and not self._closed:

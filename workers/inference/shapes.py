@@ -102,6 +102,27 @@ def stack(signature: Signature, rows: Sequence[Row], shape: str, bucket: int) ->
     return batch
 
 
+def join(
+    signature: Signature, blocks: Sequence[Mapping[str, Array]], bucket: int
+) -> dict[str, Array]:
+    """The batch of whole blocks of rows, for models whose inputs have one shape; padded as in
+    ``stack``. A block that fills it by itself is not copied."""
+    batch: dict[str, Array] = {}
+    for spec in signature.asked:
+        given = [block[spec.name] for block in blocks]
+        if len(given) == 1 and len(given[0]) == bucket:
+            batch[spec.name] = given[0]
+            continue
+        whole = np.empty((bucket, *given[0].shape[1:]), dtype=given[0].dtype)
+        at = 0
+        for array in given:
+            whole[at : at + len(array)] = array
+            at += len(array)
+        whole[at:] = whole[0]
+        batch[spec.name] = whole
+    return batch
+
+
 def unpad(
     model: LoadedModel, outputs: Mapping[str, Array], rows: Sequence[Row]
 ) -> dict[str, Ragged]:

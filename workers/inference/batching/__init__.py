@@ -11,7 +11,7 @@
 Pure and standard library only: nothing here has a clock, a thread, a log or randomness.
 """
 
-from workers.inference.batching.candidate import MIXED, UNLIMITED, Candidate, Limits, Pick
+from workers.inference.batching.candidate import BLOCKS, MIXED, UNLIMITED, Candidate, Limits, Pick
 from workers.inference.batching.deadlines import latest_start_s
 from workers.inference.batching.latency import LatencyBook
 from workers.inference.batching.retries import retry_delay_ms
@@ -20,6 +20,7 @@ from workers.inference.batching.suspects import companions_of
 from workers.inference.batching.window import Window
 
 __all__ = [
+    "BLOCKS",
     "MIXED",
     "UNLIMITED",
     "Candidate",

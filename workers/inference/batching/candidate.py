@@ -15,6 +15,10 @@ MIXED = "*"
 UNLIMITED = sys.maxsize
 """``Candidate.companions`` of a job that nobody suspects."""
 
+BLOCKS = UNLIMITED - 1
+"""The same of a block of a bulk job's rows: blocks share passes with their like alone, as what
+comes of them goes another way."""
+
 
 @dataclass(slots=True, eq=False)
 class Candidate:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from workers.inference.batching.candidate import Candidate, Limits, Pick
+from workers.inference.batching.candidate import BLOCKS, Candidate, Limits, Pick
 from workers.inference.batching.choice import Choice, hurried, overdue, ranked
 from workers.inference.batching.debts import Debts
 from workers.inference.batching.forming import Former
@@ -129,7 +129,8 @@ class Window:
     def charge(self, pick: Pick, seconds: float) -> None:
         """What the pass took on the device, in place of what it was expected to take."""
         self._count(pick, seconds - pick.estimate_s)
-        self._book.observe_jobs(pick.version_id, len(pick.candidates), seconds)
+        if pick.candidates[0].companions != BLOCKS:  # which are no jobs, but rows of one
+            self._book.observe_jobs(pick.version_id, len(pick.candidates), seconds)
 
     # --- inside
 
