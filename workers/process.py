@@ -27,6 +27,7 @@ from storage.queue import topology
 from storage.records.errors import Unavailable
 from storage.records.sessions import NewSession
 from workers.app import build_app, is_in_process
+from workers.bulk.side import BulkSide
 from workers.inference.pipeline import Pipeline
 from workers.inference.ports import Runtime
 from workers.pool import Joint
@@ -71,14 +72,19 @@ def run_worker(
         _thread("forebay-stop", lambda _: _forward(stop, end, stopper), end)
     others = [_thread(f"forebay-part-{i}", run, end) for i, run in enumerate(parts.threads)]
     pipeline: Pipeline | None = None
+    bulk: BulkSide | None = None
     try:
         pipeline = _pipeline(parts)
+        bulk = BulkSide(pipeline, parts.database, parts.objects, settings, parts.clock)
         joint = Joint(pipeline, stopper)
         if _answers(pipeline.start, stopper, "the database") and _answers(
             lambda: _declare(parts), stopper, "the broker"
         ):
+            bulk.start()
             _consume(parts, joint, end, on_ready)
     finally:
+        if bulk is not None:
+            bulk.close()
         if pipeline is not None:
             pipeline.close()
             if pipeline.hangs and threading.current_thread() is threading.main_thread():

@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
+import orjson
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from producers.api import bodies
 from producers.api.bulk_documents import manifest_so_far, name_in, part_document
 from producers.api.jobs import find_job, job_id_of
-from producers.api.outputs import key_below
+from producers.api.outputs import OUTPUT, key_below
+from producers.api.results import result_bytes
 from producers.api.routes import answer, named, route
 from producers.api.service import Service, service_of
 from producers.api.streams import stored
@@ -87,7 +89,7 @@ async def get_manifest(request: Request) -> Response:
     if run is None:
         raise _gone("manifest")
     if job.state in TERMINAL and run.plan is not None:
-        text = await service.reads.run(partial(_written, service, run.plan))
+        text = await service.reads.run(partial(_written, service, run.plan, job))
         if text is not None:
             return Response(text, media_type="application/json")
     return answer(manifest_so_far(job, run, parts, now))
@@ -148,11 +150,11 @@ async def get_part_errors(request: Request) -> Response:
     tenant = await service.tenant(request)
     bodies.query(request, {})
     job = await _bulk_job(request, tenant)
-    plan, part = await _part_of(service, request, job)
+    _, part = await _part_of(service, request, job)
     key = part.errors_key
     if key is None:
         raise _no_part(request)
-    return await _bytes_of(service, plan, [(key, part.errors_bytes)], name_in(key), LINES)
+    return await _errors_of(service, [(key, part.errors_bytes)], name_in(key))
 
 
 @route(
@@ -171,9 +173,9 @@ async def get_errors(request: Request) -> Response:
     tenant = await service.tenant(request)
     bodies.query(request, {})
     job = await _bulk_job(request, tenant)
-    plan, parts = await _parts_of(service, job)
+    _, parts = await _parts_of(service, job)
     wanted = [(p.part.errors_key, p.part.errors_bytes) for p in parts if p.part.errors_key]
-    return await _bytes_of(service, plan, wanted, ERRORS, LINES)
+    return await _errors_of(service, wanted, ERRORS)
 
 
 async def _hold(request: Request, verb: Callable[[Transaction, Job], bool]) -> Response:
@@ -237,10 +239,27 @@ async def _bytes_of(
     )
 
 
-def _written(service: Service, plan: Plan) -> bytes | None:
-    """The manifest that a worker wrote."""
+async def _errors_of(service: Service, wanted: Sequence[tuple[str, int]], name: str) -> Response:
+    """Error lines, which lie in our own store wherever the parts do, one part's behind the
+    other's."""
+    return await stored(
+        service,
+        service.parts.objects,
+        wanted,
+        filename=name,
+        media_type=LINES,
+        gone=_gone("error file"),
+    )
+
+
+def _written(service: Service, plan: Plan, job: Job) -> bytes | None:
+    """The manifest that a worker wrote. In our own store its name is the result's to tell."""
+    name = MANIFEST
+    if OUTPUT not in plan.extra and job.result is not None:
+        told = orjson.loads(result_bytes(service.parts.database, service.parts.objects, job.result))
+        name = (told.get("names") or {}).get("manifest", MANIFEST)
     try:
-        return service.outputs.of(plan).get(key_below(plan, MANIFEST))
+        return service.outputs.of(plan).get(key_below(plan, name))
     except NotFound:
         return None
 

@@ -15,6 +15,8 @@ from storage.records.bulk import Plan
 from storage.records.errors import Unprocessable
 from storage.records.refs import read_prefix
 
+OUTPUT = "output"  # in a plan's notes: the listed prefix that its base lies below
+
 
 class Outputs:
     """The stores that parts are read from, each opened once. Safe to share between threads."""
@@ -28,7 +30,7 @@ class Outputs:
     def of(self, plan: Plan) -> Objects:
         """The store of a run's output; refused if the operator does not list it any more. Blocks:
         it may have to be opened."""
-        named = plan.extra.get("output")
+        named = plan.extra.get(OUTPUT)
         if named is None:
             return self._own
         prefix = read_prefix(str(named))

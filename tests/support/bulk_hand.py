@@ -36,7 +36,8 @@ class BulkHand:
     def start(self, shards: int = 2, uri: str = "s3://in/rows.csv") -> BulkHand:
         """Claim the job and write its plan."""
         self.session, (self.claim,) = self.house.claim([self.job_id])
-        self.base = self.base or f"bulk/{self.house.tenant}/{self.job_id}"
+        self.own = f"bulk/{self.house.tenant}/{self.job_id}"
+        self.base = self.base or self.own
         self.files = [PlannedFile(uri, BulkFormat.CSV, 10 * shards, 10 * shards, 10 * shards)]
         plan = Plan(tuple(self.files), ("a",), self.base, 10 * shards, self.extra)
         cut = [ShardPlan(n, 0, 10 * n, 10 * n + 10) for n in range(shards)]
@@ -54,7 +55,7 @@ class BulkHand:
         if data:
             self.put(f"{name}.csv", data)
         if errors:
-            self.put(f"{name}.errors.jsonl", lines)
+            self.house.objects.put(f"{self.own}/{name}.errors.jsonl", lines)
         part = NewPart(
             shard.start,
             shard.stop,
@@ -63,7 +64,7 @@ class BulkHand:
             size_bytes=len(data),
             key=f"{name}.csv" if data else None,
             digest=hashlib.sha256(data).hexdigest() if data else None,
-            errors_key=f"{name}.errors.jsonl" if errors else None,
+            errors_key=f"{self.own}/{name}.errors.jsonl" if errors else None,
             errors_bytes=len(lines),
             device_ms=250,
         )

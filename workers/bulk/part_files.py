@@ -109,6 +109,11 @@ class PartFile:
         self._gathered_bytes = 0
         self.rows = 0
 
+    @property
+    def size_bytes(self) -> int:
+        """What is in the file so far."""
+        return self._sink.size_bytes
+
     def write(self, batch: pa.RecordBatch) -> None:
         """Append the rows; the batch's memory is held until its group is full."""
         if self._gathered and batch.schema != self._gathered[0].schema:
