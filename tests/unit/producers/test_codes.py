@@ -20,6 +20,7 @@ INSIDE = {
     "invalid_broker_url",
     "invalid_key",
     "invalid_prefix",
+    "object_changed",
     "object_corrupt",
     "object_exists",
     "object_not_found",
