@@ -80,6 +80,10 @@ class Places:
             case ListedRef() as listed:
                 return Place(*self._listed(listed), uri)
 
+    def own(self, key: str, uri: str) -> Place:
+        """An object of the service's own store, and what it is called in messages."""
+        return Place(self._objects, key, uri)
+
     def expand(self, tenant: str, uri: str) -> list[Found]:
         """The files that an input names, by address. ``NotFound`` (``input_not_found``) where one
         that it names is not there, ``InvalidInput`` (``input_empty``, ``too_many_files``) where

@@ -15,7 +15,6 @@ import weakref
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 
 import numpy as np
@@ -27,7 +26,7 @@ from workers.bulk.places import Found
 from workers.bulk.ports import Chunk
 from workers.bulk.reading.choosing import chosen
 from workers.bulk.reading.npy import HEADER_BYTES, BadArray, StoredArray, read_array
-from workers.bulk.reading.ranges import RangeFile, fetch
+from workers.bulk.reading.ranges import RangeFile, fetch, reading_threads
 from workers.bulk.reading.trouble import bad_file, unknown_column
 from workers.bulk.reading.where import Where
 
@@ -92,7 +91,7 @@ class ArraySource:
         self, ranges: list[tuple[int, int]], columns: list[str], read: Mapping[str, StoredArray]
     ) -> Iterator[Chunk]:
         """The next range is read while this one is worked on."""
-        with ThreadPoolExecutor(1, "forebay-bulk-read") as thread:
+        with reading_threads(1) as thread:
             ahead = [thread.submit(self._batch, *one, read) for one in ranges[:1]]
             for index, (start, stop) in enumerate(ranges):
                 batch = ahead.pop().result()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from storage.records.bulk import BulkFormat, PlannedFile
 from workers.bulk.places import Found
 from workers.bulk.ports import Chunk
 from workers.bulk.reading.choosing import chosen, left_out, within_bytes
-from workers.bulk.reading.ranges import Held, RangeFile, Span
+from workers.bulk.reading.ranges import Held, RangeFile, Span, reading_threads
 from workers.bulk.reading.trouble import bad_file, unknown_column
 from workers.bulk.reading.where import Known, Where
 
@@ -98,22 +98,18 @@ class ParquetSource:
         leaves = self._leaves(read)
         groups = self._groups(start, stop, leaves)
         nothing = pa.schema([self._schema.field(name) for name in columns])
-        with ThreadPoolExecutor(FETCH_THREADS, "forebay-bulk-read") as threads:
+        with reading_threads(FETCH_THREADS) as threads:
             ahead: Held | None = None
-            try:
-                for index, group in enumerate(groups):
-                    if self._left_out(group):
-                        yield left_out(nothing, group.stop - group.start, group.stop)
-                        continue
-                    held = ahead or self._fetch(group, threads)
-                    onward = (one for one in groups[index + 1 :] if not self._left_out(one))
-                    following = next(onward, None)
-                    ahead = self._fetch(following, threads) if following else None
-                    yield from self._rows(group, held, columns, read, most, max_bytes)
-                    held = None
-            finally:
-                if ahead is not None:
-                    ahead.drop()
+            for index, group in enumerate(groups):
+                if self._left_out(group):
+                    yield left_out(nothing, group.stop - group.start, group.stop)
+                    continue
+                held = ahead or self._fetch(group, threads)
+                onward = (one for one in groups[index + 1 :] if not self._left_out(one))
+                following = next(onward, None)
+                ahead = self._fetch(following, threads) if following else None
+                yield from self._rows(group, held, columns, read, most, max_bytes)
+                del held  # before the next but one is fetched
 
     def _groups(self, start: int, stop: int, leaves: list[int]) -> list[_Group]:
         groups = []
@@ -135,7 +131,7 @@ class ParquetSource:
 
         return self._where.leaves_out_all(self._schema, known)
 
-    def _fetch(self, group: _Group, threads: ThreadPoolExecutor) -> Held | None:
+    def _fetch(self, group: _Group, threads: Executor) -> Held | None:
         if group.held_bytes > HOLD_BYTES:
             return None
         return Held(self._found.place, group.spans, threads)

@@ -6,10 +6,11 @@ of it is a view.
 
 from __future__ import annotations
 
+import contextlib
 import io
 from bisect import bisect_right
-from collections.abc import Iterable
-from concurrent.futures import Executor, Future
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any
 
 import pyarrow as pa
@@ -55,10 +56,15 @@ class Held:
         for part in self._parts:
             part.result()
 
-    def drop(self) -> None:
-        """What has not begun is not fetched any more."""
-        for part in self._parts:
-            part.cancel()
+
+@contextlib.contextmanager
+def reading_threads(count: int) -> Iterator[Executor]:
+    """Threads of one reader; what they have not begun when it stops is not begun any more."""
+    threads = ThreadPoolExecutor(count, "forebay-bulk-read")
+    try:
+        yield threads
+    finally:
+        threads.shutdown(wait=True, cancel_futures=True)
 
 
 def fetch(place: Place, start: int, stop: int) -> bytes:

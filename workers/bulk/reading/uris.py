@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
@@ -24,6 +24,7 @@ from workers.bulk.reading.blocks import Readable
 from workers.bulk.reading.chunking import Parsed
 from workers.bulk.reading.line_source import LineSource
 from workers.bulk.reading.lines import Lines
+from workers.bulk.reading.ranges import reading_threads
 from workers.bulk.reading.trouble import unknown_column
 from workers.bulk.reading.where import Where
 
@@ -97,22 +98,16 @@ class UrisSource(LineSource):
     def _chunks(
         self, start: int, stop: int, columns: Sequence[str], max_rows: int, max_bytes: int
     ) -> Iterator[Chunk]:
-        with ThreadPoolExecutor(FETCH_THREADS, "forebay-bulk-fetch") as threads:
-            lines, queue = self._told(start, stop), deque[_Line]()
-            fetched = self._fetched(lines, queue, threads) if DATA in columns else lines
-            try:
-                gathered = _Gathered(columns)
-                for line in fetched:
-                    gathered.take(line)
-                    if gathered.rows >= max_rows or gathered.size_bytes >= max_bytes:
-                        yield gathered.chunk()
-                        gathered = _Gathered(columns)
-                if gathered.next is not None:
+        with reading_threads(FETCH_THREADS) as threads:
+            lines = self._told(start, stop)
+            gathered = _Gathered(columns)
+            for line in self._fetched(lines, threads) if DATA in columns else lines:
+                gathered.take(line)
+                if gathered.rows >= max_rows or gathered.size_bytes >= max_bytes:
                     yield gathered.chunk()
-            finally:
-                for line in queue:
-                    if line.data is not None:
-                        line.data.cancel()
+                    gathered = _Gathered(columns)
+            if gathered.next is not None:
+                yield gathered.chunk()
 
     def _told(self, start: int, stop: int) -> Iterator[_Line]:
         """Every line of the range, in its order."""
@@ -131,10 +126,9 @@ class UrisSource(LineSource):
                 line.next = following.position
                 yield line
 
-    def _fetched(
-        self, lines: Iterator[_Line], queue: deque[_Line], threads: Executor
-    ) -> Iterator[_Line]:
+    def _fetched(self, lines: Iterator[_Line], threads: Executor) -> Iterator[_Line]:
         """The same lines, those behind them on their way."""
+        queue: deque[_Line] = deque()
         for line in lines:
             if line.error is None and not line.left_out:
                 line.data = threads.submit(self._one, line.position, line.uri)
