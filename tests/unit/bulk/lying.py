@@ -25,6 +25,10 @@ class Lying:
     def uri(self) -> str:
         return f"s3://bucket/{self.key}"
 
+    @property
+    def filename(self) -> str:
+        return self.uri
+
     def get_range(self, key: str, offset_bytes: int, length_bytes: int) -> bytes:
         assert key == self.key
         self.reads.append((offset_bytes, length_bytes))

@@ -17,7 +17,7 @@ class Endless:
     """The file: nothing of it is kept."""
 
     key = "long.csv"
-    uri = "s3://bucket/long.csv"
+    uri = filename = "s3://bucket/long.csv"
 
     @property
     def objects(self) -> Objects:

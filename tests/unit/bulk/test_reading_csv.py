@@ -240,7 +240,7 @@ def test_a_column_that_is_not_there_is_a_wrong_file() -> None:
         InvalidInput, match=r"rows\.csv has no column 'z'; it has: n, x, t"
     ) as caught:
         read_all(source(HEADER + b"1,2,t,1\n"), columns=["n", "z"])
-    assert caught.value.stable_code == "no_such_column"
+    assert caught.value.stable_code == "unknown_column"
 
 
 def above(batch: pa.RecordBatch) -> pa.BooleanArray:

@@ -196,7 +196,7 @@ def test_a_file_without_rows_gives_no_chunk_and_no_error(data: bytes) -> None:
 def test_a_column_that_the_sample_does_not_have_is_a_wrong_file() -> None:
     with pytest.raises(InvalidInput, match=r"rows\.jsonl has no column 'z'; it has: n") as caught:
         read_all(source(lines_of({"n": 1})), columns=["z"])
-    assert caught.value.stable_code == "no_such_column"
+    assert caught.value.stable_code == "unknown_column"
 
 
 def test_no_columns_are_rows_nevertheless() -> None:

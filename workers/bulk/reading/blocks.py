@@ -9,7 +9,8 @@ from itertools import chain
 from typing import Protocol
 
 from storage.objects.protocol import Objects
-from storage.records.errors import InvalidInput, ObjectCorrupt
+from storage.records.errors import ObjectCorrupt
+from workers.bulk.reading.trouble import bad_file, file_changed
 
 BLOCK_BYTES = 8 << 20
 _TAIL_BYTES = 64 << 10  # read beyond a range at once: most last lines end there
@@ -29,6 +30,9 @@ class Readable(Protocol):
     @property
     def uri(self) -> str: ...
 
+    @property
+    def filename(self) -> str: ...
+
 
 def read_blocks(
     place: Readable,
@@ -43,7 +47,7 @@ def read_blocks(
 
     What lies behind ``stop`` comes in small blocks first. Positions in gzip are those of the
     decompressed stream. ``InvalidInput`` (``bad_file``): not gzip, damaged or cut off, told when
-    what comes before was given; or the object is shorter than it was.
+    what comes before was given; ``file_changed``: the object is shorter than it was.
     """
     if gzip:
         return _ahead(_from(start, _gunzip(place, size_bytes, block_bytes)))
@@ -69,11 +73,7 @@ def _get(place: Readable, at: int, length: int) -> bytes:
     try:
         return place.objects.get_range(place.key, at, length)
     except ObjectCorrupt:
-        raise InvalidInput(
-            f"{place.uri} ends before byte {at + length}, which it had when it was looked at:"
-            " it was replaced meanwhile; submit the job again",
-            code="bad_file",
-        ) from None
+        raise file_changed(place.uri) from None  # it was longer
 
 
 def _gunzip(place: Readable, size_bytes: int, most_bytes: int) -> Iterator[bytes]:
@@ -89,9 +89,7 @@ def _gunzip(place: Readable, size_bytes: int, most_bytes: int) -> Iterator[bytes
             try:
                 block = inflate.decompress(data, most_bytes)
             except zlib.error as error:
-                raise InvalidInput(
-                    f"{place.uri} is not gzip, or is damaged: {error}", code="bad_file"
-                ) from None
+                raise bad_file(place.uri, f"it is not gzip, or is damaged: {error}") from None
             data = inflate.unconsumed_tail
             if inflate.eof:
                 data, inflate = inflate.unused_data, None
@@ -100,7 +98,7 @@ def _gunzip(place: Readable, size_bytes: int, most_bytes: int) -> Iterator[bytes
     if inflate is not None:
         if rest := inflate.flush():
             yield rest
-        raise InvalidInput(f"{place.uri} is cut off: its gzip stream has no end", code="bad_file")
+        raise bad_file(place.uri, "it is cut off: its gzip stream has no end")
 
 
 def _from(start: int, blocks: Iterator[bytes]) -> Iterator[bytes]:

@@ -6,11 +6,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 import pyarrow as pa
 
 from storage.records.errors import InvalidInput
+from workers.bulk.reading.trouble import unknown_column
 
 
 def arrow_type(word: str) -> pa.DataType:
@@ -31,15 +32,10 @@ def word_of(type_: pa.DataType) -> str:
 
 
 def wanted_types(
-    uri: str, types: Mapping[str, str], columns: Iterable[str]
+    uri: str, types: Mapping[str, str], columns: Collection[str]
 ) -> dict[str, pa.DataType]:
-    """The types of these columns in this order, or ``InvalidInput`` (``no_such_column``)."""
-    wanted: dict[str, pa.DataType] = {}
+    """The types of these columns in this order, or ``InvalidInput`` (``unknown_column``)."""
     for name in columns:
         if name not in types:
-            has = ", ".join(list(types)[:20]) or "none"
-            raise InvalidInput(
-                f"{uri} has no column {name!r}; it has: {has}", code="no_such_column"
-            )
-        wanted[name] = arrow_type(types[name])
-    return wanted
+            raise unknown_column(uri, name, tuple(types))
+    return {name: arrow_type(types[name]) for name in columns}

@@ -52,7 +52,7 @@ class CsvSource(LineSource):
 
     @property
     def _delimiter(self) -> str:
-        name = self._place.key.lower().removesuffix(".gz")
+        name = self._place.filename.lower().removesuffix(".gz")
         return "\t" if name.endswith((".tsv", ".tab")) else ","
 
     @cached_property

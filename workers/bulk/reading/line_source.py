@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import ClassVar
 
 import pyarrow as pa
@@ -48,10 +49,9 @@ class LineSource(ABC):
 
     def planned(self) -> PlannedFile:
         """A gzip file is read through for it: nothing else tells how long its content is."""
-        stop = self._size_bytes
-        if self._gzip:
-            stop = stream_bytes(self._place, stop)
-        return PlannedFile(self._place.uri, self.format, self._size_bytes, None, stop, self._gzip)
+        return PlannedFile(
+            self._place.uri, self.format, self._size_bytes, None, self._stop, self._gzip
+        )
 
     def cuts(self) -> Sequence[int]:
         """Anywhere."""
@@ -78,7 +78,7 @@ class LineSource(ABC):
         self, start: int, stop: int, columns: Sequence[str], *, max_rows: int, max_bytes: int
     ) -> Iterator[Chunk]:
         """As the port has it. Beside the heir's own, a line's errors are ``line_too_long`` and
-        ``bad_utf8``; the whole file's are ``no_such_column`` and ``bad_file``."""
+        ``bad_utf8``; the whole file's are ``unknown_column`` and ``bad_file``."""
         every = self.columns()
         if not every:
             return
@@ -89,6 +89,10 @@ class LineSource(ABC):
             yield from chunks_of(
                 parsed, self._where, columns, max_rows=max_rows, max_bytes=max_bytes
             )
+
+    @cached_property
+    def _stop(self) -> int:
+        return stream_bytes(self._place, self._size_bytes) if self._gzip else self._size_bytes
 
     def _begin(self) -> int:
         """Where the rows begin."""
