@@ -115,7 +115,13 @@ class _Reading:
             if values.null is not None:
                 given = pc.fill_null(given, b"" if values.kind is Kind.BYTES else "")
             flat = Values(values.kind, given, None)
-            texts = texts_of(flat, lambda places: places, self.label, self.verdicts)
+            texts = texts_of(
+                flat,
+                lambda places: places,
+                self.label,
+                self.verdicts,
+                nul_code="wrong_dtype",  # as the record's own rules have it
+            )
         if null is not None and self.column.missing is Missing.FILL:
             texts = np.where(null, np.array(self.column.fill, dtype=object), texts)
         return texts

@@ -14,7 +14,7 @@ from storage.records.signatures import Signature
 from workers.bulk.decode.mapping import Said, input_columns, means_record, record_columns
 from workers.bulk.decode.payloads import PayloadReader
 from workers.bulk.decode.pictures import PictureReader
-from workers.bulk.decode.reading import Filled, Reader, closed_shape
+from workers.bulk.decode.reading import BOOLS, FLOATS, INTEGERS, Filled, Reader, closed_shape
 from workers.bulk.decode.records import RecordReader
 from workers.bulk.decode.tensors import TensorReader
 from workers.bulk.decode.texts import TextReader
@@ -41,7 +41,7 @@ class ChunkDecoder:
         fetch_ref: Callable[[str], bytes] | None = None,
     ) -> None:
         """Raises ``InvalidInput`` when these columns cannot be the model's inputs."""
-        self._signature = signature
+        self._signature, self._format = signature, format
         self._readers = _readers(signature, spec_columns, available, format, crew, fetch_ref)
 
     @property
@@ -49,6 +49,24 @@ class ChunkDecoder:
         """Which have to be read."""
         found = [name for reader in self._readers for name in reader.columns]
         return tuple(dict.fromkeys(found))
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """Those of them that are to hold numbers."""
+        wanted = self._wanted()
+        return tuple(name for name, word in wanted.items() if word in (FLOATS, INTEGERS))
+
+    def types(self, told: Mapping[str, str]) -> dict[str, str]:
+        """The types to read a file without types with, where a sample of it ``told`` these (by
+        column, in Arrow's words): a row behind the sample may have a fraction."""
+        return dict(told) | {
+            name: _widened(told[name], word, self._format)
+            for name, word in self._wanted().items()
+            if name in told
+        }
+
+    def _wanted(self) -> dict[str, str]:
+        return {name: word for one in self._readers for name, word in one.wanted.items()}
 
     def decode(self, batch: pa.RecordBatch) -> Decoded:
         """The rows as the model takes them. A wrong row is an error; ``InvalidInput`` is raised
@@ -80,6 +98,14 @@ class ChunkDecoder:
             else:
                 found.append(row)
         return found
+
+
+def _widened(told: str, word: str, format: BulkFormat) -> str:
+    if word == FLOATS:
+        return told.replace(INTEGERS, FLOATS)
+    if word == BOOLS and (format is not BulkFormat.CSV or told != INTEGERS):
+        return told  # 0 and 1 are bools only where nothing has a type
+    return told if word == INTEGERS or told.startswith("list") else word
 
 
 def _at(filled: Filled, index: int) -> Array:

@@ -55,6 +55,7 @@ def fit_parts(dtype: str, parts: Sequence[Part], verdicts: Verdicts) -> list[Arr
 
 def whole(values: Array) -> Mask:
     """Which floats stand for one integer and no other."""
+    values = _comparable(values)
     mask: Mask = (np.floor(values) == values) & (np.abs(values) <= _EXACT)
     return mask
 
@@ -89,7 +90,7 @@ def _always_finite(have: np.dtype[Any], want: np.dtype[Any]) -> bool:
 
 
 def _to_integers(want: np.dtype[Any], parts: Sequence[Part], verdicts: Verdicts) -> list[Array]:
-    parts = [_comparable(part) for part in parts]
+    parts = [replace(part, values=_comparable(part.values)) for part in parts]
     floats = [part for part in parts if part.values.dtype.kind == "f"]
     for part in floats:
         finite = np.isfinite(part.values)
@@ -106,11 +107,9 @@ def _to_integers(want: np.dtype[Any], parts: Sequence[Part], verdicts: Verdicts)
     return [_in_range(want, part, verdicts) for part in parts]
 
 
-def _comparable(part: Part) -> Part:
+def _comparable(values: Array) -> Array:
     """float16 has no number as large as those it is compared with."""
-    if part.values.dtype != np.float16:
-        return part
-    return replace(part, values=part.values.astype(np.float32))
+    return values.astype(np.float32) if values.dtype == np.float16 else values
 
 
 def _in_range(want: np.dtype[Any], part: Part, verdicts: Verdicts) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,8 @@ from workers.bulk.decode.texts import texts_of
 from workers.bulk.decode.values import Kind, Values, values_of
 from workers.bulk.decode.verdicts import Indices, Verdicts
 from workers.inference.ports import Array
+
+_NUMPY = (BulkFormat.NPY, BulkFormat.NPZ)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,8 @@ def _read(dtype: str, one: Leaves, format: BulkFormat, verdicts: Verdicts) -> Va
     values = values_of(one.array)
     if dtype != "string" and values.kind is Kind.TEXT and format is BulkFormat.CSV:
         values = numbers_in(values.arrow, dtype)
+    if format in _NUMPY and dtype == "bool" and values.arrow.type == pa.uint8():
+        values = _bools(values, one, verdicts)
     if not _suits(dtype, values.kind):
         if len(one.array):
             wants = "strings" if dtype == "string" else dtype
@@ -70,6 +74,15 @@ def _read(dtype: str, one: Leaves, format: BulkFormat, verdicts: Verdicts) -> Va
                 said = f"column {one.column!r}: {what} where the model takes {dtype}"
                 verdicts.refuse_rows(one.row_of(np.flatnonzero(mask)), "wrong_dtype", said)
     return values
+
+
+def _bools(values: Values, one: Leaves, verdicts: Verdicts) -> Values:
+    """Arrow keeps no tensor of bools: they come as bytes."""
+    assert values.numbers is not None
+    beyond = np.flatnonzero(values.numbers > 1)
+    said = f"column {one.column!r}: a bool is 0 or 1"
+    verdicts.refuse_rows(one.row_of(beyond), "out_of_range", said)
+    return replace(values, kind=Kind.BOOL, numbers=values.numbers.astype(np.bool_))
 
 
 def _suits(dtype: str, kind: Kind) -> bool:

@@ -6,8 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from workers.bulk.decode.values import Kind, Values, values_of
+from workers.bulk.decode.fitting import whole
+from workers.bulk.decode.values import Kind, Values
 from workers.bulk.decode.verdicts import Mask
+from workers.inference.ports import Array
 
 _NUMBER = r"^[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|nan|inf|infinity)$"
 _INTEGER = r"^[+-]?[0-9]{1,18}$"  # int64 holds so many digits whatever they are
@@ -23,15 +25,18 @@ def numbers_in(text: pa.Array, dtype: str) -> Values:
         return _values(Kind.BOOL, text, null, yes, bad=~(yes | no))
     number = pc.fill_null(pc.match_substring_regex(cells, _NUMBER), False)
     cells = pc.utf8_ltrim(pc.if_else(number, cells, "0"), "+")
-    numbers = values_of(cells.cast(pa.float64())).numbers
-    if not dtype.startswith("float"):
-        integers = pc.match_substring_regex(cells, _INTEGER)
-        if pc.all(integers).as_py() is not False:
-            numbers = values_of(cells.cast(pa.int64())).numbers
-    return _values(Kind.NUMBER, text, null, numbers, bad=~_mask(number))
+    floats = cells.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    if dtype.startswith("float"):
+        return _values(Kind.NUMBER, text, null, floats, bad=~_mask(number))
+    # Each cell by itself: whether it keeps all its digits is no matter of what stands beside it.
+    integer = pc.match_substring_regex(cells, _INTEGER)
+    exact = pc.if_else(integer, cells, "0").cast(pa.int64()).to_numpy(zero_copy_only=False)
+    fits = whole(floats)
+    numbers = np.where(_mask(integer), exact, np.where(fits, floats, 0).astype(np.int64))
+    return _values(Kind.NUMBER, text, null, numbers, bad=~_mask(number) | ~(_mask(integer) | fits))
 
 
-def _values(kind: Kind, text: pa.Array, null: Mask, numbers: Mask | None, bad: Mask) -> Values:
+def _values(kind: Kind, text: pa.Array, null: Mask, numbers: Array, bad: Mask) -> Values:
     bad &= ~null
     return Values(kind, text, null if null.any() else None, numbers, bad if bad.any() else None)
 

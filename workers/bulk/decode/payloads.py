@@ -33,6 +33,7 @@ class PayloadReader:
         fetch_ref: FetchRef | None,
     ) -> None:
         self.columns = (column,)
+        self.wanted: dict[str, str] = {}
         self._signature, self._content, self._fetch_ref = signature, content, fetch_ref
         # Only pictures are worth a thread: all else holds the interpreter's lock.
         self._crew = crew if signature.form is InputForm.IMAGE else None

@@ -35,6 +35,7 @@ class PictureReader:
         crew: DecodeCrew | None,
     ) -> None:
         self.columns = (column,)
+        self.wanted: dict[str, str] = {}
         self._signature, self._shape, self._crew = signature, shape, crew
         self._spec = signature.asked[0]
         self._tensor = TensorReader(self._spec, shape, self.columns, format)

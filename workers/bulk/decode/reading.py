@@ -20,6 +20,7 @@ Filled = Array | list[Array | None]
 """An input of all rows: one array, or one for each where their lengths differ. What is in the
 place of a wrong row means nothing."""
 
+FLOATS, INTEGERS, BOOLS, TEXT = WANTED = ("double", "int64", "bool", "string")
 _UNTYPED = (BulkFormat.CSV, BulkFormat.JSONL)
 
 
@@ -29,6 +30,12 @@ class Reader(Protocol):
     @property
     def columns(self) -> tuple[str, ...]:
         """Which it reads."""
+        ...
+
+    @property
+    def wanted(self) -> Mapping[str, str]:
+        """What some of them had best be read as, where the file does not say: a word of
+        ``WANTED``."""
         ...
 
     def read(self, batch: pa.RecordBatch, verdicts: Verdicts) -> Mapping[str, Filled]:
@@ -46,6 +53,13 @@ def column_of(batch: pa.RecordBatch, name: str) -> pa.Array:
             field="input.columns",
         )
     return batch.column(index)
+
+
+def word_for(dtype: str) -> str:
+    """What a column for an input of this type is read as."""
+    if dtype in ("bool", "string"):
+        return BOOLS if dtype == "bool" else TEXT
+    return FLOATS if dtype.startswith("float") else INTEGERS
 
 
 def refuse_type(

@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 
 from storage.records.bulk import BulkFormat
-from storage.records.push_options import Column
+from storage.records.push_options import Column, ColumnType
 from storage.records.signatures import InputSpec, Signature
 from workers.bulk.decode.cells import Cells, read_cells
 from workers.bulk.decode.fitting import Part, by_rows, fit_parts
-from workers.bulk.decode.reading import Filled, column_of
+from workers.bulk.decode.reading import BOOLS, INTEGERS, TEXT, Filled, column_of, word_for
 from workers.bulk.decode.values import plain
 from workers.bulk.decode.verdicts import Verdicts
 from workers.inference.ports import Array
@@ -25,6 +25,11 @@ class RecordReader:
         self, signature: Signature, names: Mapping[str, str | None], format: BulkFormat
     ) -> None:
         self.columns = tuple(dict.fromkeys(name for name in names.values() if name is not None))
+        self.wanted = {
+            name: _word(signature, column)
+            for column in signature.columns
+            if (name := names[column.name]) is not None
+        }
         self._signature, self._names, self._format = signature, names, format
 
     def read(self, batch: pa.RecordBatch, verdicts: Verdicts) -> Mapping[str, Filled]:
@@ -70,7 +75,7 @@ class RecordReader:
             return cells.values.reshape(shape)
         part = self._part(column, cells)
         if spec.dtype == "bool":
-            return (part.values != 0).reshape(shape)
+            return np.not_equal(part.values, 0, dtype=np.bool_).reshape(shape)
         (fitted,) = fit_parts(spec.dtype, [part], verdicts)
         if part.holes is not None:
             fitted = np.where(part.holes, fitted.dtype.type("nan"), fitted)
@@ -79,3 +84,13 @@ class RecordReader:
     def _part(self, column: Column, cells: Cells) -> Part:
         label = f"column {self._names[column.name] or column.name!r}"
         return Part(cells.values, by_rows(1), label, cells.holes)
+
+
+def _word(signature: Signature, column: Column) -> str:
+    """What the column is read as, where the file does not say."""
+    if column.type is ColumnType.CATEGORY:
+        return TEXT if isinstance(column.categories[0], str) else INTEGERS
+    if column.type in (ColumnType.STRING, ColumnType.BOOLEAN):
+        return TEXT if column.type is ColumnType.STRING else BOOLS
+    spec = signature.by_name.get(column.name, signature.asked[0])
+    return word_for(spec.dtype)

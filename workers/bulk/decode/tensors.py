@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.types as types
 
 from storage.records.bulk import BulkFormat
 from storage.records.signatures import InputSpec
@@ -14,7 +15,7 @@ from storage.records.signatures import Shape as AnyShape
 from workers.bulk.decode.fitting import by_bounds, by_rows
 from workers.bulk.decode.leaves import Leaves, fit_leaves
 from workers.bulk.decode.nesting import RAGGED, Nested, Shape, nested, reshapes
-from workers.bulk.decode.reading import Filled, column_of, refuse_null, refuse_type, takes
+from workers.bulk.decode.reading import Filled, column_of, refuse_null, refuse_type, takes, word_for
 from workers.bulk.decode.values import null_mask, plain
 from workers.bulk.decode.verdicts import Indices, Verdicts
 from workers.inference.ports import Array
@@ -29,6 +30,7 @@ class TensorReader:
         self, spec: InputSpec, shape: AnyShape, columns: tuple[str, ...], format: BulkFormat
     ) -> None:
         self.columns = columns
+        self.wanted = dict.fromkeys(columns, word_for(spec.dtype))
         self._spec, self._shape, self._format = spec, shape, format
 
     def read(self, batch: pa.RecordBatch, verdicts: Verdicts) -> Mapping[str, Filled]:
@@ -58,6 +60,8 @@ class TensorReader:
         taken: list[tuple[Shape, Indices | None]] = []
         for have, rows in found.kinds():
             want = target(have, self._shape)
+            if not have and types.is_null(found.leaves.type):
+                continue  # nothing was given, in whatever shape
             if want is not None:
                 taken.append((want, rows))
                 continue
@@ -122,8 +126,11 @@ def _gathered(flat: Array, found: Nested, shapes: Shapes, size: int) -> Array:
     for _, rows in shapes:
         right[slice(None) if rows is None else rows] = True
     right &= np.diff(found.bounds) == size  # what is null has none
-    starts = found.bounds[:-1][right]
-    block[right] = flat[starts[:, np.newaxis] + np.arange(size)]
+    if len(flat) == size * np.count_nonzero(right):  # nothing lies between them
+        block[right] = flat.reshape(-1, size)
+    else:
+        starts = found.bounds[:-1][right]
+        block[right] = flat[starts[:, np.newaxis] + np.arange(size)]
     return block
 
 

@@ -11,16 +11,14 @@ import pyarrow.types as types
 
 from storage.records.bulk import BulkFormat
 from storage.records.signatures import InputSpec
-from workers.bulk.decode.reading import Filled, column_of, refuse_null, refuse_type
+from workers.bulk.decode.reading import TEXT, Filled, column_of, refuse_null, refuse_type
 from workers.bulk.decode.values import Kind, Values, plain, values_of
 from workers.bulk.decode.verdicts import Indices, Verdicts
 from workers.inference.ports import Array
 
-_FAULTS = {
-    "null": ("wrong_dtype", "null where the model takes strings"),
-    "nul": ("bad_text", "the text holds a NUL character"),
-    "utf8": ("bad_text", "the text is not UTF-8"),
-}
+_NULL = "null where the model takes strings"
+_NUL = "the text holds a NUL character"
+_NOT_UTF8 = "the text is not UTF-8"
 
 
 class TextReader:
@@ -28,6 +26,7 @@ class TextReader:
 
     def __init__(self, spec: InputSpec, column: str, format: BulkFormat) -> None:
         self.columns = (column,)
+        self.wanted = {column: TEXT}
         self._spec, self._format = spec, format
 
     def read(self, batch: pa.RecordBatch, verdicts: Verdicts) -> Mapping[str, Filled]:
@@ -45,27 +44,32 @@ class TextReader:
 
 
 def texts_of(
-    values: Values, row_of: Callable[[Indices], Indices], label: str, verdicts: Verdicts
+    values: Values,
+    row_of: Callable[[Indices], Indices],
+    label: str,
+    verdicts: Verdicts,
+    *,
+    nul_code: str = "bad_text",
 ) -> Array:
     """Python strings; "" in the place of one that is refused. Of a row's the first is told."""
     if values.kind is Kind.NOTHING:
-        verdicts.refuse_each(
-            row_of(np.arange(len(values.arrow))), "wrong_dtype", lambda _: _FAULTS["null"][1]
-        )
+        rows = row_of(np.arange(len(values.arrow)))
+        verdicts.refuse_rows(rows, "wrong_dtype", f"{label}: {_NULL}")
         return np.full(len(values.arrow), "", dtype=object)
     texts = values.arrow
-    faults: dict[int, str] = {}
+    faults: dict[int, tuple[str, str]] = {}
     if values.null is not None:
-        faults |= dict.fromkeys(np.flatnonzero(values.null).tolist(), "null")
+        faults |= dict.fromkeys(np.flatnonzero(values.null).tolist(), ("wrong_dtype", _NULL))
         texts = pc.fill_null(texts, b"" if values.kind is Kind.BYTES else "")
     texts, broken = _valid(texts)
-    faults |= dict.fromkeys(broken, "utf8")
+    faults |= dict.fromkeys(broken, ("bad_text", _NOT_UTF8))
     nul = pc.match_substring(texts, "\x00")
     if pc.any(nul).as_py():
-        faults |= dict.fromkeys(np.flatnonzero(nul.to_numpy(zero_copy_only=False)).tolist(), "nul")
+        places = np.flatnonzero(nul.to_numpy(zero_copy_only=False))
+        faults |= dict.fromkeys(places.tolist(), (nul_code, _NUL))
     for place in sorted(faults):
         (row,) = row_of(np.array([place])).tolist()
-        code, said = _FAULTS[faults[place]]
+        code, said = faults[place]
         verdicts.refuse(row, code, f"{label}: {said}")
     found: Array = texts.to_numpy(zero_copy_only=False)
     return found if found.dtype == object else found.astype(object)
