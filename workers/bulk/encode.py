@@ -138,10 +138,7 @@ def _checked(spec: OutputSpec, outputs: Mapping[str, Ragged], rows: int) -> Ragg
             raise RuntimeError(f"output {spec.name!r} has shape {shape}, not {spec.shape}")
     if spec.dtype == "string":
         return output
-    dtype = _dtype_of(spec)
-    if isinstance(output, list):
-        return [a.astype(dtype, copy=False) for a in output]
-    return output.astype(dtype, copy=False)
+    return [_typed(spec, a) for a in output] if isinstance(output, list) else _typed(spec, output)
 
 
 def _all_finite(given: Mapping[str, Ragged], rows: int) -> Mask | None:
@@ -189,28 +186,33 @@ def _as_said(field: pa.Field, column: pa.Array) -> pa.Array:
 
 def _column(spec: OutputSpec, output: Ragged) -> pa.Array:
     """One value a row: lists of fixed size where the shape is fixed, else of any length."""
-    rank = len(spec.shape)
     if isinstance(output, list):
-        shapes = np.array([a.shape for a in output], dtype=np.int64).reshape(len(output), rank)
         flat = np.concatenate([a.reshape(-1) for a in output]) if output else np.zeros(0)
     else:
-        shapes = np.broadcast_to(np.array(output.shape[1:], dtype=np.int64), (len(output), rank))
         flat = np.ascontiguousarray(output).reshape(-1)
-    column = (
-        _texts(flat)
-        if spec.dtype == "string"
-        else pa.array(flat.astype(_dtype_of(spec), copy=False))
-    )
-    for axis in reversed(range(rank)):
-        length = spec.shape[axis]
+    column = _texts(flat) if spec.dtype == "string" else pa.array(_typed(spec, flat))
+    for axis, length in reversed(list(enumerate(spec.shape))):
         if length:
             column = pa.FixedSizeListArray.from_arrays(column, length)
         else:
-            many = shapes[:, :axis].prod(axis=1)
-            lengths = np.repeat(shapes[:, axis], many)
-            offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-            column = pa.ListArray.from_arrays(pa.array(offsets), column)
+            column = pa.ListArray.from_arrays(
+                pa.array(_offsets(output, axis, len(spec.shape))), column
+            )
     return column
+
+
+def _typed(spec: OutputSpec, flat: Array) -> Array:
+    return flat.astype(_dtype_of(spec), copy=False)
+
+
+def _offsets(output: Ragged, axis: int, rank: int) -> npt.NDArray[np.int32]:
+    """Where each of the lists along ``axis`` begins among all the values that these lists hold."""
+    shapes = [a.shape for a in output] if isinstance(output, list) else [output.shape[1:]]
+    known = np.array(shapes, dtype=np.int64).reshape(len(shapes), rank)
+    if not isinstance(output, list):
+        known = np.repeat(known, len(output), axis=0)
+    lengths = np.repeat(known[:, axis], known[:, :axis].prod(axis=1))
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
 
 
 def _texts(flat: Array) -> pa.Array:

@@ -103,6 +103,7 @@ def test_an_inner_axis_of_any_length_keeps_its_lists_apart() -> None:
     given = [np.ones((2, 3), "float32"), np.ones((0, 2), "float32"), np.ones((1, 1), "float32")]
     found = encoded(model, y=given).batch
     assert found["prediction"].to_pylist() == [one.tolist() for one in given]
+    assert encoded(model, y=[]).batch["prediction"].to_pylist() == []
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
