@@ -29,7 +29,8 @@ Events = Annotated[
     typer.Option(
         "--event",
         metavar="EVENT",
-        help="job.succeeded, job.failed, job.cancelled, job.expired, group.completed or '*'.",
+        help="job.succeeded, job.failed, job.cancelled, job.expired, group.completed; of batches"
+        " batch.completed, batch.failed, batch.cancelled, batch.expired; or '*'.",
     ),
 ]
 SecretFile = Annotated[

@@ -1,8 +1,9 @@
 """Webhooks: the words for events, endpoints and deliveries, and how a delivery is signed.
 
 An *event* says that a job or a group is over; its id is the job's or group's own, so there can be
-one only. A *delivery* is one event on its way to one endpoint. Signatures, headers and schedule
-are those of the Standard Webhooks specification (https://www.standardwebhooks.com).
+one only. A job that came as a batch of the OpenAI shape is told of as one. A *delivery* is one
+event on its way to one endpoint. Signatures, headers and schedule are those of the Standard
+Webhooks specification (https://www.standardwebhooks.com).
 """
 
 from __future__ import annotations
@@ -22,8 +23,14 @@ from storage.records.jobs import Millis
 ANY = "*"
 TEST = "webhook.test"
 GROUP_COMPLETED = "group.completed"
-EVENT_TYPES = ("job.succeeded", "job.failed", "job.cancelled", "job.expired", GROUP_COMPLETED)
+JOB_TYPES = ("job.succeeded", "job.failed", "job.cancelled", "job.expired")
+BATCH_TYPES = ("batch.completed", "batch.failed", "batch.cancelled", "batch.expired")
+EVENT_TYPES = (*JOB_TYPES, GROUP_COMPLETED, *BATCH_TYPES)
 """What an endpoint may ask for by name; ``*`` is all of them."""
+
+BATCH_LABEL = ("openai/batch", "true")
+"""The label of a job that came as a batch of the OpenAI shape, and is told of as one. Nobody can
+give it to a job by ``metadata``, where a key holds no slash."""
 
 SECRET_PREFIX = "whsec_"
 SECRET_BYTES = 32  # the specification asks for 24 to 64
@@ -188,6 +195,11 @@ def message_id(event: Event) -> str:
 def message_id_of(event_id: str) -> str:
     """The same, of an event that is known by its id."""
     return "evt_" + event_id.replace("-", "")
+
+
+def batch_id(job_id: str) -> str:
+    """What a batch is called by those who submitted it as one."""
+    return "batch_" + job_id.replace("-", "")
 
 
 def event_id_of(text: str) -> str | None:

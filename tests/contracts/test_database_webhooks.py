@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from storage.database import Database
-from storage.records.jobs import TERMINAL, JobState
+from storage.records.jobs import BULK_PRIORITY, TERMINAL, JobError, JobState, Outcome, Verdict
 from storage.records.webhooks import (
+    BATCH_LABEL,
+    BATCH_TYPES,
     BREAKS_AFTER,
     EVENT_TYPES,
     FIRST_PAUSE_MS,
@@ -102,6 +104,48 @@ class TestEvents:
             ("job.failed", failed),
             ("job.succeeded", done),
         ]
+
+    def test_a_batch_is_told_by_the_words_of_its_own_shape(
+        self, database: Database, clock: ManualClock
+    ):
+        """And jobs of its priority, or with its label at another one, are not."""
+        endpoint = add(database)
+        labels = dict([BATCH_LABEL])
+        batch = {"priority": BULK_PRIORITY, "metadata": labels}
+        done, failed, late, cancelled = submit(database, count=4, **batch)
+        (never,) = submit(database, expires_in_ms=1, **batch)
+        (plain,) = submit(database, priority=BULK_PRIORITY)
+        (other,) = submit(database, priority=BULK_PRIORITY + 1, metadata=labels)
+        clock.pass_ms(1)
+        run(database, [done, plain, other])
+        session = open_session(database)
+        slow = JobError("run_timeout", "too slow")
+        with database.begin() as tx:
+            tx.jobs.expire()
+            for job in tx.jobs.claim(session, [failed, late]):
+                error = slow if job.id == late else JobError("bad_input", "no")
+                outcome = Outcome(job.id, job.epoch, Verdict.FAILED, True, error=error)
+                tx.jobs.commit(session, [outcome])
+            tx.jobs.request_cancel(ALICE, cancelled)
+        assert {id_: kind for kind, id_ in told(database, endpoint)} == {
+            done: "batch.completed",
+            failed: "batch.failed",
+            late: "batch.expired",
+            never: "batch.expired",
+            cancelled: "batch.cancelled",
+            plain: "job.succeeded",
+            other: "job.succeeded",
+        }
+
+    def test_who_asks_for_batches_is_told_of_no_job(self, database: Database):
+        wants = {kind: add(database, kind) for kind in ("batch.cancelled", "job.cancelled")}
+        (batch,) = submit(database, priority=BULK_PRIORITY, metadata=dict([BATCH_LABEL]))
+        (job,) = submit(database)
+        with database.begin() as tx:
+            for one in (batch, job):
+                tx.jobs.request_cancel(ALICE, one)
+        assert told(database, wants["batch.cancelled"]) == [("batch.cancelled", batch)]
+        assert told(database, wants["job.cancelled"]) == [("job.cancelled", job)]
 
     def test_a_rolled_back_end_tells_nothing(self, database: Database):
         endpoint = add(database)
@@ -461,5 +505,6 @@ class TestDuties:
 
 
 def test_states_that_are_told_are_the_terminal_ones():
-    assert {f"job.{state.value}" for state in TERMINAL} | {"group.completed"} == set(EVENT_TYPES)
+    jobs = {f"job.{state.value}" for state in TERMINAL}
+    assert jobs | {"group.completed"} | set(BATCH_TYPES) == set(EVENT_TYPES)
     assert JobState.QUEUED not in TERMINAL

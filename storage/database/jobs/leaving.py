@@ -20,7 +20,7 @@ from storage.database.packs import PUBLISH_MANY, summary_rows
 from storage.database.statements import POSTGRESQL, SQLITE, Statement, array_parameter
 from storage.database.store import Store
 from storage.database.texts import storable
-from storage.database.webhooks.events import TELL_OF, TELL_TO, wanted
+from storage.database.webhooks.events import TELL_OF, TELL_TO, type_of, wanted
 from storage.records.errors import Conflict
 from storage.records.jobs import JobError, JobState, Millis, PackSlice
 from storage.records.packs import STALE_AFTER_MS, PackSummary
@@ -60,7 +60,8 @@ _ENDED = """
 # The live row with what was said of it. With an epoch only if the session still runs it.
 _HELD = """
     SELECT l.id, l.tenant, l.group_id, l.seq, l.epoch, l.attempts, l.losses, l.session_id,
-        l.published_at, l.started_at, l.cancel_requested_at, l.webhook_id, said.spends, said.loses,
+        l.published_at, l.started_at, l.cancel_requested_at, l.webhook_id, l.priority,
+        said.spends, said.loses,
         CASE WHEN l.cancel_requested_at IS NULL THEN said.state ELSE 'cancelled' END AS next,
         said.error_code, said.error_message,
         said.pack_id, said.offset_bytes, said.length_bytes, said.digest
@@ -105,8 +106,8 @@ END = Statement(
             ARRAY(SELECT DISTINCT held.pack_id FROM held WHERE held.next = 'succeeded'))
         RETURNING packs.id
     ), over AS (
-        SELECT ended.id, ended.tenant, ended.group_id, ended.seq, 'job.' || ended.state AS type,
-            held.webhook_id
+        SELECT ended.id, ended.tenant, ended.group_id, ended.seq,
+            {type_of("ended", "held", "ended.state", "held.error_code")} AS type, held.webhook_id
         FROM ended JOIN held ON held.id = ended.id
     ), wanted AS MATERIALIZED ({wanted("over", POSTGRESQL)}
     ), told_of AS ({TELL_OF.format(wanted="wanted")}
@@ -130,9 +131,10 @@ END_HERE = Statement(
     only="sqlite",
 )
 
-_OVER_HERE = """(
-    SELECT n.id, n.tenant, n.group_id, n.seq, 'job.' || n.state AS type, l.webhook_id
-    FROM ends AS n JOIN live AS l ON l.id = n.id WHERE n.id {among_ids}
+_OVER_HERE = f"""(
+    SELECT n.id, n.tenant, n.group_id, n.seq,
+        {type_of("n", "l", "n.state", "n.error_code")} AS type, l.webhook_id
+    FROM ends AS n JOIN live AS l ON l.id = n.id WHERE n.id {{among_ids}}
 )"""
 
 EVENTS_HERE = Statement(

@@ -10,12 +10,30 @@ from __future__ import annotations
 from storage.database.statements import POSTGRESQL, SQLITE, Statement
 from storage.database.store import Store
 from storage.records.ids import FIRST_ID
+from storage.records.jobs import BULK_PRIORITY
+from storage.records.webhooks import BATCH_LABEL
 
 _FILTERS = """
     SELECT f.endpoint_id, f.enabled FROM webhook_filters AS f
     WHERE f.tenant = o.tenant AND f.type IN ('*', o.type)
 """
 _OWN = "SELECT e.id AS endpoint_id, e.enabled FROM webhook_endpoints AS e WHERE e.id = o.webhook_id"
+
+
+def type_of(end: str, live: str, state: str, error_code: str) -> str:
+    """What the end of a job is told as: a batch's by the words of its own shape. Batches are of
+    one priority, so that no other job's end looks for the label."""
+    key, value = BATCH_LABEL
+    return f"""
+        CASE WHEN {live}.priority = {BULK_PRIORITY} AND (
+            SELECT b.job_id FROM job_labels AS b
+            WHERE b.tenant = {end}.tenant AND b.key = '{key}' AND b.value = '{value}'
+                AND b.job_id = {end}.id
+        ) IS NOT NULL
+        THEN CASE WHEN {state} = 'succeeded' THEN 'batch.completed'
+            WHEN {error_code} = 'run_timeout' THEN 'batch.expired' ELSE 'batch.' || {state} END
+        ELSE 'job.' || {state} END
+    """
 
 
 def wanted(over: str, dialect: str) -> str:

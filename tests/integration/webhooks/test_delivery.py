@@ -8,19 +8,23 @@ from email.utils import formatdate
 
 import pytest
 from openai import OpenAI
+from openai.types.webhooks import BatchCancelledWebhookEvent
 from standardwebhooks import Webhook
 
+from storage.records.jobs import BULK_PRIORITY
 from storage.records.webhook_guard import Guard
 from storage.records.webhooks import (
+    BATCH_LABEL,
     BREAKS_AFTER,
     JITTER,
     LONGEST_PAUSE_MS,
     RETRY_AFTER_MS,
     AttemptResult,
+    batch_id,
     message_id,
 )
 from tests.integration.webhooks.post import HOUR_MS, add, over, secret_of
-from tests.support.database import ALICE, BOB, new_id, new_jobs
+from tests.support.database import ALICE, BOB, new_id, new_jobs, submit
 from tests.support.receiver import entries, receiving
 from tests.support.waiting import wait_until
 
@@ -53,6 +57,18 @@ class TestWhatArrives:
         assert got["headers"]["user-agent"].startswith("Forebay")
         assert got["headers"]["content-type"] == "application/json"
         assert not {"cookie", "authorization"} & set(got["headers"])
+
+    def test_the_openai_client_unwraps_the_end_of_a_batch(self, database, post, receiver):
+        endpoint = add(database, receiver.url("/ok"), "batch.cancelled")
+        (job,) = submit(database, priority=BULK_PRIORITY, metadata=dict([BATCH_LABEL]))
+        with database.begin() as tx:
+            tx.jobs.request_cancel(ALICE, job)
+        post.settle(endpoint, 1)
+        (got,) = receiver.requests
+        client = OpenAI(api_key="none", webhook_secret=secret_of(database))
+        event = client.webhooks.unwrap(got["body"], got["headers"])
+        assert isinstance(event, BatchCancelledWebhookEvent)
+        assert event.data.id == batch_id(job) and event.id == got["headers"]["webhook-id"]
 
     def test_a_changed_body_or_another_secret_does_not_verify(self, database, post, receiver):
         endpoint = add(database, receiver.url("/ok"))

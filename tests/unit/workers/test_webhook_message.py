@@ -7,9 +7,10 @@ import json
 import pytest
 
 from storage.records.webhook_guard import Guard
-from storage.records.webhooks import EVENT_TYPES, Event
+from storage.records.webhooks import BATCH_TYPES, EVENT_TYPES, Event
 from workers.webhooks.message import body_of, headers_of, request_of, rfc3339
 
+OURS = [kind for kind in EVENT_TYPES if kind not in BATCH_TYPES]
 ID, GROUP = "01970000-0000-7000-8000-000000000001", "01970000-0000-7000-8000-000000000002"
 MOMENT = 1_800_000_000_007
 
@@ -18,7 +19,7 @@ def told(kind: str, group: str | None = None, public_url: str = "") -> dict:
     return json.loads(body_of(Event(ID, "t", kind, group, 3, MOMENT), public_url))
 
 
-@pytest.mark.parametrize("kind", EVENT_TYPES)
+@pytest.mark.parametrize("kind", OURS)
 def test_every_event_says_type_time_id_state_number_and_links(kind: str):
     found = told(kind, GROUP)
     assert (found["type"], found["timestamp"]) == (kind, "2027-01-15T08:00:00.007Z")
@@ -30,7 +31,7 @@ def test_every_event_says_type_time_id_state_number_and_links(kind: str):
 
 
 def test_only_what_succeeded_has_a_result():
-    with_result = {kind for kind in EVENT_TYPES if "result" in told(kind)["data"]["links"]}
+    with_result = {kind for kind in OURS if "result" in told(kind)["data"]["links"]}
     assert with_result == {"job.succeeded"}
     assert told("group.completed")["data"]["links"]["results"] == f"/v1/groups/{ID}/results"
 
@@ -43,6 +44,18 @@ def test_links_begin_with_where_callers_reach_the_service():
 def test_a_job_names_its_group():
     assert told("job.failed", GROUP)["data"]["group"] == GROUP
     assert told("job.failed")["data"]["group"] is None
+
+
+@pytest.mark.parametrize("kind", BATCH_TYPES)
+def test_a_batch_is_told_of_in_the_shape_it_came_in(kind: str):
+    hex_id = ID.replace("-", "")
+    assert told(kind) == {
+        "id": f"evt_{hex_id}",
+        "object": "event",
+        "type": kind,
+        "created_at": MOMENT // 1000,
+        "data": {"id": f"batch_{hex_id}"},
+    }
 
 
 def test_the_whole_request_is_one_of_http():
