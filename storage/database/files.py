@@ -9,7 +9,7 @@ from sqlalchemy import Row
 from storage.database.statements import Statement
 from storage.database.store import Store
 from storage.database.texts import refuse_nul
-from storage.records.ids import is_id
+from storage.records.ids import FIRST_ID, LAST_ID, is_id
 from storage.records.tenants import StoredFile
 
 ADD = Statement(
@@ -27,6 +27,20 @@ GET = Statement(
     SELECT id, tenant, filename, content_type, object_key, size_bytes, digest, created_at
     FROM files WHERE id = :id AND tenant = :tenant
     """,
+)
+
+_PAGE = """
+    SELECT f.id, f.tenant, f.filename, f.content_type, f.object_key, f.size_bytes, f.digest,
+        f.created_at
+    FROM files AS f WHERE f.tenant = :tenant AND f.id
+"""
+NEWEST = Statement(
+    "A page of a tenant's files, newest first.",
+    _PAGE + "< :after ORDER BY f.id DESC LIMIT :limit",
+)
+OLDEST = Statement(
+    "A page of a tenant's files, oldest first.",
+    _PAGE + "> :after ORDER BY f.id LIMIT :limit",
 )
 
 
@@ -72,6 +86,15 @@ class Files(Store):
         """The file, if it is this tenant's."""
         row = self._work.row(GET, id=file_id, tenant=tenant) if is_id(file_id) else None
         return None if row is None else stored_file(row)
+
+    def list(
+        self, tenant: str, limit: int, after: str | None = None, *, oldest_first: bool = False
+    ) -> list[StoredFile]:
+        """A page of the tenant's files, beyond the file ``after``."""
+        statement, end = (OLDEST, FIRST_ID) if oldest_first else (NEWEST, LAST_ID)
+        last = after if after and is_id(after) else end
+        rows = self._work.rows(statement, tenant=tenant, after=last, limit=limit)
+        return [stored_file(row) for row in rows]
 
 
 def stored_file(row: Row[Any]) -> StoredFile:

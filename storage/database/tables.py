@@ -429,6 +429,7 @@ files = Table(
     Column("created_at", BigInteger, nullable=False),
     PrimaryKeyConstraint("id"),
     CheckConstraint("size_bytes >= 0", name="size_in_range"),
+    Index("files_of_tenant", "tenant", "id"),
 )
 
 webhook_endpoints = Table(

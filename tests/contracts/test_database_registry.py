@@ -287,6 +287,32 @@ class TestFiles:
             assert tx.files.get(BOB, stored.id) is None
         assert (stored.tenant, stored.created_at) == (ALICE, START_MS)
 
+    def test_they_are_listed_by_pages_in_either_order(self, database):
+        def add(tenant):
+            one = new_id()
+            tx.files.add(
+                tenant,
+                id=one,
+                filename="a",
+                content_type="b/c",
+                object_key=f"files/{one}",
+                size_bytes=1,
+                digest="ab",
+            )
+            return one
+
+        with database.begin() as tx:
+            mine = [add(tenant) for tenant in (ALICE, BOB) * 5][::2]
+
+        def listed(limit, after=None, **order):
+            with database.read() as tx:
+                return [file.id for file in tx.files.list(ALICE, limit, after, **order)]
+
+        assert listed(10) == mine[::-1] and listed(10, oldest_first=True) == mine
+        assert listed(2, mine[3]) == [mine[2], mine[1]]
+        assert listed(2, mine[1], oldest_first=True) == [mine[2], mine[3]]
+        assert listed(2, mine[0]) == listed(2, mine[4], oldest_first=True) == []
+
 
 class TestPacks:
     def test_a_pack_is_written_lives_and_cannot_be_doomed_by_age_any_more(self, database, clock):

@@ -590,7 +590,7 @@ def explain(database: Database, name: str, statement: Statement, dialect: str) -
     if name.startswith("models.") or "api" in name:
         parameters |= dict.fromkeys(wanted & {"version"}, 1)
         parameters |= dict.fromkeys(wanted & {"after"}, "")
-    if name.startswith(("webhooks.", "retention.", "packs.")):
+    if name.startswith(("files.", "webhooks.", "retention.", "packs.")):
         parameters |= {key: new_id() for key in wanted & {"after"}}
     parameters |= {"ids": ids_parameter(dialect, [new_id()]), "rows": rows_parameter([])}
     prefix = "EXPLAIN QUERY PLAN " if dialect == "sqlite" else "EXPLAIN "
