@@ -38,7 +38,7 @@ from storage.database import Database, Transaction
 from storage.objects import Objects
 from storage.records.bulk import BulkSpec, payload_of, spec_of
 from storage.records.errors import NotFound
-from storage.records.jobs import Job, JobKind, Millis, NewJob, PackSlice
+from storage.records.jobs import Job, JobError, JobKind, Millis, NewJob, PackSlice
 
 __all__ = ["Accepted", "AcceptedMany", "Answer", "Asked", "Submission"]
 
@@ -117,6 +117,27 @@ class Submission:
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    def failed(self, asked: Asked, error: JobError) -> Job:
+        """A job that has failed as soon as it is written, for whoever looks for it: what it was to
+        read turned out wrong before it was accepted. Nobody ever sees it wait."""
+        tenant, repeat = asked.tenant, asked.repeat
+        with self._database.read() as tx:
+            if (known := recall(tx, tenant, repeat)) is not None:
+                return replayed(tx, tenant, known).job
+            facts = self._drafting.look(tx, tenant, [asked.request])
+        (job_id,) = self._drafting.ids(1, facts.now)
+        job = self._drafting.one(asked.request, facts, job_id)
+        with self._database.begin() as tx:
+            known = remember(tx, tenant, repeat, job_id, self._settings.idempotency_ttl_s)
+            if known is not None:
+                return replayed(tx, tenant, known).job
+            tx.jobs.submit(tenant, [job])
+            tx.bulk.create(tenant, [job])
+            tx.jobs.fail([job_id], error)
+            written = tx.jobs.get(tenant, job_id)
+        assert written is not None
+        return written
 
     def many(self, tenant: str, body: bytes, key: str | None) -> AcceptedMany:
         """``POST /v1/jobs/many``: all or nothing."""

@@ -16,6 +16,7 @@ from tests.support.database import (
     database_on,
     failure,
     finish,
+    new_jobs,
     new_version,
     open_session,
     submit,
@@ -227,6 +228,25 @@ def test_a_broken_versions_queued_jobs_fail_and_no_others(database):
     ]
     assert get(database, ids[1]).error == JobError("model_broken", "no", 0)
     assert states(database, bobs, BOB) == [JobState.QUEUED] * 2
+
+
+def test_queued_jobs_fail_by_name_also_in_the_transaction_that_writes_them(database):
+    queued, running, over = submit(database, count=3)
+    session = open_session(database)
+    claim(database, session, [running])
+    finish(database, session, [over])
+    error = JobError("bad_input", "no")
+    (new,) = new_jobs(1)
+    with database.begin() as tx:
+        tx.jobs.submit(ALICE, [new])
+        assert tx.jobs.fail([queued, running, over, new.id], error) == 2
+    assert states(database, [queued, running, over, new.id]) == [
+        JobState.FAILED,
+        JobState.RUNNING,
+        JobState.SUCCEEDED,
+        JobState.FAILED,
+    ]
+    assert get(database, new.id).error == JobError("bad_input", "no", 0)
 
 
 @pytest.mark.parametrize("duty", ["expire", "time_out", "reap"])

@@ -6,7 +6,7 @@ commits first wins.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from storage.database.groups import COUNTS, counts_of
 from storage.database.job_rows import job_of
@@ -80,6 +80,11 @@ class Stopping(Leaving):
         if running:
             self._work.count(ASK, ids=self._work.ids(running))
             self._work.tell(running)
+
+    def fail(self, ids: Sequence[str], error: JobError) -> int:
+        """Fail those of the jobs that are queued; how many there were."""
+        queued = [one.id for one in self._hold(ids) if one.state is JobState.QUEUED]
+        return len(self._leave(Ending(one, JobState.FAILED, error=error) for one in queued))
 
     def fail_version(self, version_id: str, error: JobError, limit: int = 1000) -> int:
         """Fail up to ``limit`` queued jobs of a version; how many there were."""
