@@ -29,6 +29,10 @@ CODES: dict[str, str] = {
     "invalid_input": "the request is wrong",
     "nul_character": "text holds a NUL",
     "metadata_too_long": "metadata is over its limit",
+    "empty_file": "the file of a batch holds no request",
+    "line_too_long": "a line of a batch's file is over its limit",
+    "too_many_requests": "a batch's file holds more requests than it may",
+    "model_mismatch": "a request of a batch names another model than those before it",
     "unknown_event": "there is no event of this type, or none is named",
     "bad_webhook_secret": "a webhook secret is not spelled as one",
     "idempotency_mismatch": "the key was used for another request",
@@ -60,6 +64,7 @@ CODES: dict[str, str] = {
     "job_not_found": "the tenant has no such job",
     "group_not_found": "the tenant has no such group",
     "file_not_found": "the tenant has no such file",
+    "batch_not_found": "the tenant has no such batch",
     "webhook_not_found": "the tenant has no such endpoint",
     "event_not_found": "the tenant has no such event",
     "model_not_found": "the tenant has no such model",
@@ -110,6 +115,8 @@ CODES: dict[str, str] = {
 }
 
 JOB_CODES: dict[str, str] = {
+    # a batch, as it was submitted
+    "invalid_batch": "its file is wrong; the message has a line for each error",
     # an input, as the worker found it; also codes from above
     "bad_image": "the picture cannot be decoded",
     "image_too_large": "the picture has too many pixels",

@@ -55,7 +55,8 @@ def codes_of_work() -> set[str]:
     found: set[str] = set()
     folders = ("workers/inference", "workers/runtime", "storage/database/jobs")
     files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
-    for path in [*files, ROOT / "workers/supervisor.py"]:
+    alone = (ROOT / "workers/supervisor.py", ROOT / "producers/batch_files.py")
+    for path in [*files, *alone]:
         text = path.read_text("utf-8")
         found |= set(re.findall(r'\bcode(?:: ClassVar\[str\])?\s*=\s*"([a-z_]+)"', text))
         found |= set(re.findall(r'\b(?:JobError|Fault)\(\s*"([a-z_]+)"', text))
