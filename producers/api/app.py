@@ -26,6 +26,7 @@ from producers.api import (
     health,
     jobs,
     models,
+    openai,
     openapi,
     problems,
     webhooks,
@@ -60,7 +61,7 @@ def create_app(parts: ApiParts) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.service = service
-    for noun in (jobs, events, bulk, groups, files, models, webhooks, health, docs):
+    for noun in (jobs, events, bulk, groups, files, models, webhooks, openai, health, docs):
         # Flat, not by include_router: one level to match, and every route's methods in sight.
         app.router.routes.extend(noun.router.routes)
     problems.install(app)
@@ -72,8 +73,10 @@ def asgi(app: FastAPI) -> ASGIApp:
     """What is served: the routes of ``app`` on their short way, measured, every error answered."""
     service: Service = app.state.service
     # The outermost comes first: even what the measuring raises gets an answer.
-    return problems.LastResort(
-        Measured(Front(app), metrics=service.metrics, now_s=service.parts.clock.monotonic_s)
+    return openai.Envelope(
+        problems.LastResort(
+            Measured(Front(app), metrics=service.metrics, now_s=service.parts.clock.monotonic_s)
+        )
     )
 
 

@@ -42,28 +42,33 @@ async def upload_file(request: Request) -> Response:
     service = service_of(request)
     tenant = await service.tenant(request)
     bodies.query(request, {})
-    parts = service.parts
     limit = service.settings.max_file_bytes
     async with uploads.receive(request, service.uploads, max_file_bytes=limit) as upload:
-
-        def store() -> StoredFile:
-            with parts.database.read() as tx:
-                file_id = uuid7(tx.now(), parts.chance(80))
-            key = object_key("files", tenant, file_id)
-            parts.objects.put_file(key, upload.path)
-            with parts.database.begin() as tx:
-                return tx.files.add(
-                    tenant,
-                    id=file_id,
-                    filename=upload.filename,
-                    content_type=upload.content_type,
-                    object_key=key,
-                    size_bytes=upload.size_bytes,
-                    digest=upload.digest,
-                )
-
-        file = await service.uploads.run(store)
+        file = await keep(service, tenant, upload)
     return answer(file_document(file), 201, {"location": f"/v1/files/{file.id}"})
+
+
+async def keep(service: Service, tenant: str, upload: uploads.Upload) -> StoredFile:
+    """Put what was uploaded, then write its row."""
+    parts = service.parts
+
+    def store() -> StoredFile:
+        with parts.database.read() as tx:
+            file_id = uuid7(tx.now(), parts.chance(80))
+        key = object_key("files", tenant, file_id)
+        parts.objects.put_file(key, upload.path)
+        with parts.database.begin() as tx:
+            return tx.files.add(
+                tenant,
+                id=file_id,
+                filename=upload.filename,
+                content_type=upload.content_type,
+                object_key=key,
+                size_bytes=upload.size_bytes,
+                digest=upload.digest,
+            )
+
+    return await service.uploads.run(store)
 
 
 @route(router, "GET", "/{id}", "What is known of a file", gives=named("File"))
