@@ -117,8 +117,12 @@ async def list_openai_files(request: Request) -> Response:
     limit = whole(values.get("limit", 10_000))
     after = _after(values, documents.FILE)
     oldest_first = values.get("order") == "asc"
+    purpose = values.get("purpose", "batch")
+    if purpose == "batch_output":
+        says = "purpose: only uploads are listed; what a batch wrote is named by the batch"
+        raise InvalidInput(says, code="invalid_value", field="purpose")
     found: Sequence[StoredFile] = ()
-    if values.get("purpose", "batch") == "batch":
+    if purpose == "batch":
         found = await service.read(
             lambda tx: tx.files.list(tenant, limit + 1, after, oldest_first=oldest_first)
         )

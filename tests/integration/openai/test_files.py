@@ -41,6 +41,8 @@ def test_files_are_listed_by_pages_in_either_order(client):
     last = client.files.list(limit=2, after=made[1])
     assert ([file.id for file in last.data], last.has_more) == ([made[0]], False)
     assert client.files.list(purpose="fine-tune").data == []
+    with pytest.raises(openai.BadRequestError, match="named by the batch"):
+        client.files.list(purpose="batch_output")
 
 
 def test_what_is_refused_is_told_in_their_envelope(client, house):
