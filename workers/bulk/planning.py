@@ -201,7 +201,7 @@ class Planner:
         first = opened(found[0])
         tell = getattr(first, "types", None)
         if tell is not None:  # a text file's columns have the types that they have in the first one
-            numbers = numbers_in(spec, signature, first.columns())
+            numbers = numbers_in(spec, signature, first.columns(), form)
             extra[TYPES] = dict(self._outside(lambda: tell(numbers), "input"))
             first = opened(found[0])
         with ThreadPoolExecutor(_OPENERS, "forebay-bulk-open") as pool:

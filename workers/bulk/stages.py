@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from storage.records.bulk import BulkFormat, BulkSpec, Plan
 from storage.records.errors import InvalidInput
-from storage.records.push_options import ColumnType, InputForm
 from storage.records.signatures import Signature
 from workers.bulk.decode import ChunkDecoder
 from workers.bulk.kit import Kit
@@ -60,18 +59,8 @@ def _kept(spec: BulkSpec, plan: Plan, form: BulkFormat) -> tuple[str, ...]:
     return spec.output.keep
 
 
-def numbers_in(spec: BulkSpec, signature: Signature, columns: Sequence[str]) -> tuple[str, ...]:
-    """Which columns of a text file must hold numbers, as the model asks for them."""
-    named = spec.input.columns
-    if signature.form is InputForm.RECORD:
-        numeric = [
-            column.name
-            for column in signature.columns
-            if column.type in (ColumnType.NUMBER, ColumnType.INTEGER)
-        ]
-        return tuple(name for one in numeric for name in named.get(one, (one,)))
-    if any(spec.dtype == "string" for spec in signature.asked):
-        return ()
-    if named:
-        return tuple(name for some in named.values() for name in some)
-    return tuple(one.name for one in signature.asked if one.name in columns)
+def numbers_in(
+    spec: BulkSpec, signature: Signature, columns: Sequence[str], form: BulkFormat
+) -> tuple[str, ...]:
+    """Which columns of a text file are to hold numbers, as the model asks for them."""
+    return ChunkDecoder(signature, spec.input.columns, columns, format=form).numbers
