@@ -127,7 +127,9 @@ def test_a_gzip_file_that_is_cut_off_gives_its_whole_lines_and_then_says_so() ->
     assert good == rest.splitlines()[: rest.count(b"\n")] and good
 
 
-@pytest.mark.parametrize("data", [b"no gzip at all", gzip.compress(b"a\n") + b"garbage"])
+@pytest.mark.parametrize(
+    "data", [b"no gzip at all", gzip.compress(b"a\n") + b"garbage"], ids=["none", "garbage behind"]
+)
 def test_what_is_no_gzip_is_a_bad_file(data: bytes) -> None:
     with pytest.raises(InvalidInput, match="not gzip") as caught:
         cut(data, is_gzip=True)
