@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from producers.cli.bulk_answers import end_of_bulk, told
 from producers.cli.exits import Exit, Failure, of_states
 from producers.cli.output import note, say, say_fields, say_json
 
@@ -45,6 +46,9 @@ def show_job(job: Job) -> None:
     times = ("created_at", "started_at", "finished_at", "expires_at", "cancel_requested_at")
     fields = {name: document.get(name) for name in (*named, *times, "retry_of")}
     fields["attempts"] = f"{document.get('attempts', 0)} of {document.get('max_attempts', '?')}"
+    if document.get("kind") == "bulk":
+        fields["progress"] = told(job.progress)
+        fields["device"] = f"{job.progress.get('device_s') or 0:,.1f} s"
     if job.error:
         fields["error"] = f"{job.error.get('code')}: {job.error.get('message')}"
     say_fields(fields)
@@ -52,6 +56,8 @@ def show_job(job: Job) -> None:
 
 def end_of_job(job: Job, *, as_json: bool, name: str | None = None) -> Exit:
     """Print how a job ended, with its result."""
+    if job.document.get("kind") == "bulk":
+        return end_of_bulk(job, as_json=as_json, name=name)
     result = job.result if job.state == "succeeded" else None
     if as_json:
         say_json(dict(job.document) | ({"result": result} if result is not None else {}))

@@ -10,13 +10,14 @@ import typer
 
 from producers.cli import groups, jobs, models, webhooks
 from producers.cli.answers import not_built
+from producers.cli.bulk import bulk
 from producers.cli.exits import Exit, Failure, from_client
 from producers.cli.output import complain
 from producers.cli.sources import split_json_flag
 from producers.cli.submit import submit
 from producers.cli.top import top
 
-LATER = ("bulk", "train")  # of the design, in later versions
+LATER = ("train",)  # of the design, in later versions
 
 Translate = Callable[[Exception], Failure | None]
 
@@ -33,6 +34,7 @@ def build_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.command()(submit)
+    app.command()(bulk)
     app.command()(top)
     app.add_typer(jobs.app, name="jobs")
     app.add_typer(groups.app, name="groups")

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from producers.cli.answers import end_of_job, show_job
+from producers.cli.bulk_answers import wait_for_bulk
 from producers.cli.connection import be_patient, connect
-from producers.cli.exits import Exit, of_states
+from producers.cli.exits import Exit, of_states, usage
 from producers.cli.options import AsJson, TimeoutS, key_values
 from producers.cli.output import note, say, say_json, say_table
+
+if TYPE_CHECKING:
+    from producers.client import Job
 
 app = typer.Typer(no_args_is_help=True, help="Look at jobs, wait, cancel, retry.")
 
@@ -76,7 +82,7 @@ def wait(
         for job_id in job_ids:
             job = client.job(job_id)
             be_patient(client)
-            job.wait(timeout_s)
+            _wait_for(job, timeout_s, as_json=as_json)
             end_of_job(job, as_json=as_json, name=job_id if len(job_ids) > 1 else None)
             states.append(job.state)
     raise typer.Exit(of_states(states))
@@ -99,21 +105,95 @@ def cancel(
 
 
 @app.command()
+def pause(
+    job_ids: Annotated[list[str], typer.Argument(metavar="JOB…")], as_json: AsJson = False
+) -> None:
+    """Hold bulk jobs: what is scored is committed, the rest waits."""
+    with connect() as client:
+        _say_states([client.job(job_id).pause() for job_id in job_ids], as_json=as_json)
+
+
+@app.command()
+def resume(
+    job_ids: Annotated[list[str], typer.Argument(metavar="JOB…")], as_json: AsJson = False
+) -> None:
+    """Let paused bulk jobs go on."""
+    with connect() as client:
+        _say_states([client.job(job_id).resume() for job_id in job_ids], as_json=as_json)
+
+
+@app.command()
+def download(
+    job_id: JobId,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to.")],
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files that are there.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fetch the parts, the errors and the manifest of a bulk job; of one that runs, what there is
+    so far."""
+    with connect() as client:
+        job = client.job(job_id)
+        be_patient(client)
+        paths = [str(path) for path in job.download(folder, overwrite=overwrite)]
+    if as_json:
+        say_json(paths)
+        return
+    for path in paths:
+        say(path)
+    if not job.done:
+        note(f"{job.state}: this is what there is so far")
+
+
+@app.command()
 def retry(
     job_id: JobId,
+    failed_rows: Annotated[
+        bool, typer.Option("--failed-rows", help="Of a bulk job: only the rows that failed.")
+    ] = False,
+    output: Annotated[
+        str | None, typer.Option(metavar="URI", help="With --failed-rows: where to.")
+    ] = None,
+    output_format: Annotated[
+        str | None, typer.Option(help="With --failed-rows: parquet, jsonl or csv.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for it.")] = False,
     timeout_s: TimeoutS = None,
     as_json: AsJson = False,
 ) -> None:
-    """Submit the input of a failed, cancelled or expired job again, as a new job."""
+    """Submit the input of a failed, cancelled or expired job again, as a new job. A bulk job goes
+    on from what it committed."""
+    if (output or output_format) and not failed_rows:
+        raise usage("--output and --output-format go with --failed-rows")
     with connect() as client:
-        job = client.job(job_id).retry()
+        job = client.job(job_id).retry(
+            failed_rows=failed_rows, output=output, output_format=output_format
+        )
         if wait:
             be_patient(client)
-            raise typer.Exit(end_of_job(job.wait(timeout_s), as_json=as_json))
+            _wait_for(job, timeout_s, as_json=as_json)
+            raise typer.Exit(end_of_job(job, as_json=as_json))
     if as_json:
         say_json(job.document)
     else:
         say(job.id)
         note(f"{job.state}, {job.model}, a retry of {job_id}")
     raise typer.Exit(Exit.GOOD)
+
+
+def _wait_for(job: Job, timeout_s: float | None, *, as_json: bool) -> None:
+    """Wait; of a bulk job it is shown how far it is."""
+    if job.document.get("kind") == "bulk":
+        wait_for_bulk(job, timeout_s, quiet=as_json)
+    else:
+        job.wait(timeout_s)
+
+
+def _say_states(jobs: Sequence[Job], *, as_json: bool) -> None:
+    if as_json:
+        documents = [job.document for job in jobs]
+        say_json(documents[0] if len(documents) == 1 else documents)
+        return
+    for job in jobs:
+        say(f"{job.id}  {job.progress.get('state', job.state)}")

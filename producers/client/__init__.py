@@ -3,6 +3,7 @@
 Needs httpx and nothing else; imports no other part of Forebay.
 """
 
+from producers.client.bulk import Part
 from producers.client.client import Forebay
 from producers.client.errors import (
     BadArgument,
@@ -52,6 +53,7 @@ __all__ = [
     "NotFound",
     "NotReady",
     "Overloaded",
+    "Part",
     "Refused",
     "ServiceUnavailable",
     "StoredFile",

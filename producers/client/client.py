@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from os import PathLike
 from typing import Any, Self
 
 import httpx
 
+from producers.client.bulk import Source, bulk_input, local_folder, output_body, uploader
 from producers.client.errors import BadArgument
 from producers.client.files import Files
 from producers.client.groups import Group, Member
-from producers.client.inputs import FORMS, encode_input
+from producers.client.inputs import FORMS, encode_input, plain
 from producers.client.jobs import Job
 from producers.client.models import Models, pages
 from producers.client.settings import client_settings
@@ -194,6 +196,74 @@ class Forebay:
         given = answer["group"]
         document = given if isinstance(given, Mapping) else {"id": given, "total": len(members)}
         return Group(self._transport, document, members)
+
+    def bulk(
+        self,
+        model: str,
+        inputs: Source | Sequence[Source],
+        *,
+        output: str | PathLike[str] | None = None,
+        format: str | None = None,
+        columns: Sequence[str] | Mapping[str, str | Sequence[str]] | None = None,
+        where: Sequence[Sequence[Any]] | None = None,
+        output_format: str | None = None,
+        keep: Sequence[str] | None = None,
+        join: bool = False,
+        overwrite: bool = False,
+        max_error_share: float | None = None,
+        dry_run: bool = False,
+        custom_id: str | None = None,
+        priority: int | None = None,
+        expires_in_s: float | None = None,
+        run_timeout_s: float | None = None,
+        max_attempts: int | None = None,
+        metadata: Mapping[str, str] | None = None,
+        webhook: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Job:
+        """Have every row of files scored, as one job.
+
+        ``inputs``: addresses that the service may read (``s3://in/*.parquet``), uploaded files, or
+        paths and patterns of this machine, which are uploaded first. ``format`` is told by the
+        names unless given: parquet, csv, jsonl, npy, npz, images, uris or requests. ``columns``
+        name the model's input (``["a", "b"]``, or by its inputs), ``where`` the rows
+        (``[["split", "=", "test"]]``).
+
+        ``output``: an address below a prefix that the operator lists for outputs; a folder of this
+        machine, filled by ``wait``; or nothing: ``download`` fetches it. ``keep`` (or ``join``, for
+        all) are input columns beside the predictions. A ``dry_run`` scores a sample and tells what
+        the whole would take.
+        """
+        folder = local_folder(output, overwrite=overwrite)
+        told = bulk_input(inputs, format, uploader(self.files))
+        told |= {name: plain(v) for name, v in (("columns", columns), ("where", where)) if v}
+        options = {
+            "output": output_body(
+                uri=None if folder else output,
+                format=output_format,
+                keep=keep,
+                join=join,
+                overwrite=overwrite,
+            ),
+            "on_error": None if max_error_share is None else {"max_share": max_error_share},
+            "dry_run": dry_run or None,
+            "custom_id": custom_id,
+            "priority": priority,
+            "expires_in_s": expires_in_s,
+            "run_timeout_s": run_timeout_s,
+            "max_attempts": max_attempts,
+            "metadata": metadata,
+            "webhook": webhook,
+        }
+        body: dict[str, Any] = {"kind": "bulk", "model": model, "input": told}
+        body.update({name: value for name, value in options.items() if value is not None})
+        document = self._transport.json(
+            "POST", "/v1/jobs", body=body, headers=_once(idempotency_key), repeatable=True
+        )
+        job = Job(self._transport, document)
+        if folder is None or dry_run:
+            return job
+        return job.will_download(folder, overwrite=overwrite)
 
     def job(self, job_id: str) -> Job:
         """A job by its id."""

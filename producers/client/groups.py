@@ -10,10 +10,8 @@ from typing import Any, Self
 import httpx
 
 from producers.client.errors import ForebayError
-from producers.client.jobs import POLL_S, seconds, wait_until
+from producers.client.jobs import POLL_S, PROGRESS_POLL_S, seconds, wait_until
 from producers.client.transport import Transport
-
-PROGRESS_POLL_S = 1.0  # how often ``progress`` is told
 
 
 @dataclass(frozen=True, slots=True)

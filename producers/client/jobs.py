@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from os import PathLike
+from pathlib import Path
 from typing import Any, Self
 
+from producers.client import bulk
+from producers.client.bulk import Part
 from producers.client.errors import (
     Conflict,
     JobCancelled,
@@ -17,6 +21,7 @@ from producers.client.errors import (
 from producers.client.transport import Transport, parse
 
 POLL_S = 30.0  # one long-poll; the service allows 60
+PROGRESS_POLL_S = 1.0  # how often ``on_progress`` is told
 QUICK_S = 0.1  # an unfinished long-poll that took less than this did not wait
 TERMINAL = frozenset({"succeeded", "failed", "cancelled", "expired"})
 
@@ -29,6 +34,8 @@ class Job:
         self.document: Mapping[str, Any] = document
         self._result: Any = None
         self._has_result = False
+        self._folder: Path | None = None
+        self._overwrite = False
 
     def __repr__(self) -> str:
         return f"Job({self.id!r}, {self.model!r}, {self.state!r})"
@@ -60,6 +67,12 @@ class Job:
         return error if isinstance(error, Mapping) else None
 
     @property
+    def progress(self) -> Mapping[str, Any]:
+        """How far it is, as last seen: of a bulk job ``state``, ``rows_done``, ``rows_failed``,
+        ``rows_total``, ``share``, ``rows_per_s``, ``estimated_end_at`` and more."""
+        return dict(self.document.get("progress") or {})
+
+    @property
     def metadata(self) -> Mapping[str, str]:
         """What was given at submit."""
         return dict(self.document.get("metadata") or {})
@@ -72,17 +85,29 @@ class Job:
         )
         return self
 
-    def wait(self, timeout_s: float | None = None) -> Self:
+    def wait(
+        self,
+        timeout_s: float | None = None,
+        on_progress: Callable[[Job], object] | None = None,
+    ) -> Self:
         """Wait until the job is done. Does not raise when it failed: ``result`` does.
 
-        Raises ``WaitTimeout`` when ``timeout_s`` is over first.
+        ``on_progress`` is called about once a second. A bulk job that was given a folder of this
+        machine as output is downloaded into it when it succeeded. Raises ``WaitTimeout`` when
+        ``timeout_s`` is over first.
         """
-        wait_until(
-            lambda wait_s: self.refresh(wait_s).done,
-            timeout_s,
-            done=self.done,
-            what=f"job {self.id}",
-        )
+
+        def look(wait_s: float) -> bool:
+            self.refresh(wait_s)
+            if on_progress is not None:
+                on_progress(self)
+            return self.done
+
+        poll_s = POLL_S if on_progress is None else PROGRESS_POLL_S
+        wait_until(look, timeout_s, done=self.done, what=f"job {self.id}", poll_s=poll_s)
+        if self._folder is not None and self.state == "succeeded":
+            self.download(self._folder, overwrite=self._overwrite)
+            self._folder = None
         return self
 
     @property
@@ -119,9 +144,68 @@ class Job:
         self.document = self._transport.json("POST", f"/v1/jobs/{self.id}/cancel", repeatable=True)
         return self
 
-    def retry(self) -> Job:
-        """A new job with the same input, whose ``retry_of`` names this one."""
-        return Job(self._transport, self._transport.json("POST", f"/v1/jobs/{self.id}/retry"))
+    def retry(
+        self,
+        *,
+        failed_rows: bool = False,
+        output: str | None = None,
+        output_format: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Job:
+        """A new job with the same input, whose ``retry_of`` names this one.
+
+        A bulk job goes on from what it committed. With ``failed_rows`` only the rows that failed
+        are scored again, into ``output`` or else a place beside the first one's.
+        """
+        body: dict[str, Any] = {}
+        if failed_rows:
+            body["failed_rows"] = True
+        if told := bulk.output_body(uri=output, format=output_format):
+            body["output"] = told
+        document = self._transport.json(
+            "POST",
+            f"/v1/jobs/{self.id}/retry",
+            body=body or None,
+            headers={"Idempotency-Key": idempotency_key} if idempotency_key else None,
+            repeatable=idempotency_key is not None,
+        )
+        return Job(self._transport, document)
+
+    def pause(self) -> Self:
+        """Hold a bulk job: what is scored of it is committed, the rest waits for ``resume``."""
+        self.document = self._transport.json("POST", f"/v1/jobs/{self.id}/pause", repeatable=True)
+        return self
+
+    def resume(self) -> Self:
+        """Let a paused bulk job go on."""
+        self.document = self._transport.json("POST", f"/v1/jobs/{self.id}/resume", repeatable=True)
+        return self
+
+    def manifest(self) -> Mapping[str, Any]:
+        """What a bulk job wrote: parts, digests, timings. ``complete`` is false until it ended."""
+        document: Mapping[str, Any] = self._transport.json("GET", f"/v1/jobs/{self.id}/manifest")
+        return document
+
+    def parts(self) -> list[Part]:
+        """The parts that a bulk job has committed so far, in the order of its input."""
+        return bulk.parts_of(self._transport, self.id)
+
+    def errors(self) -> Iterator[Mapping[str, Any]]:
+        """The rows of a bulk job that failed so far: ``row_id``, ``code`` and ``message``."""
+        return bulk.errors_of(self._transport, self.id)
+
+    def download(self, folder: str | PathLike[str], *, overwrite: bool = False) -> list[Path]:
+        """Write a bulk job's parts, its errors and its manifest into ``folder``; their paths.
+
+        Each file appears whole, compared with its digest. Refuses to replace a file unless asked.
+        While the job runs it is what there is so far.
+        """
+        return bulk.download(self._transport, self.id, folder, overwrite=overwrite)
+
+    def will_download(self, folder: Path, *, overwrite: bool) -> Self:
+        """Have ``wait`` download the output of a bulk job."""
+        self._folder, self._overwrite = folder, overwrite
+        return self
 
 
 def wait_until(
