@@ -172,7 +172,13 @@ async def get_openai_file_content(request: Request) -> Response:
             yield piece
 
     return StreamingResponse(
-        whole_file(), media_type="application/jsonl", headers={"x-content-type-options": "nosniff"}
+        whole_file(),
+        media_type="application/jsonl",
+        headers={
+            "content-disposition": f"attachment; filename={found.filename}",
+            "x-content-type-options": "nosniff",
+            "content-security-policy": "sandbox",
+        },
     )
 
 
@@ -335,8 +341,10 @@ def _find_batch(tx: Transaction, tenant: str, text: str) -> Job:
 def _batch(tx: Transaction, job: Job) -> dict[str, object]:
     """The document of a batch. Once it is over, what is in its parts is all there is of it."""
     run, payload = tx.bulk.run(job.id, tenant=job.tenant), tx.jobs.payload(job.tenant, job.id)
-    if run is not None and run.plan is not None and job.state in TERMINAL:
-        run = replace(run, progress=tx.bulk.count(job.id))
+    if run is not None and job.state in TERMINAL:
+        parts = [one.part for one in tx.bulk.parts(job.id)]
+        done, failed = sum(part.rows for part in parts), sum(part.failed for part in parts)
+        run = replace(run, progress=replace(run.progress, rows_done=done, rows_failed=failed))
     spec = spec_of(payload) if isinstance(payload, bytes) else None
     return documents.batch_document(job, run, spec)
 

@@ -92,7 +92,7 @@ def batch_document(job: Job, run: BulkRun | None, spec: BulkSpec | None) -> dict
         "cancelling_at": seconds(job.cancel_requested_at),
         "cancelled_at": seconds(over if status == "cancelled" else None),
         "request_counts": {
-            "total": _requests_of(job, done + failed),
+            "total": _requests_of(job, spec, done + failed),
             "completed": done,
             "failed": failed,
         },
@@ -101,9 +101,11 @@ def batch_document(job: Job, run: BulkRun | None, spec: BulkSpec | None) -> dict
     }
 
 
-def _requests_of(job: Job, seen: int) -> int:
+def _requests_of(job: Job, spec: BulkSpec | None, seen: int) -> int:
+    """Of a retry of some rows only those that were seen."""
     told = job.metadata.get(REQUESTS_LABEL, "")
-    return int(told) if told.isdecimal() else seen
+    some = spec is not None and spec.failed_rows_of is not None
+    return seen if some or not told.isdecimal() else int(told)
 
 
 def _errors(errors: Sequence[BatchError]) -> dict[str, object]:
@@ -132,13 +134,17 @@ def file_document(file: StoredFile, kept_ms: int) -> dict[str, object]:
     )
 
 
+def output_name(prefix: str, job: Job) -> str:
+    """What the file of a batch's outputs or errors is called."""
+    return f"{batch_id(job.id)}_{'output' if prefix == OUTPUT else 'errors'}.jsonl"
+
+
 def output_document(prefix: str, job: Job, size_bytes: int, kept_ms: int) -> dict[str, object]:
     """The file of a batch's outputs or errors. Its size is that of the parts it is made of."""
-    name = "output" if prefix == OUTPUT else "errors"
     made_at = job.finished_at or job.created_at
     return _file(
         spelled(prefix, job.id),
-        f"{batch_id(job.id)}_{name}.jsonl",
+        output_name(prefix, job),
         size_bytes,
         made_at,
         "batch_output",

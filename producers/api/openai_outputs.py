@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from producers.api.openai_documents import ERRORS, OUTPUT, Convert, error_lines, id_in, output_lines
+from producers.api.openai_documents import (
+    ERRORS,
+    OUTPUT,
+    Convert,
+    error_lines,
+    id_in,
+    output_lines,
+    output_name,
+)
 from producers.api.outputs import key_below
 from producers.api.service import Service
 from producers.api.streams import PIECE_BYTES, Stored
@@ -23,8 +31,13 @@ class Wrote:
     prefix: str  # of its id
     job: Job
     plan: Plan
-    stored: tuple[Stored, ...]  # the parts it is made of
+    stored: tuple[Stored, ...]  # the parts it is made of, by their keys
     convert: Convert
+
+    @property
+    def filename(self) -> str:
+        """What it is saved as."""
+        return output_name(self.prefix, self.job)
 
     @property
     def size_bytes(self) -> int:
@@ -48,7 +61,7 @@ def _written(tx: Transaction, prefix: str, job: Job) -> Wrote | None:
         return None
     parts = [one.part for one in tx.bulk.parts(job.id)]
     if prefix == OUTPUT:
-        stored = [(one.key, one.size_bytes) for one in parts if one.key]
+        stored = [(key_below(run.plan, one.key), one.size_bytes) for one in parts if one.key]
         signature = Signature.from_json(version.signature)
         outputs = [spec.name for spec in signature.outputs]
         convert = output_lines(job.id, outputs, labelled=bool(signature.labels))
@@ -59,10 +72,13 @@ def _written(tx: Transaction, prefix: str, job: Job) -> Wrote | None:
 
 
 async def lines_of(service: Service, wrote: Wrote) -> AsyncIterator[bytes]:
-    """Its bytes: about a piece of a part is in memory at a time."""
-    objects = service.outputs.of(wrote.plan)
-    for name, size_bytes in wrote.stored:
-        key, rest = key_below(wrote.plan, name), b""
+    """Its bytes: about a piece of a part is in memory at a time. Errors are in our own store,
+    wherever the outputs are."""
+    objects = service.parts.objects
+    if wrote.prefix == OUTPUT:
+        objects = await service.reads.run(lambda: service.outputs.of(wrote.plan))
+    for key, size_bytes in wrote.stored:
+        rest = b""
         for start in range(0, size_bytes, PIECE_BYTES):
             length = min(PIECE_BYTES, size_bytes - start)
             step = _Step(objects, key, start, length, rest, wrote.convert)

@@ -128,7 +128,7 @@ class BatchHand:
             size_bytes=len(told),
             key=f"part-{name}.jsonl" if told else None,
             digest=hashlib.sha256(told).hexdigest() if told else None,
-            errors_key=f"_errors-{name}.jsonl" if errors else None,
+            errors_key=f"{self.base}/_errors-{name}.jsonl" if errors else None,
             errors_bytes=len(errors),
         )
         with self.house.database.begin() as tx:

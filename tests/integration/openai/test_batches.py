@@ -11,7 +11,7 @@ import pytest
 from producers.batch_files import MAX_ERRORS
 from storage.clock import SystemClock
 from storage.database import Database
-from storage.records.bulk import spec_of
+from storage.records.bulk import ShardNote, spec_of
 from storage.records.jobs import JobError
 from tests.integration.openai.batch_hand import (
     BATCH,
@@ -87,6 +87,8 @@ class TestFromFileToFile:
             file = client.files.retrieve(file_id)
             assert (file.id, file.purpose) == (file_id, "batch_output") and file.bytes > 0
             assert file.filename == f"{batch.id}_{name}.jsonl"
+            headers = client.files.content(file_id).response.headers
+            assert headers["content-disposition"] == f"attachment; filename={file.filename}"
 
     def test_answers_have_labels_where_the_model_has(self, client, house):
         house.push("animals", labels=["cat", "dog"])
@@ -155,6 +157,9 @@ class TestEnds:
         batch = submit(client, 6)
         hand = BatchHand(house, job_id_of(batch)).claim().plan()
         hand.score(wrong=["c1"])
+        with house.database.begin() as tx:  # somebody is at another shard
+            shard = tx.bulk.claim(hand.session, "default")
+            tx.bulk.note(hand.session, [ShardNote(*shard.key, rows=1, failed=1, device_ms=1)])
         asked = client.batches.cancel(batch.id)
         assert asked.status == "cancelling" and asked.cancelling_at and not asked.cancelled_at
         hand.finish(JobError("stopped", "it was asked to"))
