@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import struct
 import tempfile
 import weakref
 import zipfile
@@ -34,7 +35,16 @@ ARRAY = "array"
 MAX_UNPACKED_BYTES = 8 << 30  # of a compressed member
 _LOCAL_HEADER_BYTES = 30
 _BUFFER_BYTES = 4 << 20
-_WRONG_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, RuntimeError)
+_WRONG_ZIP = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    ValueError,  # a name that is no UTF-8
+)
 
 
 class ArraySource:
