@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from forebay.demo_bulk import Scored, score_a_file
 from forebay.demo_service import clean, failed, serving
 from forebay.demo_told import Told, ask
 from forebay.demo_webhook import Delivered, ask_to_be_told
@@ -69,10 +70,8 @@ def run_demo(data: Path | None, cache: Path, environ: Mapping[str, str], *, as_j
             with steps.step("the service is ready") as more:
                 url = service.ready(START_S)
                 more.append(f"{url}  (SQLite, local files, in-process broker)")
-            measured, told, delivered = _work(
-                url, home, model, pictures[:HELD_OUT], labels[:HELD_OUT], steps
-            )
-    _report(measured, told, delivered, time.monotonic() - began, as_json=as_json)
+            worked = _work(url, home, model, pictures[:HELD_OUT], labels[:HELD_OUT], steps)
+    _report(*worked, time.monotonic() - began, as_json=as_json)
 
 
 def _train(
@@ -102,7 +101,7 @@ def _work(
     pictures: NDArray[np.uint8],
     labels: NDArray[np.int64],
     steps: Steps,
-) -> tuple[Figures, Told, Delivered]:
+) -> tuple[Figures, Told, Delivered, Scored]:
     from producers.client import Forebay
 
     with Forebay(url, key="") as client:
@@ -125,7 +124,11 @@ def _work(
         with steps.step("one more job, with a webhook") as more:
             delivered = ask_to_be_told(client, MODEL, pictures[0])
             more.append(delivered.line())
-    return figures(_rows(home, group.id), answers, truth, elapsed_s), told, delivered
+        with steps.step("a file of digits, scored in bulk") as more:
+            scored = score_a_file(client, MODEL, home, pictures, labels)
+            more.append(scored.line())
+    measured = figures(_rows(home, group.id), answers, truth, elapsed_s)
+    return measured, told, delivered, scored
 
 
 def _push(client: Forebay, model: Path) -> ModelVersion:
@@ -160,10 +163,20 @@ def _rows(home: Path, group_id: str) -> list[Any]:
 
 
 def _report(
-    measured: Figures, told: Told, delivered: Delivered, seconds: float, *, as_json: bool
+    measured: Figures,
+    told: Told,
+    delivered: Delivered,
+    scored: Scored,
+    seconds: float,
+    *,
+    as_json: bool,
 ) -> None:
     if as_json:
-        more = {"worker": told.as_json(), "webhook": delivered.as_json()}
+        more = {
+            "worker": told.as_json(),
+            "webhook": delivered.as_json(),
+            "bulk": scored.as_json(),
+        }
         say_json(measured.as_json() | more | {"total_s": round(seconds, 3)})
         return
     lines = {
@@ -173,6 +186,7 @@ def _report(
         "latency p50 / p99": f"{measured.latency_p50_ms:,.0f} / {measured.latency_p99_ms:,.0f} ms"
         "   accepted to finished, all submitted at once",
         **told.lines(),
+        "bulk": scored.line(),
     }
     say()
     for name, value in lines.items():
