@@ -149,3 +149,37 @@ def test_a_wrong_setting_is_named(stack):
     done = stack.run("doctor", environment={"FOREBAY_RETENTION_DAYS": "many"})
     assert done.returncode == 2 and "FOREBAY_RETENTION_DAYS" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_rows_of_files_are_scored_in_bulk_into_a_folder(stack, tmp_path):
+    for name, rows in (("a", 300), ("b", 200)):
+        lines = "".join(f"{name}{row},{row},{-row}\n" for row in range(rows))
+        (tmp_path / f"{name}.csv").write_text("id,x,y\n" + lines + f"{name}bad,none,1\n")
+    pattern, out = str(tmp_path / "*.csv"), tmp_path / "out"
+    argv = ["bulk", "echo", pattern, "--columns", "x,y", "--keep", "id", "--where", "x != 7"]
+    tried = stack.run(*argv, "--dry-run", "--timeout-s", "120", deadline_s=240)
+    assert tried.returncode == 0, tried.stderr + stack.logs()
+    assert "ROW_ID" in tried.stdout and "a0" in tried.stdout and "estimated time" in tried.stdout
+    done = stack.run(
+        *(*argv, "--output-format", "jsonl", "--output", str(out), "--wait", "--timeout-s", "240"),
+        deadline_s=300,
+    )
+    assert done.returncode == 0, done.stderr + stack.logs()
+    rows = [
+        json.loads(line) for path in out.glob("part-*") for line in path.read_text().splitlines()
+    ]
+    found = {row["id"]: row["prediction"] for row in rows}
+    expected = {
+        f"{name}{n}": [n, -n] for name, count in (("a", 300), ("b", 200)) for n in range(count)
+    }
+    del expected["a7"], expected["b7"]
+    assert found == expected and len(rows) == len(found)
+    errors = [json.loads(line) for line in (out / "errors.jsonl").read_text().splitlines()]
+    assert [error["row_id"][0] for error in errors] == ["0", "1"]
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert (manifest["complete"], manifest["rows"], manifest["failed"]) == (True, 498, 2)
+    job = answer(stack.run("jobs", "list", "--limit", "1", "--json"))[0]
+    shown = stack.run("jobs", "show", job["id"]).stdout
+    assert "2 failed" in shown and "100 %" in shown
+    again = stack.run("jobs", "retry", job["id"], "--failed-rows", "--wait", deadline_s=240)
+    assert again.returncode == 0 and "failed" in again.stdout, again.stderr
