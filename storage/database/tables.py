@@ -624,7 +624,7 @@ bulk_shards = Table(
         name="live_while_running",
     ),
     _partial("bulk_shards_open", "job_id", "number", where="state = 'open'"),
-    _partial("bulk_shards_running", "session_id", "job_id", "number", where="state = 'running'"),
+    _partial("bulk_shards_running", "job_id", "number", "session_id", where="state = 'running'"),
     postgresql_with={"autovacuum_vacuum_scale_factor": "0.02"},
 )
 

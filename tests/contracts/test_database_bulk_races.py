@@ -24,10 +24,12 @@ from tests.support.bulk import (
     submit_runs,
     take,
 )
-from tests.support.database import ALICE, BOB, POOL, failure, open_session
+from tests.support.database import ALICE, BOB, POOL, database_on, failure, open_session
 from tests.support.waiting import wait_until
 
 DEADLINE_S = 120.0
+
+many_writers = database_on("postgresql")  # with SQLite they run one at a time
 
 
 def at_once(*work: Callable[[], object]) -> list[object]:
@@ -63,69 +65,69 @@ class TestClaims:
         got = at_once(*[lambda one=one: take(database, one) for one in sessions])
         assert sum(one is not None for one in got) == 1
 
-    def test_a_claim_that_is_not_over_yet_keeps_nobody_waiting(self, database):
-        if database.has_one_writer:
-            pytest.skip("its writers run one at a time")
-        planned(database, cut(2))
-        first, second = open_session(database), open_session(database)
-        with database.begin() as tx:
+    def test_a_claim_that_is_not_over_yet_keeps_nobody_waiting(self, many_writers):
+        planned(many_writers, cut(2))
+        first, second = open_session(many_writers), open_session(many_writers)
+        with many_writers.begin() as tx:
             held = tx.bulk.claim(first, POOL)
-            others = at_once(lambda: take(database, second))[0]
+            others = at_once(lambda: take(many_writers, second))[0]
             assert {held.number, others.number} == {0, 1}
-            assert at_once(lambda: take(database, second)) == [None]
+            assert at_once(lambda: take(many_writers, second)) == [None]
 
 
 class TestLocks:
-    def test_progress_keeps_no_part_waiting_nor_a_part_progress(self, database):
-        if database.has_one_writer:
-            pytest.skip("its writers run one at a time")
-        owned = planned(database, cut(2))
-        session = open_session(database)
-        first, second = must_take(database, session), must_take(database, session)
+    def test_progress_keeps_no_part_waiting_nor_a_part_progress(self, many_writers):
+        owned = planned(many_writers, cut(2))
+        session = open_session(many_writers)
+        first, second = must_take(many_writers, session), must_take(many_writers, session)
 
         def touch(rows: int) -> bool:
-            with database.begin() as tx:
+            with many_writers.begin() as tx:
                 progress = BulkProgress(rows_done=rows)
                 return tx.bulk.touch(owned.job_id, owned.session_id, owned.epoch, progress)
 
-        with database.begin() as tx:
+        with many_writers.begin() as tx:
             progress = BulkProgress(rows_done=1)
             assert tx.bulk.touch(owned.job_id, owned.session_id, owned.epoch, progress)
-            assert at_once(lambda: commit(database, session, first, part(first))) == [True]
-        with database.begin() as tx:
+            assert at_once(lambda: commit(many_writers, session, first, part(first))) == [True]
+        with many_writers.begin() as tx:
             assert tx.bulk.commit(session, second, part(second), ShardState.DONE)
             assert at_once(lambda: touch(2)) == [True]
 
-    def test_a_job_does_not_end_in_the_middle_of_a_commit(self, database):
-        if database.has_one_writer:
-            pytest.skip("its writers run one at a time")
-        owned = planned(database, cut(2))
-        session = open_session(database)
-        first, second = must_take(database, session), must_take(database, session)
+    def test_a_job_does_not_end_in_the_middle_of_a_commit(self, many_writers):
+        owned = planned(many_writers, cut(2))
+        session = open_session(many_writers)
+        first, second = must_take(many_writers, session), must_take(many_writers, session)
         with ThreadPoolExecutor(1) as pool:
-            with database.begin() as tx:
+            with many_writers.begin() as tx:
                 assert tx.bulk.commit(session, first, part(first), ShardState.DONE)
-                ending = pool.submit(end, database, owned)
-                wait_until(lambda: waiting(database) == 1, what="the end to wait for the commit")
+                ending = pool.submit(end, many_writers, owned)
+                wait_until(
+                    lambda: waiting(many_writers) == 1,
+                    DEADLINE_S,
+                    what="the end to wait for the commit",
+                )
             ending.result(DEADLINE_S)
-            assert not commit(database, session, second, part(second))
-        with database.read() as tx:
+            assert not commit(many_writers, session, second, part(second))
+        with many_writers.read() as tx:
             assert [one.number for one in tx.bulk.parts(owned.job_id)] == [0]
 
-    def test_a_part_is_not_committed_beside_the_end_of_its_job(self, database):
-        if database.has_one_writer:
-            pytest.skip("its writers run one at a time")
-        owned = planned(database, cut(1))
-        session = open_session(database)
-        shard = must_take(database, session)
+    def test_a_part_is_not_committed_beside_the_end_of_its_job(self, many_writers):
+        owned = planned(many_writers, cut(1))
+        session = open_session(many_writers)
+        shard = must_take(many_writers, session)
         with ThreadPoolExecutor(1) as pool:
-            with database.begin() as tx:
+            with many_writers.begin() as tx:
                 job = tx.jobs.get(ALICE, owned.job_id)
                 tx.jobs.commit(owned.session_id, [failure(job, entered_device=False)])
-                late = pool.submit(commit, database, session, shard, part(shard))
-                wait_until(lambda: waiting(database) == 1, what="the commit to wait for the end")
+                late = pool.submit(commit, many_writers, session, shard, part(shard))
+                wait_until(
+                    lambda: waiting(many_writers) == 1,
+                    DEADLINE_S,
+                    what="the commit to wait for the end",
+                )
             assert late.result(DEADLINE_S) is False
-        with database.read() as tx:
+        with many_writers.read() as tx:
             assert tx.bulk.parts(owned.job_id) == []
 
     def test_two_owners_plan_one_run_once(self, database):

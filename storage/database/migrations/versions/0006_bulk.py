@@ -111,7 +111,7 @@ def _create_shards() -> None:
     _partial(
         "bulk_shards_running",
         "bulk_shards",
-        ["session_id", "job_id", "number"],
+        ["job_id", "number", "session_id"],
         "state = 'running'",
     )
 
