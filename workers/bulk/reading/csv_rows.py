@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
-from workers.bulk.ports import Positions, RowError
+from workers.bulk.ports import RowError
 from workers.bulk.reading.chunking import Parsed, as_batch
 from workers.bulk.reading.column_types import word_of
+from workers.bulk.reading.csv_values import do_not_fit
 from workers.bulk.reading.culprits import refused
 from workers.bulk.reading.lines import MARK, Lines
 from workers.bulk.reading.quotes import badly_quoted
 
 _SHOWN = 40  # characters of a wrong value
-_NULLS = "|".join(map(re.escape, pa_csv.ConvertOptions().null_values))
-_PLAIN = {  # what surely fits; the rest is looked at again
-    "int64": rf"^(?:-?[0-9]{{1,18}}|{_NULLS})$",
-    "double": rf"^(?:-?[0-9]{{1,18}}(?:\.[0-9]{{0,18}})?(?:[eE][+-]?[0-9]{{1,2}})?|{_NULLS})$",
-}
 _TEXT = (pa.string(), pa.binary())
 
 Types = Mapping[str, pa.DataType]
@@ -45,12 +39,17 @@ class CsvRows:
         if bad.any():
             errors += [_badly_quoted(int(one)) for one in lines.positions[bad]]
             lines = lines.pick(~bad)
-        try:
-            table, wrong = self._read(lines, types)
-        except pa.ArrowInvalid:
-            lines, found = self._without_misfits(lines, types)
-            errors += found
-            table, wrong = self._read(lines, types)
+        found = self._read(lines, types)
+        if found is None:
+            lines, misfits = self._without_misfits(lines, types)
+            errors += misfits
+            found = self._read(lines, types)
+        if found is None:
+            lines, misfits = self._without_refused(lines, types)
+            errors += misfits
+            found = self._read(lines, types)
+        assert found is not None, "each line was taken alone"
+        table, wrong = found
         positions = lines.positions
         if wrong:
             errors += [self._wrong_fields(int(positions[at]), has) for at, has in wrong]
@@ -69,18 +68,20 @@ class CsvRows:
             if word not in ("int64", "double", "bool"):
                 types[name] = "string"
             if word not in ("int64", "double") and name in numbers:
-                text = {name: pa.string()}
-                values = self._table(lines, [name], text, pa_csv.ConvertOptions(), [])[name]
-                if _odd(values, pa.float64()).mean() < 0.5:
+                values = self._texts(lines, [name], [])[name]
+                if do_not_fit(values, pa.float64()).mean() < 0.5:
                     types[name] = "double"
         return types
 
-    def _read(self, lines: Lines, types: Types) -> tuple[pa.Table, Wrong]:
-        """Raises ``ArrowInvalid`` if a cell does not fit its column."""
+    def _read(self, lines: Lines, types: Types) -> tuple[pa.Table, Wrong] | None:
+        """None if a cell does not fit its column."""
         wrong: Wrong = []
         if not len(lines):
             return pa.schema(list(types.items())).empty_table(), wrong
-        table = self._table(lines, list(types), types, pa_csv.ConvertOptions(), wrong)
+        try:
+            table = self._table(lines, list(types), types, pa_csv.ConvertOptions(), wrong)
+        except pa.ArrowInvalid:
+            return None
         return self._with_nulls(lines, table), wrong
 
     def _with_nulls(self, lines: Lines, table: pa.Table) -> pa.Table:
@@ -139,42 +140,42 @@ class CsvRows:
         )
 
     def _without_misfits(self, lines: Lines, types: Types) -> tuple[Lines, list[RowError]]:
-        """Without the lines that have a cell that does not fit its column."""
+        """Without the lines that have a cell that does not fit its column by its looks."""
         wrong: Wrong = []
         typed = {name: one for name, one in types.items() if one not in _TEXT}
-        texts = self._table(
-            lines, list(typed), dict.fromkeys(typed, pa.string()), pa_csv.ConvertOptions(), wrong
-        )
+        texts = self._texts(lines, typed, wrong)
         indices = np.delete(np.arange(len(lines)), [at for at, _ in wrong])
-        odd = {name: _odd(texts[name], one) for name, one in typed.items()}
-
-        def fits(chosen: Positions) -> bool:
-            try:
-                self._read(lines.pick(indices[chosen]), typed)
-            except pa.ArrowInvalid:
-                return False
-            return True
-
-        suspects = np.logical_or.reduce(list(odd.values()))
-        misfits = refused(np.flatnonzero(suspects), fits)
-        rest = np.delete(np.arange(len(indices)), misfits)
-        misfits = np.sort(np.concatenate([misfits, refused(rest, fits)]))
+        bad = np.zeros(len(lines), np.bool_)
         errors = []
-        for row in misfits.tolist():
-            by_oddness = sorted(typed, key=lambda name: not odd[name][row])
-            at = lines.pick(indices[[row]])
-            name = next(name for name in by_oddness if not self._fits(at, name, typed[name]))
-            errors.append(
-                _wrong_type(int(at.positions[0]), name, texts[name][row].as_py(), typed[name])
-            )
-        return lines.pick(np.delete(np.arange(len(lines)), indices[misfits])), errors
+        for name, type_ in typed.items():
+            misfits = np.flatnonzero(do_not_fit(texts[name], type_))
+            misfits = misfits[~bad[indices[misfits]]]  # a line has one error
+            bad[indices[misfits]] = True
+            values = texts[name].take(misfits).to_pylist()
+            positions = lines.positions[indices[misfits]].tolist()
+            errors += [
+                _wrong_type(at, name, value, type_)
+                for at, value in zip(positions, values, strict=True)
+            ]
+        return lines.pick(~bad), errors
 
-    def _fits(self, line: Lines, name: str, type_: pa.DataType) -> bool:
-        try:
-            self._read(line, {name: type_})
-        except pa.ArrowInvalid:
-            return False
-        return True
+    def _without_refused(self, lines: Lines, types: Types) -> tuple[Lines, list[RowError]]:
+        """Without the lines that Arrow refuses: for types whose looks tell nothing."""
+        misfits = refused(
+            np.arange(len(lines)), lambda some: self._read(lines.pick(some), types) is not None
+        )
+        errors = []
+        for index in misfits:
+            line = lines.pick(np.array([index]))
+            name = next(name for name in types if self._read(line, {name: types[name]}) is None)
+            (value,) = self._texts(line, [name], [])[name].to_pylist()
+            errors.append(_wrong_type(int(line.positions[0]), name, value, types[name]))
+        return lines.pick(np.delete(np.arange(len(lines)), misfits)), errors
+
+    def _texts(self, lines: Lines, columns: Collection[str], wrong: Wrong) -> pa.Table:
+        """The cells as they are written."""
+        types = dict.fromkeys(columns, pa.string())
+        return self._table(lines, list(columns), types, pa_csv.ConvertOptions(), wrong)
 
     def _wrong_fields(self, position: int, has: int) -> RowError:
         return RowError(
@@ -182,15 +183,6 @@ class CsvRows:
             "wrong_fields",
             f"the line has {has} field{'s' * (has != 1)} and the header {len(self._names)}",
         )
-
-
-def _odd(texts: pa.ChunkedArray, type_: pa.DataType) -> npt.NDArray[np.bool_]:
-    """Which values do not look as they mostly do in such a column. None is known to be wrong."""
-    plain = _PLAIN.get(str(type_))
-    if plain is None:
-        return np.ones(len(texts), np.bool_)
-    odd: npt.NDArray[np.bool_] = ~pc.match_substring_regex(texts, plain).to_numpy()
-    return odd
 
 
 def _badly_quoted(position: int) -> RowError:

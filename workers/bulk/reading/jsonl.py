@@ -12,15 +12,21 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
-import orjson
 import pyarrow as pa
 import pyarrow.json as pa_json
 
 from storage.records.bulk import BulkFormat
 from workers.bulk.ports import RowError
 from workers.bulk.reading.chunking import Parsed, as_batch
-from workers.bulk.reading.column_types import word_of
 from workers.bulk.reading.culprits import refused
+from workers.bulk.reading.json_errors import (
+    Types,
+    bad_json,
+    misfits,
+    refusal,
+    repeats,
+    why_no_json,
+)
 from workers.bulk.reading.json_types import infer_types
 from workers.bulk.reading.line_source import LineSource
 from workers.bulk.reading.lines import Lines
@@ -29,10 +35,7 @@ _OPEN, _CLOSE = ord("{"), ord("}")
 _SPACE = b" \t\r"
 # Arrow takes these where a value may stand; in a text such a thing may stand too.
 _NO_JSON = re.compile(rb"[:\[,][ \t]*-?(?:NaN|Inf)")
-_SHOWN = 40  # characters of a wrong value
 _NONE = "\ufffe"  # a name that nothing has
-
-Types = Mapping[str, pa.DataType]
 
 
 class JsonlSource(LineSource):
@@ -54,17 +57,18 @@ class JsonlSource(LineSource):
         wrong = dict(_no_objects(lines))
         if wrong:
             positions = lines.positions
-            errors += [_bad_json(int(positions[at]), why) for at, why in wrong.items()]
+            errors += [bad_json(int(positions[at]), why) for at, why in wrong.items()]
             lines = lines.pick(np.delete(np.arange(len(lines)), list(wrong)))
-        table = _read(lines, types)
-        if table is None:
-            culprits = refused(
-                np.arange(len(lines)), lambda some: _read(lines.pick(some), types) is not None
-            )
-            errors += [_told(lines.pick(np.array([at])), types) for at in culprits]
-            lines = lines.pick(np.delete(np.arange(len(lines)), culprits))
+        for find in (misfits, repeats, _refused):
             table = _read(lines, types)
-            assert table is not None, "the lines were accepted one by one"
+            if table is not None:
+                break
+            found = find(lines, types)
+            errors += found.values()
+            lines = lines.pick(np.delete(np.arange(len(lines)), list(found)))
+        else:
+            table = _read(lines, types)
+            assert table is not None, "each line was taken alone"
         return Parsed(as_batch(table), lines.positions, errors, going_on)
 
 
@@ -75,11 +79,11 @@ def _no_objects(lines: Lines) -> Iterator[tuple[int, str]]:
     for index in np.flatnonzero(odd).tolist():
         text = lines.text(index).strip(_SPACE)
         if not (text.startswith(b"{") and text.endswith(b"}")):
-            yield index, _why_no_json(lines.text(index)) or "the line is not an object"
+            yield index, why_no_json(lines.text(index)) or "the line is not an object"
     if any(one[:1] in lines.data and one in lines.data for one in (b"NaN", b"Inf")):
         places = np.array([one.start() for one in _NO_JSON.finditer(lines.data)], np.int64)
         for index in np.unique(lines.owners(places)[1]).tolist():
-            if why := _why_no_json(lines.text(index)):
+            if why := why_no_json(lines.text(index)):
                 yield index, why
 
 
@@ -102,37 +106,13 @@ def _read(lines: Lines, types: Types) -> pa.Table | None:
     return table if table.num_rows == len(lines) else None
 
 
-def _told(line: Lines, types: Types) -> RowError:
-    """What is wrong with a line that Arrow refuses."""
-    position, text = int(line.positions[0]), line.text(0)
-    if why := _why_no_json(text):
-        return _bad_json(position, why)
-    row = orjson.loads(text)
-    for name, type_ in types.items():
-        alone = orjson.dumps({name: row.get(name)})
-        if _read(_line(alone), {name: type_}) is None:
-            shown = orjson.dumps(row.get(name)).decode()
-            shown = shown if len(shown) <= _SHOWN else shown[: _SHOWN - 1] + "…"
-            return RowError(
-                position,
-                "wrong_type",
-                f"column {name!r} holds {shown}, which is no {word_of(type_)}",
-            )
-    return _bad_json(position, "a key is there twice")
-
-
-def _line(text: bytes) -> Lines:
-    zero, end = np.zeros(1, np.int64), np.array([len(text)])
-    return Lines(text + b"\n", zero, end, end + 1, zero, (), 0)
-
-
-def _why_no_json(text: bytes) -> str | None:
-    try:
-        orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        return f"{error}"
-    return None
-
-
-def _bad_json(position: int, why: str) -> RowError:
-    return RowError(position, "bad_json", f"not a line of JSON with an object: {why}")
+def _refused(lines: Lines, types: Types) -> dict[int, RowError]:
+    """By its index, each line that Arrow refuses, by halving: where nothing else tells."""
+    found: dict[int, RowError] = {}
+    for index in refused(
+        np.arange(len(lines)), lambda some: _read(lines.pick(some), types) is not None
+    ).tolist():
+        line = lines.pick(np.array([index]))
+        column = next((name for name in types if _read(line, {name: types[name]}) is None), None)
+        found[index] = refusal(int(line.positions[0]), line.text(0), column, types)
+    return found
