@@ -201,3 +201,9 @@ def test_a_column_that_the_sample_does_not_have_is_a_wrong_file() -> None:
 
 def test_no_columns_are_rows_nevertheless() -> None:
     assert list(read_all(source(lines_of({"n": 1}, {"n": 2})), columns=[]).rows) == [0, 9]
+
+
+def test_lines_that_are_objects_only_together_are_none() -> None:
+    read = read_all(source(b'{"n":1}\n{"x":[\n{}]}{"n":2}\n{"n":3}\n', types={"n": "int64"}))
+    assert read.values("n") == [1, 3]
+    assert list(read.codes.values()) == ["bad_json", "bad_json"]

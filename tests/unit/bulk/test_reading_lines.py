@@ -173,3 +173,12 @@ def test_a_line_of_a_gigabyte_is_one_error_and_fills_no_memory() -> None:
     error, rows, grown_mib = told.stdout.split()
     assert error == "line_too_long" and rows == "2"
     assert float(grown_mib) < 100
+
+
+@pytest.mark.parametrize("block_bytes", [1, 5, 1000])
+def test_a_line_may_be_as_long_as_it_may_be_beside_its_mark_and_its_line_break(
+    block_bytes: int,
+) -> None:
+    data = b"\xef\xbb\xbf" + b"x" * 20 + b"\r\n" + b"y" * 20 + b"\r\n" + b"z" * 21
+    told = cut(data, block_bytes=block_bytes, max_line_bytes=20)
+    assert told == ({0: b"x" * 20, 25: b"y" * 20}, {47: "line_too_long"})

@@ -19,7 +19,7 @@ from storage.records.errors import InvalidInput
 from workers.bulk.reading.chunking import Parsed
 from workers.bulk.reading.csv_rows import CsvRows
 from workers.bulk.reading.line_source import LineSource
-from workers.bulk.reading.lines import MARK, Lines, read_lines
+from workers.bulk.reading.lines import Lines, read_lines
 
 _HEADER_BYTES = 64 << 10
 _ANYWHERE = 1 << 62
@@ -57,7 +57,7 @@ class CsvSource(LineSource):
 
     @cached_property
     def _header(self) -> tuple[tuple[str, ...], int]:
-        """The columns' names, and where the rows begin."""
+        """The columns' names, and a position behind which the rows are."""
         for stop in (1, _ANYWHERE):  # almost always it is the first line
             for lines in read_lines(
                 self._place,
@@ -72,7 +72,8 @@ class CsvSource(LineSource):
                 if wrong and not (len(lines) and lines.positions[0] < wrong.position):
                     raise self._bad_header(wrong.message)
                 if len(lines):
-                    return self._names(lines.text(0)), _behind_first(lines)
+                    # A range that begins inside a line leaves the rest of it alone.
+                    return self._names(lines.text(0)), int(lines.positions[0]) + 1
         return (), 0
 
     def _names(self, line: bytes) -> tuple[str, ...]:
@@ -92,10 +93,3 @@ class CsvSource(LineSource):
         return InvalidInput(
             f"the header line of {self._place.uri} cannot be used: {why}", code="bad_header"
         )
-
-
-def _behind_first(lines: Lines) -> int:
-    """The position behind the first line and its line break."""
-    position = int(lines.positions[0])
-    marked = position == 0 and lines.data.startswith(MARK)
-    return position + len(MARK) * marked + int(lines.breaks[0] - lines.starts[0])

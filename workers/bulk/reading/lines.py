@@ -99,7 +99,7 @@ def read_lines(
     """The lines that begin in ``start … stop``. What is wrong with a line (``line_too_long``,
     ``bad_utf8``) is told and reading goes on behind it, in bounded memory; ``InvalidInput`` as
     ``read_blocks`` has it."""
-    if start >= min(stop, size_bytes) and not gzip:
+    if start >= (stop if gzip else min(stop, size_bytes)):
         return
     first = max(start - 1, 0)  # the byte before tells whether a line begins at start
     blocks = read_blocks(place, size_bytes, first, stop, gzip=gzip, block_bytes=block_bytes)
