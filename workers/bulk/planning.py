@@ -38,7 +38,7 @@ from workers.bulk.reading.opening import format_of, planned
 from workers.bulk.reading.uris import write_listing
 from workers.bulk.retrying import failed_rows
 from workers.bulk.sampling import device_s_per_row
-from workers.bulk.stages import Stages, numbers_in, stages_of
+from workers.bulk.stages import Stages, stages_of, types_in
 from workers.inference.gate import TROUBLE
 
 log = logging.getLogger(__name__)
@@ -201,8 +201,9 @@ class Planner:
         first = opened(found[0])
         tell = getattr(first, "types", None)
         if tell is not None:  # a text file's columns have the types that they have in the first one
-            numbers = numbers_in(spec, signature, first.columns(), form)
-            extra[TYPES] = dict(self._outside(lambda: tell(numbers), "input"))
+            extra[TYPES] = self._outside(
+                lambda: types_in(spec, signature, first.columns(), form, tell), "input"
+            )
             first = opened(found[0])
         with ThreadPoolExecutor(_OPENERS, "forebay-bulk-open") as pool:
             others = list(pool.map(opened, found[1:]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from storage.records.bulk import BulkFormat, BulkSpec, Plan
@@ -59,8 +59,15 @@ def _kept(spec: BulkSpec, plan: Plan, form: BulkFormat) -> tuple[str, ...]:
     return spec.output.keep
 
 
-def numbers_in(
-    spec: BulkSpec, signature: Signature, columns: Sequence[str], form: BulkFormat
-) -> tuple[str, ...]:
-    """Which columns of a text file are to hold numbers, as the model asks for them."""
-    return ChunkDecoder(signature, spec.input.columns, columns, format=form).numbers
+def types_in(
+    spec: BulkSpec,
+    signature: Signature,
+    columns: Sequence[str],
+    form: BulkFormat,
+    sample: Callable[[Sequence[str]], Mapping[str, str]],
+) -> dict[str, str]:
+    """The types that a text file's columns are read with. ``sample`` tells them of some rows, given
+    the columns that are to hold numbers; the model has the last word, as rows behind the sample may
+    have a fraction where those in it have none."""
+    decoder = ChunkDecoder(signature, spec.input.columns, columns, format=form)
+    return decoder.types(sample(decoder.numbers))
