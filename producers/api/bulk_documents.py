@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from producers.api.schemas import rfc3339
-from storage.records.bulk import BulkRun, Part, Plan
+from storage.records.bulk import BulkProgress, BulkRun, Part, Plan
 from storage.records.jobs import TERMINAL, Job, JobState, Millis
 
 
@@ -21,7 +21,7 @@ def progress_document(job: Job, run: BulkRun | None, now: Millis) -> dict[str, o
         "rows_failed": seen.rows_failed,
         "rows_skipped": seen.rows_skipped,
         "rows_total": seen.rows_total,
-        "share": round(min(1.0, seen.share), 6),
+        "share": round(min(1.0, max(seen.share, _share_of_rows(seen))), 6),
         "rows_per_s": round(seen.rows_per_s, 3),
         "estimated_end_at": rfc3339(end_of(run, now) if state == "running" else None),
         "device_s": round(seen.device_ms / 1000, 3),
@@ -45,6 +45,13 @@ _NOTHING: dict[str, object] = {
     "device_s": 0.0,
     "shards": {"total": 0, "done": 0, "running": 0},
 }
+
+
+def _share_of_rows(seen: BulkProgress) -> float:
+    """By rows, which are counted before their part is committed; 0 where nobody knows how many
+    there are."""
+    done = seen.rows_done + seen.rows_failed + seen.rows_skipped
+    return done / seen.rows_total if seen.rows_total else 0.0
 
 
 def state_of(job: Job, run: BulkRun | None) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from producers.cli.bulk_answers import end_of_bulk, wait_for_bulk
+from producers.cli.bulk_answers import end_of_bulk, size, wait_for_bulk
 from producers.cli.connection import be_patient, connect
 from producers.cli.exits import Exit, usage
 from producers.cli.options import AsJson, TimeoutS, key_values
@@ -119,10 +119,10 @@ def bulk(
         "idempotency_key": idempotency_key,
     }
     with connect() as client:
-        job = client.bulk(model, inputs, **options)
+        job = client.bulk(model, inputs, **options, on_upload=None if as_json else _uploading)
         be_patient(client)
         if wait or dry_run:
-            wait_for_bulk(job, timeout_s, quiet=as_json)
+            wait_for_bulk(job, timeout_s, quiet=as_json or dry_run)
             raise typer.Exit(end_of_bulk(job, as_json=as_json, folder=folder))
     if as_json:
         say_json(job.document)
@@ -130,6 +130,10 @@ def bulk(
         say(job.id)
         note(f"{job.state}, {job.model}; how far it is: forebay jobs wait {job.id}")
     raise typer.Exit(Exit.GOOD)
+
+
+def _uploading(path: Path) -> None:
+    note(f"uploading {path} ({size(path.stat().st_size)})")
 
 
 def condition(text: str) -> list[Any]:

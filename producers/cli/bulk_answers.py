@@ -55,7 +55,9 @@ def told(progress: Mapping[str, Any]) -> str:
     done = sum(progress.get(f"rows_{name}") or 0 for name in ("done", "failed", "skipped"))
     total = progress.get("rows_total")
     rows = f"{done:,} of {total:,} rows" if total is not None else f"{done:,} rows"
-    words = [f"{rows} ({100 * float(progress.get('share') or 0):.0f} %)"]
+    percent = 100 * float(progress.get("share") or 0)
+    # Of a file whose rows nobody has counted, only what is committed tells how far it is.
+    words = [f"{rows} ({percent:.0f} %)" if percent or total is not None else rows]
     if progress.get("rows_per_s"):
         words.append(f"{progress['rows_per_s']:,.0f} rows/s")
     if progress.get("rows_failed"):
@@ -125,7 +127,7 @@ def _say_dry_run(result: Mapping[str, Any]) -> None:
     output_bytes = result.get("estimated_output_bytes")
     say_fields(
         {
-            "rows": f"{total:,}" if total is not None else "only reading tells",
+            "rows": ("about " if result.get("rows_are_estimated") else "") + f"{total or 0:,}",
             "sample": f"{sample:,} rows" + (f", {failed:,} of them failed" if failed else ""),
             "shards": result.get("shards"),
             "estimated time": None if estimated is None else duration(float(estimated)),

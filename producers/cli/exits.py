@@ -79,6 +79,8 @@ def from_client(error: Exception) -> Failure | None:
             exit_code = Exit.STOPPED
         case errors.JobEnded():
             exit_code = Exit.FAILED
+        case errors.BadArgument(code="file_exists"):
+            hint = "--overwrite replaces what is there"
         case errors.Unauthenticated():
             hint = "set FOREBAY_API_KEY; an operator makes keys with: forebay keys create"
     if isinstance(error, errors.Refused):

@@ -25,6 +25,7 @@ Source: TypeAlias = str | PathLike[str] | StoredFile
 Upload = Callable[[Path], StoredFile]
 
 ERRORS, MANIFEST = "errors.jsonl", "manifest.json"
+FILE_EXISTS = "file_exists"
 IMAGES = frozenset({".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp"})
 _WILD = frozenset("*?[")
 
@@ -76,7 +77,9 @@ def local_folder(output: str | PathLike[str] | None, *, overwrite: bool) -> Path
     if folder.exists() and not folder.is_dir():
         raise BadArgument(f"{folder} is not a folder")
     if not overwrite and folder.is_dir() and any(folder.iterdir()):
-        raise BadArgument(f"{folder} is not empty; overwrite=True writes into it all the same")
+        raise BadArgument(
+            f"{folder} is not empty; say overwrite to write into it all the same", code=FILE_EXISTS
+        )
     return folder
 
 
@@ -133,13 +136,15 @@ def _listed(paths: Sequence[Path], upload: Upload) -> str:
         return upload(listing).uri
 
 
-def uploader(files: Files) -> Upload:
-    """Uploads each file once, however often it is named."""
+def uploader(files: Files, tell: Callable[[Path], object] | None) -> Upload:
+    """Uploads each file once, however often it is named; ``tell`` is told before."""
     done: dict[Path, StoredFile] = {}
 
     def upload(path: Path) -> StoredFile:
         key = path.resolve()
         if key not in done:
+            if tell is not None:
+                tell(path)
             done[key] = files.upload(path)
         return done[key]
 
@@ -190,8 +195,8 @@ def download(
     if in_the_way and not overwrite:
         more = f" and {len(in_the_way) - 1} more" if len(in_the_way) > 1 else ""
         raise BadArgument(
-            f"{in_the_way[0]}{more} is there already; overwrite=True replaces it",
-            code="file_exists",
+            f"{in_the_way[0]}{more} is there already; say overwrite to replace it",
+            code=FILE_EXISTS,
         )
     target.mkdir(parents=True, exist_ok=True)
     for part, path in wanted:

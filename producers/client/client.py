@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from os import PathLike
+from pathlib import Path
 from typing import Any, Self
 
 import httpx
@@ -220,6 +221,7 @@ class Forebay:
         metadata: Mapping[str, str] | None = None,
         webhook: str | None = None,
         idempotency_key: str | None = None,
+        on_upload: Callable[[Path], object] | None = None,
     ) -> Job:
         """Have every row of files scored, as one job.
 
@@ -232,10 +234,10 @@ class Forebay:
         ``output``: an address below a prefix that the operator lists for outputs; a folder of this
         machine, filled by ``wait``; or nothing: ``download`` fetches it. ``keep`` (or ``join``, for
         all) are input columns beside the predictions. A ``dry_run`` scores a sample and tells what
-        the whole would take.
+        the whole would take. ``on_upload`` is called with each file before it is uploaded.
         """
         folder = local_folder(output, overwrite=overwrite)
-        told = bulk_input(inputs, format, uploader(self.files))
+        told = bulk_input(inputs, format, uploader(self.files, on_upload))
         told |= {name: plain(v) for name, v in (("columns", columns), ("where", where)) if v}
         options = {
             "output": output_body(

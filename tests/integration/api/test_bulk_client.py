@@ -254,6 +254,7 @@ def test_the_command_scores_waits_and_downloads(house, forebay, tmp_path):
     assert code == 0, err
     assert "19" in out and str(tmp_path / "out") in out and "10 rows/s" in out
     assert "20 of 20 rows (100 %), 1 failed" in err and "--failed-rows" in err
+    assert f"uploading {tmp_path / 'rows.csv'} (8 B)" in err
     assert (tmp_path / "out" / "manifest.json").exists()
     (job,) = house.http.get("/v1/jobs").json()["data"]
     spec = spec_in(house, job["id"])
@@ -304,7 +305,8 @@ def test_jobs_are_paused_resumed_shown_downloaded_and_done_again(house, forebay,
     assert code == 0 and "failed" in out
     code, out, _ = forebay("jobs", "download", job_id, tmp_path / "out")
     assert code == 0 and str(tmp_path / "out" / "manifest.json") in out.splitlines()
-    assert forebay("jobs", "download", job_id, tmp_path / "out")[0] == 2
+    code, _, err = forebay("jobs", "download", job_id, tmp_path / "out")
+    assert code == 2 and "--overwrite" in err
     again = forebay("jobs", "retry", job_id, "--failed-rows", "--output", "s3://out/again")[1]
     assert spec_in(house, again.strip()).failed_rows_of == job_id
     assert forebay("jobs", "pause", job_id)[0] == 2

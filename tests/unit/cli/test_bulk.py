@@ -63,7 +63,9 @@ def test_how_far_it_is_in_one_line():
     assert told(seen) == "1,010 of 2,020 rows (50 %), 350 rows/s, 3 failed"
     unknown = seen | {"rows_total": None, "state": "paused", "rows_per_s": 0.0, "rows_failed": 0}
     assert told(unknown) == "1,007 rows (50 %), paused"
-    assert told({"state": "waiting"}) == "0 rows (0 %), waiting"
+    assert told({"state": "waiting"}) == "0 rows, waiting"
+    uncommitted = seen | {"rows_total": None, "share": 0.0, "rows_failed": 0}
+    assert told(uncommitted) == "1,007 rows, 350 rows/s"
 
 
 def test_times_and_sizes_are_for_people():

@@ -53,6 +53,13 @@ def test_the_state_in_a_word(job, run, state):
     assert (document["estimated_end_at"] is not None) == (state == "running")
 
 
+def test_rows_count_before_their_part_is_committed():
+    early = replace(PLANNED, progress=replace(PLANNED.progress, units_done=0))
+    assert progress_document(RUNNING, early, NOW)["share"] == 0.4
+    unknown = replace(early, progress=replace(early.progress, rows_total=None))
+    assert progress_document(RUNNING, unknown, NOW)["share"] == 0.0
+
+
 def test_the_end_is_what_is_left_by_the_speed_of_late():
     assert end_of(PLANNED, NOW) == NOW + 30_000
     unknown = replace(PLANNED, progress=replace(PLANNED.progress, rows_total=None))
