@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Protocol
 
 from tests.bench import (
+    bulk_digits,
+    bulk_photographs,
     device_bound,
     finished,
     flood,
@@ -59,6 +61,8 @@ WITH_STACKS_OF_ITS_OWN: Mapping[str, OnARig] = {
     "device-bound": device_bound,
     "finished": finished,
     webhooks.NAME: webhooks,
+    bulk_digits.NAME: bulk_digits,
+    bulk_photographs.NAME: bulk_photographs,
 }
 NAMES = (
     *WITHOUT_SERVERS,
