@@ -84,12 +84,17 @@ class Feeder:
         )
 
     def block_rows(self, shape: str = shapes.FIXED) -> int:
-        """How many rows the next block had best have."""
+        """How many rows the next block had best have.
+
+        What one size took in a bad moment may stand for long, as it is not tried again: so a row
+        counts as much as it does in the size where it is cheapest.
+        """
         ready, version_id = self._kit.parts.ready, self._version_id
-        most = ready.bulk_cap(version_id)
-        while most > 1 and ready.estimate_s(version_id, shape, most) > PASS_S:
-            most //= 2
-        return most
+        sizes = [ready.bulk_cap(version_id)]
+        while sizes[-1] > 1:
+            sizes.append(sizes[-1] // 2)
+        each_s = min(ready.estimate_s(version_id, shape, size) / size for size in sizes)
+        return next((size for size in sizes if size * each_s <= PASS_S), 1)
 
     def send(
         self, decoded: Decoded, positions: Positions, first: int, last: int, *, alone: bool

@@ -111,6 +111,7 @@ class ShardRun:
         self._pieces: queue.Queue[Piece | None] = queue.Queue(1)
         self._portions: queue.Queue[Portion | None] = queue.Queue(2)
         self._room = threading.Semaphore(UNDER_WAY)
+        self._begun = 0  # rows of a pass that a piece's last block did not fill: the next one does
         self._trouble: BaseException | None = None  # the first that any thread met
         self._ended = threading.Event()  # nothing more is read
 
@@ -231,8 +232,10 @@ class ShardRun:
     def _send_all(self, portion: Portion) -> None:
         rows, at = len(portion.piece.decoded.good), 0
         while at < rows:
-            last = min(rows, at + self._feeder.block_rows())
+            most = self._feeder.block_rows()
+            last = min(rows, at + most - self._begun % most)
             portion.add(self._send(portion.piece, at, last, alone=False))
+            self._begun = (self._begun + last - at) % most
             at = last
 
     def _send_suspects(self, portion: Portion, deaths: int) -> None:
