@@ -25,11 +25,11 @@ from producers.shapes import Schema
 from storage.database import Transaction
 from storage.records.bulk import NewPart, Part, Plan
 from storage.records.errors import Conflict, Gone, NotFound
-from storage.records.jobs import TERMINAL, Job, JobKind
+from storage.records.jobs import TERMINAL, Job, JobKind, JobState
 
 router = APIRouter(prefix="/v1/jobs", tags=["bulk jobs"])
 
-MANIFEST = "manifest.json"
+MANIFEST, PARTIAL = "manifest.json", "_manifest.partial.json"
 ERRORS = "errors.jsonl"
 OCTETS, LINES = "application/octet-stream", "application/x-ndjson"
 _BYTES: Schema = {"type": "string", "format": "binary"}
@@ -253,15 +253,23 @@ async def _errors_of(service: Service, wanted: Sequence[tuple[str, int]], name: 
 
 
 def _written(service: Service, plan: Plan, job: Job) -> bytes | None:
-    """The manifest that a worker wrote. In our own store its name is the result's to tell."""
-    name = MANIFEST
-    if OUTPUT not in plan.extra and job.result is not None:
-        told = orjson.loads(result_bytes(service.parts.database, service.parts.objects, job.result))
-        name = (told.get("names") or {}).get("manifest", MANIFEST)
+    """The manifest that a worker wrote of this job; None where it wrote none, or where another job
+    has written over its output since."""
     try:
-        return service.outputs.of(plan).get(key_below(plan, name))
+        text = service.outputs.of(plan).get(key_below(plan, _manifest_name(service, plan, job)))
     except NotFound:
         return None
+    return text if orjson.loads(text).get("job") == job.id else None
+
+
+def _manifest_name(service: Service, plan: Plan, job: Job) -> str:
+    """In our own store every owner writes under a name of its own, which the result tells."""
+    if job.state is not JobState.SUCCEEDED:
+        return PARTIAL if OUTPUT in plan.extra else PARTIAL.replace(".json", f"-{job.epoch}.json")
+    if OUTPUT in plan.extra or job.result is None:
+        return MANIFEST
+    told = orjson.loads(result_bytes(service.parts.database, service.parts.objects, job.result))
+    return str((told.get("names") or {}).get("manifest", MANIFEST))
 
 
 def _no_part(request: Request) -> NotFound:

@@ -275,8 +275,14 @@ def test_parts_are_read_while_it_runs_and_after(house, out, where):
     so_far = get(house, f"{path}/manifest")
     assert (so_far["complete"], so_far["parts"]) == (False, parts)
     assert so_far["progress"]["state"] == "running"
-    hand.finish(manifest={"complete": True, "rows": 9})
-    assert get(house, f"{path}/manifest") == {"complete": True, "rows": 9}
+    written = {"job": job["id"], "complete": True, "rows": 9}
+    hand.finish(manifest=written)
+    assert get(house, f"{path}/manifest") == written
+    if where == "listed":  # another job has the place by now
+        assert hand.objects is not None
+        hand.objects.delete(["run1/manifest.json"])
+        hand.put("manifest.json", b'{"job": "another", "complete": true}')
+        assert get(house, f"{path}/manifest")["complete"] is False
     assert house.http.get(parts[0]["href"]).content == large
 
 
@@ -288,6 +294,24 @@ def test_a_job_without_a_manifest_of_its_own_tells_what_is_known(house):
     so_far = get(house, f"/v1/jobs/{job['id']}/manifest")
     assert (so_far["complete"], so_far["state"]) == (False, "failed")
     assert [part["name"] for part in so_far["parts"]] == [name]
+
+
+@pytest.mark.parametrize("where", ["own", "listed"])
+def test_the_manifest_of_a_job_that_failed_says_why(house, out, where):
+    given = {"output": {"uri": f"file://{out}/run1"}} if where == "listed" else {}
+    job = submit(house, **given)
+    hand = BulkHand(house, job["id"])
+    if where == "listed":
+        hand.objects, hand.base = open_objects(f"file://{out}"), "run1"
+        hand.extra = {"output": f"file://{out}/"}
+    hand.start(shards=2)
+    hand.part()
+    name = "_manifest.partial"
+    name = f"{name}.json" if where == "listed" else f"{name}-{hand.claim.epoch}.json"
+    written = {"job": job["id"], "complete": False, "error": {"code": "bad_file", "message": "a"}}
+    hand.put(name, json.dumps(written).encode())
+    hand.fail()
+    assert get(house, f"/v1/jobs/{job['id']}/manifest") == written
 
 
 def test_names_of_parts_are_looked_up_and_never_a_path(house):
