@@ -61,7 +61,7 @@ class Destination:
             pack = NewPack(uuid7(kit.clock.now_ms(), random_bits()), tenant, PackKind.RESULT, key)
             kit.patiently(lambda: _open(kit, pack), still)
             summary = PackSummary(pack.id, entries=1, size_bytes=size_bytes)
-        kit.patiently(lambda: self.objects.put_file(key, path), still)
+        kit.patiently(lambda: self.objects.put_file(key, path), still, ours=self.is_own)
         return Stored(key, size_bytes, summary)
 
     def names(self) -> list[str]:

@@ -156,7 +156,7 @@ class Finishing:
     def _put(self, place: Destination, name: str, path: Path) -> Stored:
         kit = self._kit
         if not place.is_own:  # an owner before us may have been here
-            kit.patiently(lambda: place.delete([name]), self._is_mine)
+            kit.patiently(lambda: place.delete([name]), self._is_mine, ours=False)
         return place.put(kit, self._job.tenant, name, path, self._is_mine)
 
     def _result(self, facts: _Facts, written: _Written) -> dict[str, object]:

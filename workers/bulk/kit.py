@@ -50,16 +50,20 @@ class Kit:
     stopping: Callable[[], bool]
     hurry: threading.Event = field(default_factory=threading.Event)  # set when a stop begins
 
-    def patiently(self, call: Callable[[], T], still: Callable[[], bool] = lambda: True) -> T:
+    def patiently(
+        self, call: Callable[[], T], still: Callable[[], bool] = lambda: True, *, ours: bool = True
+    ) -> T:
         """What the call returns once storage answers; ``Stopped`` when that is nobody's business
-        here any more. A stop leaves it one more try."""
+        here any more. A stop leaves it one more try. Where it is not ``ours`` that does not
+        answer, only this job waits."""
         pause_s = _FIRST_PAUSE_S
         while True:
             hurried = self.hurry.is_set()
             try:
                 return call()
             except TROUBLE as trouble:
-                self.parts.gate.trip(trouble)
+                if ours:
+                    self.parts.gate.trip(trouble)
             if hurried or not still():
                 raise Stopped
             self.hurry.wait(pause_s)

@@ -70,9 +70,8 @@ class Owner:
                 return
             if progress.shards_done >= progress.shards_total:
                 break
-            near = progress.shards_total - progress.shards_done <= 2 * max(
-                1, progress.shards_running
-            )
+            left = progress.shards_total - progress.shards_done
+            near = 0 < left <= 2 * progress.shards_running
             self._kit.hurry.wait(NEAR_TICK_S if near else TICK_S)
         Finishing(self._kit, self._job, self._session_id, spec).succeed(run)
 

@@ -20,6 +20,7 @@ from workers.bulk.feeding import Sender, lease_of
 from workers.bulk.kit import Failed, Kit, Stopped
 from workers.bulk.scoring import ShardRun
 from workers.inference.gate import TROUBLE
+from workers.inference.refs import RefUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ SLOTS = 2
 _POLL_S = 1.0  # how often an idle worker looks for open shards
 _WATCH_S = 0.2  # how soon a pause or a cancel is known
 _NOTE_S = 1.0
-_FAULT_PAUSE_S = 2.0
+_FAULT_PAUSE_S = _TROUBLE_PAUSE_S = 2.0
 _MOST_FAULTS = 5  # of ours in a row, until the run is told
 
 
@@ -148,9 +149,11 @@ class Runner:
         except Failed as failed:
             self._fail(shard, failed.error)
             self._give_back(run.shard if run else shard, sender.session_id)
-        except TROUBLE as trouble:
-            self._kit.parts.gate.trip(trouble)
+        except (*TROUBLE, RefUnavailable) as trouble:
+            # It may be somebody else's storage: ours is asked by whoever gives the shard back.
+            log.warning("a shard waits for storage: %s", type(trouble).__name__)
             self._give_back(run.shard if run else shard, sender.session_id)
+            self._kit.hurry.wait(_TROUBLE_PAUSE_S)
         except Exception as fault:
             self._fault(shard, fault)
             self._give_back(run.shard if run else shard, sender.session_id)

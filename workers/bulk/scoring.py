@@ -173,6 +173,7 @@ class ShardRun:
         source = kit.patiently(
             lambda: open_planned(kit, shard.tenant, self._spec, self._plan, shard.file),
             lambda: not self._ended.is_set(),
+            ours=False,
         )
         only = kit.patiently(lambda: only_of(kit, self._plan, shard.file))
         for start, stop, deaths in _ranges(shard):

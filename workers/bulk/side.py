@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 from storage.clock import Clock
 from storage.database import Database
@@ -16,6 +14,7 @@ from workers.bulk.kit import Kit
 from workers.bulk.owner import Owner
 from workers.bulk.places import Places
 from workers.bulk.runner import SLOTS, Runner
+from workers.bulk.spool import Spool
 from workers.inference.gate import TROUBLE
 from workers.inference.pipeline import Pipeline
 from workers.inference.refs import RefReader
@@ -41,11 +40,7 @@ class BulkSide:
     ) -> None:
         self._pipeline, self._database = pipeline, database
         self._ended = threading.Event()
-        self._spool = (
-            Path(settings.cache_dir).parent
-            / "spool"
-            / settings.node_name(threading.get_native_id())
-        )
+        self._spool = Spool(settings.cache_dir.parent / "spool")
         self._kit = Kit(
             database=database,
             objects=objects,
@@ -56,7 +51,7 @@ class BulkSide:
             parts=pipeline.parts,
             clock=clock,
             pool=settings.pool,
-            spool=self._spool,
+            spool=self._spool.folder,
             retention_days=settings.retention_days,
             stopping=lambda: self._ended.is_set() or pipeline.stopping,
         )
@@ -67,7 +62,7 @@ class BulkSide:
 
     def start(self) -> None:
         """Take shards, and look after the bulk jobs that are claimed."""
-        self._spool.mkdir(parents=True, exist_ok=True)
+        self._spool.open()
         self._pipeline.parts.claimer.adopt = self.adopt
         for slot in range(SLOTS):
             self._thread(f"bulk-{slot}", lambda slot=slot: self.runner.run(slot))  # type: ignore[misc]
@@ -107,7 +102,7 @@ class BulkSide:
         alive = [thread.name for thread in threads if thread.is_alive()]
         if alive:
             log.error("bulk work did not end in time (%s); it is done again", ", ".join(alive))
-        shutil.rmtree(self._spool, ignore_errors=True)
+        self._spool.close()
 
     def _wait_for_stop(self) -> None:
         """The drain begins: whoever waits is woken at once."""
