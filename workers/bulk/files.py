@@ -17,6 +17,7 @@ LISTING = "listing"  # of a plan's notes: the key of a list that planning wrote 
 TYPES = "types"  # of its columns, where the file does not say
 ONLY = "only"  # the key of the positions that are to be scored, and where each file's lie in it
 COLUMNS = "columns"  # of the parts, with their types
+APART = "apart"  # how many positions lie between two rows, about
 
 
 def open_planned(kit: Kit, tenant: str, spec: BulkSpec, plan: Plan, index: int) -> Source:

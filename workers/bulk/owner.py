@@ -14,6 +14,7 @@ from storage.records.bulk import BulkProgress, BulkRun, BulkSpec, Control, spec_
 from storage.records.errors import ForebayError, InvalidInput, NotFound
 from storage.records.jobs import ClaimedJob, JobError, Outcome, Verdict
 from workers.bulk.dry_run import dry_run
+from workers.bulk.files import APART
 from workers.bulk.finishing import Finishing
 from workers.bulk.kit import Failed, Kit, Stopped
 from workers.bulk.planning import Planner
@@ -106,7 +107,9 @@ class Owner:
                 return tx.bulk.count(job.id), control, again
 
         progress, control, again = kit.patiently(count, self._is_mine)
-        progress = replace(progress, rows_per_s=self._rate(progress))
+        progress = replace(
+            progress, rows_per_s=self._rate(progress), units_done=_units_done(run, progress)
+        )
 
         def touch() -> bool:
             with kit.database.begin(lasting=False) as tx:
@@ -190,3 +193,12 @@ class Owner:
                 log.exception("a bulk job could not be given back")
             self._kit.parts.gate.trip(trouble)
             self._kit.parts.sessions.retire(self._session_id)
+
+
+def _units_done(run: BulkRun, progress: BulkProgress) -> int:
+    """Positions of rows that are scored, in a part or not; about, where a position is a byte."""
+    plan = run.plan
+    apart = plan.extra.get(APART, 1.0) if plan is not None else 1.0
+    rows = progress.rows_done + progress.rows_failed + progress.rows_skipped
+    about = int(rows * apart) if isinstance(apart, int | float) else 0
+    return max(progress.units_done, min(progress.units_total, about))

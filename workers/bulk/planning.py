@@ -29,7 +29,7 @@ from workers.bulk.destination import (
 )
 from workers.bulk.encode import ChunkEncoder, column_types
 from workers.bulk.feeding import lease_of
-from workers.bulk.files import COLUMNS, LISTING, TYPES, open_found
+from workers.bulk.files import APART, COLUMNS, LISTING, TYPES, open_found
 from workers.bulk.kit import Failed, Kit, Stopped
 from workers.bulk.names import is_ours
 from workers.bulk.places import MAX_FILES, Found, Place
@@ -112,9 +112,10 @@ class Planner:
         encoder = ChunkEncoder(
             signature, first.batch.select(list(stages.kept)).schema, spec.output.format
         )
-        plan = replace(plan, extra=extra | {COLUMNS: column_types(encoder.schema)})
         rows_read = len(first.positions) + len(first.errors) + first.skipped
         row_bytes = 1.0 if file.rows is not None else first.next / rows_read
+        extra |= {COLUMNS: column_types(encoder.schema), APART: row_bytes}
+        plan = replace(plan, extra=extra)
         return Draft(plan, sources, signature, destination, row_bytes)
 
     def cut(self, draft: Draft) -> list[ShardPlan]:
