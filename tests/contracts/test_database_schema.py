@@ -21,8 +21,10 @@ from storage.database import Database, migrations
 from storage.database.jobs.paging import page
 from storage.database.statements import Statement, ids_parameter, rows_parameter
 from storage.database.tables import metadata
+from storage.records.bulk import ShardState
 from storage.records.errors import Conflict
 from storage.records.jobs import JobFilter, JobState
+from tests.support.bulk import commit, cut, must_take, part, planned, submit_runs
 from tests.support.database import (
     ALICE,
     ManualClock,
@@ -335,6 +337,77 @@ class TestImpossibleRows:
         submit(database)
         self._refused(database, f"UPDATE payloads SET {change}")
 
+    @pytest.mark.parametrize(
+        "change",
+        [
+            "plan = NULL",
+            "planned_at = NULL",
+            "shards = -1",
+            "units_total = NULL",
+            "rows_total = -1",
+            "error_code = 'x'",
+            "progress = '{}'",
+            "tenant = NULL",
+        ],
+    )
+    def test_of_a_run(self, database, change):
+        planned(database, cut(1))
+        self._refused(database, f"UPDATE bulk_runs SET {change}")
+
+    def test_of_a_run_that_is_not_planned(self, database):
+        submit_runs(database)
+        for change in ("rows_total = 1", "closed_at = 1", "plan = '{}'"):
+            self._refused(database, f"UPDATE bulk_runs SET {change}")
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            "state = 'running'",
+            "state = 'done'",
+            "state = 'lost'",
+            "start = stop",
+            "start = stop + 1",
+            "start = -1",
+            "session_id = job_id",
+            "losses = -1",
+            "suspect_start = 1",
+            "suspect_start = 2, suspect_stop = 2, suspect_deaths = 0",
+            "suspect_start = 2, suspect_stop = 3, suspect_deaths = -1",
+            "live_rows = 1",
+        ],
+    )
+    def test_of_an_open_shard(self, database, change):
+        planned(database, cut(1))
+        self._refused(database, f"UPDATE bulk_shards SET {change}")
+
+    @pytest.mark.parametrize(
+        "change", ["session_id = NULL", "state = 'open'", "epoch = 0", "live_failed = -1"]
+    )
+    def test_of_a_running_shard(self, database, change):
+        planned(database, cut(1))
+        must_take(database, open_session(database))
+        self._refused(database, f"UPDATE bulk_shards SET {change}")
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            "start = stop",
+            "start = -1",
+            "epoch = 0",
+            "rows = -1",
+            "object_key = NULL",
+            "object_key = NULL, digest = NULL",
+            "failed = 1",
+            "device_ms = -1",
+        ],
+    )
+    def test_of_a_part(self, database, change):
+        planned(database, cut(1))
+        session = open_session(database)
+        shard = must_take(database, session)
+        assert commit(database, session, shard, part(shard))
+        self._refused(database, f"UPDATE bulk_parts SET {change}")
+
     def _refused(self, database: Database, statement: str) -> None:
         with (
             pytest.raises(IntegrityError),
@@ -353,6 +426,15 @@ def test_every_state_of_the_words_is_a_state_of_the_schema(database):
         assert not found & states
         states |= found
     assert states == {state.value for state in JobState}
+
+
+def test_every_state_of_a_shard_is_a_state_of_the_schema(database):
+    (check,) = (
+        one
+        for one in metadata.tables["bulk_shards"].constraints
+        if one.name == "bulk_shards_state_known"
+    )
+    assert set(re.findall(r"'(\w+)'", str(check.sqltext))) == {one.value for one in ShardState}
 
 
 def statements() -> dict[str, Statement]:
