@@ -1,8 +1,9 @@
 """Takes shards as long as there are any, whoever's the jobs are.
 
-Two at a time, so that the device has rows while the one before is stored: but only one of them is
-fed, so what a death costs stays about one shard. Nothing is planned for a worker: one that joins
-takes the next shard like all others.
+Two at a time, so that the device has rows while the one before is stored: the next one is claimed
+and opened when the one before is read, but only one of them is fed, so what a death costs stays
+about one shard. Nothing is planned for a worker: one that joins takes the next shard like all
+others.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ class Runner:
 
     def __init__(self, kit: Kit) -> None:
         self._kit = kit
+        self._reading = threading.Lock()  # held by the slot whose shard is claimed and read
         self._feeding = threading.Lock()  # held by the slot whose shard enters the window
         self._news = threading.Event()
         self._lock = threading.Lock()
@@ -99,9 +101,9 @@ class Runner:
 
     def _turn(self, slot: int) -> bool:
         """Take a shard and score it; False when there is none now."""
-        if not self._feeding.acquire(timeout=_WATCH_S):
+        if not self._reading.acquire(timeout=_WATCH_S):
             return True
-        release = _Once(self._feeding)
+        release = _Once(self._reading)
         try:
             shard, session_id = self._claim()
             if shard is None or session_id is None:
@@ -138,6 +140,7 @@ class Runner:
                 known.plan,
                 known.signature,
                 lambda: self._control(sender),
+                self._feeding,
                 release,
             )
             with self._lock:

@@ -99,14 +99,16 @@ class ShardRun:
         plan: Plan,
         signature: Signature,
         control: Callable[[], Control],
-        on_fed: Callable[[], None],
+        feeding: threading.Lock,
+        on_read: Callable[[], None],
     ) -> None:
-        """``on_fed`` is called when all rows are in the window, or will never be."""
+        """``feeding`` is held while rows enter the window. ``on_read`` is called when all are
+        read, or will never be."""
         self.shard: ClaimedShard = sender.shard
         self.session_id = sender.session_id
         self.tally = Tally()
         self._kit, self._spec, self._plan, self._signature = kit, spec, plan, signature
-        self._control, self._on_fed = control, on_fed
+        self._control, self._feeding, self._on_read = control, feeding, on_read
         self._feeder = Feeder(kit, sender, signature)
         self._pieces: queue.Queue[Piece | None] = queue.Queue(1)
         self._portions: queue.Queue[Portion | None] = queue.Queue(2)
@@ -127,10 +129,10 @@ class ShardRun:
             reader = self._thread("read", lambda: self._read(stages))
             writer = self._thread("write", lambda: self._write(writing))
             try:
-                self._feed()
+                self._feed_in_turn()
             finally:
                 self._ended.set()
-                self._on_fed()
+                self._on_read()
             self._portions.put(None)
             writer.join()
             reader.join()
@@ -139,7 +141,7 @@ class ShardRun:
             writing.finish(ShardState.DONE)
         finally:
             self._ended.set()
-            self._on_fed()
+            self._on_read()
             if writer is not None and writer.is_alive():
                 self._give_up(Stopped())
                 self._portions.put(None)
@@ -157,6 +159,7 @@ class ShardRun:
                 if not self._offer(piece):
                     return
         finally:
+            self._on_read()
             self._offer(None)
 
     def _offer(self, piece: Piece | None) -> bool:
@@ -196,6 +199,14 @@ class ShardRun:
         return max(rows, most // rows * rows)
 
     # --- feeding
+
+    def _feed_in_turn(self) -> None:
+        while not self._feeding.acquire(timeout=_WAIT_S):
+            self._check()
+        try:
+            self._feed()
+        finally:
+            self._feeding.release()
 
     def _feed(self) -> None:
         while True:
