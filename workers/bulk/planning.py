@@ -103,7 +103,7 @@ class Planner:
         found = self._found(own, extra)
         sources = self._open(found, extra, signature)
         files = tuple(map(planned, found, sources))
-        columns = sources[0].columns()
+        columns = next(names for source in sources if (names := source.columns()))
         rows = [file.rows for file in files]
         known = None if None in rows else sum(row or 0 for row in rows)
         plan = Plan(files, columns, destination.base, known, extra)
@@ -199,22 +199,27 @@ class Planner:
         def opened(one: Found) -> Source:
             return self._outside(lambda: open_found(kit, tenant, spec, extra, one, form), "input")
 
-        first = opened(found[0])
+        at, first = 0, opened(found[0])
+        while not first.columns():  # an empty file of text says nothing of the others
+            at += 1
+            if at == len(found):
+                raise _empty([one.place.uri for one in found])
+            first = opened(found[at])
         tell = getattr(first, "types", None)
         if tell is not None:  # a text file's columns have the types that they have in the first one
             extra[TYPES] = self._outside(
                 lambda: types_in(spec, signature, first.columns(), form, tell), "input"
             )
-            first = opened(found[0])
+            first = opened(found[at])
         with ThreadPoolExecutor(_OPENERS, "forebay-bulk-open") as pool:
-            others = list(pool.map(opened, found[1:]))
-        sources = [first, *others]
+            others = list(pool.map(opened, [*found[:at], *found[at + 1 :]]))
+        sources = [*others[:at], first, *others[at:]]
         for source, one in zip(sources, found, strict=True):
             missing = set(first.columns()) - set(source.columns())
-            if missing:
+            if missing and source.columns():
                 raise InvalidInput(
                     f"{one.place.uri} has no column {min(missing)!r}, which"
-                    f" {found[0].place.uri} has",
+                    f" {found[at].place.uri} has",
                     code="unknown_column",
                 )
         return sources
@@ -236,8 +241,7 @@ class Planner:
             chunk = None if file.rows == 0 else self._outside(first, "input")
             if chunk is not None:
                 return file, chunk
-        names = ", ".join(file.uri for file in plan.files[:3])
-        raise InvalidInput(f"there are no rows in {names}", code="input_empty", field="input.uri")
+        raise _empty([file.uri for file in plan.files])
 
     # --- the output
 
@@ -309,3 +313,10 @@ class Planner:
 
     def _is_mine(self) -> bool:
         return not self._kit.stopping() and self._kit.parts.sessions.is_live(self._session_id)
+
+
+def _empty(uris: Sequence[str]) -> InvalidInput:
+    """The error of an input without a row."""
+    more = f" and {len(uris) - 3} more" if len(uris) > 3 else ""
+    says = f"there is no row that can be read in {', '.join(uris[:3])}{more}"
+    return InvalidInput(says, code="input_empty", field="input.uri")
