@@ -155,3 +155,13 @@ def test_requests_are_opened_by_their_format_alone(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput) as caught:
         open_source(found(path), BulkFormat.REQUESTS, where=[Condition("x", "=", 1)], fetch=fetch)
     assert caught.value.stable_code == "unknown_column"
+
+
+@pytest.mark.parametrize("name", ["e.csv", "e.jsonl", "e.csv.gz"])
+def test_an_empty_text_file_has_no_column_that_a_where_could_miss(
+    name: str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(b"") if name.endswith(".gz") else b"")
+    source = opened(path, Condition("x", "=", 1))
+    assert source.columns() == () and read(source, ["x"]) == []

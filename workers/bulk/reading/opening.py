@@ -128,6 +128,6 @@ def _open_lines(
         where=where if where.columns else None,
         where_columns=where.columns,
     )
-    if where.columns:
-        where.check_names(source.columns())
+    if where.columns and (columns := source.columns()):  # an empty file has none
+        where.check_names(columns)
     return source
