@@ -217,6 +217,9 @@ def settle_death(database: Database, ledger: Path, deaths: LoadingDeaths) -> boo
 
 def _blame(tx: Transaction, dead: OnDevice) -> None:
     jobs, rows, loading = dead.by_session, dead.spans_by_session, dead.loading is not None
+    if dead.at_work and dead.session_id:
+        # Whoever did it is found by more deaths than a job may lose its worker.
+        tx.jobs.release(dead.session_id, tx.bulk.looked_after(dead.session_id))
     for session_id, job_ids in jobs.items():
         log.warning("%d jobs were on the device when it died", len(job_ids))
         others = len(jobs) > 1 or bool(rows)

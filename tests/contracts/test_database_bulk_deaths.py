@@ -273,9 +273,50 @@ class TestDeathsOfProcesses:
         again = own(database, owned.job_id)
         with database.begin() as tx:
             job = tx.jobs.get(ALICE, owned.job_id)
-            assert (job.attempts, job.losses) == (0, 1)
+            assert (job.attempts, job.losses) == (0, 0)
             progress = BulkProgress(rows_done=1)
             assert tx.bulk.touch(again.job_id, again.session_id, again.epoch, progress)
+
+    def test_rows_may_kill_more_owners_than_a_job_may_lose(self, database, path):
+        """A row among many takes so many deaths to be found."""
+        owned = planned(database, cut(1))
+        for _ in range(MAX_LOSSES + 2):
+            must_take(database, owned.session_id)
+            ledger = Ledger(path)
+            ledger.session(owned.session_id)
+            ledger.publish_rows(0, owned.session_id, [RowSpan(owned.job_id, 0, 0, 10)])
+            assert settle_death(database, path, LoadingDeaths())
+            reap(database)
+            owned = own(database, owned.job_id)
+        with database.read() as tx:
+            job = tx.jobs.get(ALICE, owned.job_id)
+        assert (job.state, job.losses) == (JobState.RUNNING, 0)
+
+    @pytest.mark.parametrize("is_planned", [True, False])
+    def test_an_owner_that_dies_of_nothing_known_counts(self, database, path, is_planned):
+        (job_id,) = submit_runs(database)
+        owned = planned(database, cut(1)) if is_planned else own(database, job_id)
+        ledger = Ledger(path)
+        ledger.session(owned.session_id)
+        if not is_planned:  # while it is planned nobody knows whether that did it
+            ledger.publish(0, owned.session_id, [new_id()])
+        assert settle_death(database, path, LoadingDeaths())
+        reap(database)
+        with database.read() as tx:
+            assert tx.jobs.get(ALICE, owned.job_id).losses == 1
+
+    def test_parts_make_up_for_lost_owners(self, database):
+        owned = planned(database, cut(2))
+        losses = []
+        for units in (0, 0, 10, 10, 20):
+            close(database, owned.session_id)
+            reap(database)
+            owned = own(database, owned.job_id)
+            progress = BulkProgress(units_done=units, rows_per_s=float(len(losses)))
+            with database.begin() as tx:
+                assert tx.bulk.touch(owned.job_id, owned.session_id, owned.epoch, progress)
+                losses.append(tx.jobs.get(ALICE, owned.job_id).losses)
+        assert losses == [1, 2, 0, 1, 0]
 
 
 class TestAdoption:

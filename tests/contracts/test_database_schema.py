@@ -457,6 +457,7 @@ SAMPLES: dict[str, object] = {
     "limit": 10,
     "most": 10,
     "bulk_limit": 10,
+    "further": 1,
     "cap": 10,
     "after": 1,
     "tenant": ALICE,

@@ -65,6 +65,16 @@ REAP = Statement(
     """,
 )
 
+LOOKED_AFTER = Statement(
+    "Planned runs whose job a session runs.",
+    """
+    SELECT l.id, l.epoch FROM bulk_runs AS r JOIN live AS l ON l.id = r.job_id
+    WHERE r.planned_at IS NOT NULL AND r.closed_at IS NULL
+        AND l.state || '' = 'running' AND l.session_id = :session
+    ORDER BY l.id
+    """,
+)
+
 CLOSE = Statement(
     "Runs whose job is over are looked at no more.",
     """
@@ -116,6 +126,11 @@ class Dying(Planning):
                 }
             )
         return work.count(REOPEN, rows=work.table(said))
+
+    def looked_after(self, session_id: str) -> list[tuple[str, int]]:
+        """(job, epoch) of the planned runs that the session owns. When its process dies of what it
+        computed they are innocent: the owner of a planned run only watches."""
+        return [(row.id, row.epoch) for row in self._work.rows(LOOKED_AFTER, session=session_id)]
 
     def reap(self, limit: int = 1000) -> int:
         """Shards of sessions that ended are open again; how many there were. Nobody is blamed,

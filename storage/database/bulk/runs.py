@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from storage.database.bulk.told import RUN, plan_text, progress_text, run_of, told_of
+from storage.database.bulk.told import (
+    RUN,
+    plan_text,
+    progress_text,
+    run_of,
+    told_of,
+    units_done_of,
+)
 from storage.database.statements import Statement
 from storage.database.store import Store
 from storage.records.bulk import BulkProgress, BulkRun, Control, Plan, ShardPlan
@@ -137,7 +144,7 @@ NOTED = Statement(
 BUMP_OWNED = Statement(
     "The same for whoever owns it.",
     """
-    UPDATE live SET seq = seq + 1
+    UPDATE live SET seq = seq + 1, losses = CASE WHEN :further = 1 THEN 0 ELSE losses END
     WHERE id = :job AND state || '' = 'running' AND session_id = :session AND epoch = :epoch
     """,
 )
@@ -250,8 +257,9 @@ class Planning(Store):
         return self._work.count(FAIL, ids=self._work.ids(ids), **told_of(error))
 
     def touch(self, job_id: str, session_id: str, epoch: int, progress: BulkProgress) -> bool:
-        """Note how far the run is, and let watchers know if that is news. False when this session
-        does not own the job any more."""
+        """Note how far the run is, and let watchers know if that is news. Parts since the last note
+        make up for the owners that it lost. False when this session does not own the job any more.
+        """
         work = self._work
         row = work.row(NOTED, job=job_id, session=session_id, epoch=epoch)
         if row is None:
@@ -259,7 +267,10 @@ class Planning(Store):
         told = progress_text(progress)
         if row.progress == told:
             return True
-        if not work.count(BUMP_OWNED, job=job_id, session=session_id, epoch=epoch):
+        further = progress.units_done > (units_done_of(row.progress) if row.progress else 0)
+        if not work.count(
+            BUMP_OWNED, job=job_id, session=session_id, epoch=epoch, further=int(further)
+        ):
             return False
         work.count(TOUCH, job=job_id, progress=told)
         work.tell([job_id])

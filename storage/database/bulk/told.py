@@ -42,6 +42,11 @@ def progress_text(progress: BulkProgress) -> str:
     return orjson.dumps(progress).decode()
 
 
+def units_done_of(text: str) -> int:
+    """How many positions were in parts, of what ``progress_text`` wrote."""
+    return int(orjson.loads(text)["units_done"])
+
+
 def run_of(row: Sequence[Any]) -> BulkRun:
     """The record of a row selected with ``RUN``."""
     job_id, tenant, created_at, paused_at, planned_at, plan, code, message, told, *totals = row
