@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from storage.database import Transaction
 from storage.records.bulk import BulkFormat, BulkSpec, ClaimedShard, NewPart, Plan, ShardState
 from storage.records.signatures import Signature
 from workers.bulk.destination import Stored, destination_of, own_of
@@ -240,18 +241,26 @@ class Writer:
 
     def _write_down(self, new: NewPart, stored: Iterable[Stored], then: ShardState) -> None:
         with self._kit.database.begin() as tx:
-            for one in stored:
-                one.publish(tx)
-            if not tx.bulk.commit(self._run.session_id, self._shard, new, then):
+            if tx.bulk.commit(self._run.session_id, self._shard, new, then):
+                for one in stored:
+                    one.publish(tx)
+            elif not self._is_there(tx, new):
                 raise Lost
 
+    def _is_there(self, tx: Transaction, new: NewPart) -> bool:
+        """Whether an earlier try to commit just this part went through, and only its answer was
+        lost."""
+        shard = self._shard
+        return any(
+            (one.number, one.epoch, one.part.start) == (shard.number, shard.epoch, new.start)
+            for one in tx.bulk.parts(shard.job_id)
+        )
+
     def _take_away(self, stored: Sequence[Stored]) -> None:
-        """The commit was refused. Not when it had gone through and only its answer was lost."""
+        """The commit was refused: nobody points to the objects. (In our own store the collector
+        knows them.)"""
         with contextlib.suppress(*TROUBLE):
-            with self._kit.database.read() as tx:
-                parts = tx.bulk.parts(self._shard.job_id)
-            if all(one.part.key != self._name() for one in parts):
-                self._destination.objects.delete([one.key for one in stored if one.pack is None])
+            self._destination.objects.delete([one.key for one in stored if one.pack is None])
 
     def _clear(self) -> None:
         """Nothing of the part stays on the local disk."""
