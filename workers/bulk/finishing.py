@@ -75,8 +75,11 @@ class Finishing:
         assert facts.run.plan is not None
         place = destination_of(self._kit, self._spec, facts.run.plan.base)
         written = self._write(place, facts, JobState.SUCCEEDED)
-        if self._commit(self._result(facts, written), written.stored):
-            self._tidy(place, facts.parts, written)
+        match self._commit(self._result(facts, written), written.stored):
+            case JobState.SUCCEEDED:
+                self._tidy(place, facts.parts, written)
+            case JobState.CANCELLED:
+                self._take_back(place, written)
 
     def answer(self, result: dict[str, object]) -> None:
         """A run that wrote nothing: its result is all there is."""
@@ -98,9 +101,8 @@ class Finishing:
 
         def commit() -> None:
             with self._kit.database.begin() as tx:
-                tx.jobs.commit(self._session_id, [outcome])
-                for one in stored:
-                    one.publish(tx)
+                if self._job.id in tx.jobs.commit(self._session_id, [outcome]).settled:
+                    _publish(tx, stored)
 
         self._kit.patiently(commit, self._is_mine)
 
@@ -176,8 +178,9 @@ class Finishing:
             "names": {"manifest": written.manifest, "errors": written.errors},
         }
 
-    def _commit(self, result: dict[str, object], stored: Sequence[Stored]) -> bool:
-        """Whether the job ended by it."""
+    def _commit(self, result: dict[str, object], stored: Sequence[Stored]) -> JobState | None:
+        """How the job ended, by this commit or an earlier try whose answer was lost; None when it
+        is somebody else's."""
         kit, job = self._kit, self._job
         data = orjson.dumps(result)
         pack, slice_, summary = self._pack(data)
@@ -191,13 +194,16 @@ class Finishing:
         kit.patiently(lambda: kit.objects.put(pack.key, self._packed), self._is_mine)
         outcome = Outcome(job.id, job.epoch, Verdict.SUCCEEDED, False, result=slice_)
 
-        def commit() -> bool:
+        def commit() -> JobState | None:
             with kit.database.begin() as tx:
                 report = tx.jobs.commit(self._session_id, [outcome], packs=[summary])
-                ended = job.id in report.settled
-                if ended:
+                state = report.settled.get(job.id)
+                if state is JobState.SUCCEEDED:
                     _publish(tx, stored)
-                return ended
+                if state is not None:
+                    return state
+                known = tx.jobs.get(job.tenant, job.id)
+                return known.state if known is not None else None
 
         return kit.patiently(commit, self._is_mine)
 
@@ -221,6 +227,13 @@ class Finishing:
             kept.add(written.errors)
         with contextlib.suppress(ForebayError, *TROUBLE):
             place.delete([one for one in place.names() if is_ours(one) and one not in kept])
+
+    def _take_back(self, place: Destination, written: _Written) -> None:
+        """The job was cancelled before it could end: nothing says that it is complete."""
+        if place.is_own:
+            return
+        with contextlib.suppress(ForebayError, *TROUBLE):
+            place.delete([name for name in (written.manifest, written.errors) if name])
 
     def _is_mine(self) -> bool:
         kit = self._kit
