@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
+import pyarrow as pa
+
 from storage.records.bulk import BulkFormat, BulkSpec, Plan, PlannedFile, ShardPlan
 from storage.records.errors import InvalidInput, NotFound, ObjectsMisconfigured
 from storage.records.jobs import ClaimedJob
@@ -27,9 +29,9 @@ from workers.bulk.destination import (
     output_prefix,
     own_store,
 )
-from workers.bulk.encode import ChunkEncoder, column_types
 from workers.bulk.feeding import lease_of
-from workers.bulk.files import APART, COLUMNS, LISTING, TYPES, open_found
+from workers.bulk.files import APART, LISTING, TYPES, open_found, open_planned
+from workers.bulk.kept import kept_of, notes_of
 from workers.bulk.kit import Failed, Kit, Stopped
 from workers.bulk.names import is_ours
 from workers.bulk.places import MAX_FILES, Found, Place
@@ -75,6 +77,7 @@ class Planner:
                 return adopted
         if spec.failed_rows_of is not None:
             plan, shards = failed_rows(kit, job, spec, self._base())
+            plan = self._with_columns(plan, shards[0])
             self._prove_output(destination_of(kit, spec, plan.base))
         else:
             draft = self.draft()
@@ -89,11 +92,7 @@ class Planner:
     def draft(self) -> Draft:
         """Everything but the shards."""
         kit, spec, tenant = self._kit, self._spec, self._job.tenant
-        lease = lease_of(kit, self._job.version_id)
-        try:
-            signature = lease.model.signature
-        finally:
-            lease.release()
+        signature = self._signature()
         own = own_store(kit, self._job)
         destination = self._outside(lambda: destination_of(kit, spec, self._base()), "output")
         self._prove_output(destination)
@@ -109,12 +108,10 @@ class Planner:
         plan = Plan(files, columns, destination.base, known, extra)
         stages = stages_of(kit, tenant, spec, plan, signature)
         file, first = self._first_rows(plan, sources, stages)
-        encoder = ChunkEncoder(
-            signature, first.batch.select(list(stages.kept)).schema, spec.output.format
-        )
+        kept = first.batch.select(list(stages.kept)).schema
         rows_read = len(first.positions) + len(first.errors) + first.skipped
         row_bytes = 1.0 if file.rows is not None else first.next / rows_read
-        extra |= {COLUMNS: column_types(encoder.schema), APART: row_bytes}
+        extra |= {**notes_of(signature, kept, spec.output.format), APART: row_bytes}
         plan = replace(plan, extra=extra)
         return Draft(plan, sources, signature, destination, row_bytes)
 
@@ -140,6 +137,31 @@ class Planner:
         return cut(files, device_s_per_row=each_s, workers=max(1, workers))
 
     # --- inputs
+
+    def _signature(self) -> Signature:
+        lease = lease_of(self._kit, self._job.version_id)
+        try:
+            return lease.model.signature
+        finally:
+            lease.release()
+
+    def _with_columns(self, plan: Plan, shard: ShardPlan) -> Plan:
+        """Another run's plan with what this one keeps beside the predictions, by a row of it."""
+        kit, spec, tenant = self._kit, self._spec, self._job.tenant
+        signature = self._signature()
+        kept = stages_of(kit, tenant, spec, plan, signature).kept
+        schema = kept_of(plan)
+        if schema is None or tuple(schema.names) != kept:
+
+            def look() -> Chunk:  # the range has at least the wrong row that it begins with
+                source = open_planned(kit, tenant, spec, plan, shard.file)
+                chunks = source.chunks(shard.start, shard.stop, kept, max_rows=1, max_bytes=1 << 20)
+                return next(iter(chunks))
+
+            schema = self._outside(look, "input").batch.schema if kept else pa.schema([])
+        return replace(
+            plan, extra={**plan.extra, **notes_of(signature, schema, spec.output.format)}
+        )
 
     def _found(self, own: Destination, extra: dict[str, object]) -> list[Found]:
         spec, tenant, places = self._spec, self._job.tenant, self._kit.places

@@ -24,6 +24,7 @@ from workers.bulk.destination import Stored, destination_of, own_of
 from workers.bulk.encode import ChunkEncoder
 from workers.bulk.error_lines import error_lines
 from workers.bulk.feeding import NO_ANSWER, Pending
+from workers.bulk.kept import kept_of
 from workers.bulk.kit import Kit, Stopped
 from workers.bulk.names import errors_part_name, part_name
 from workers.bulk.part_files import PartFile, open_part
@@ -86,6 +87,7 @@ class Writer:
         self._destination = destination_of(kit, spec, plan.base)
         self._own = own_of(kit, plan)
         self._requests = plan.files[0].format is BulkFormat.REQUESTS
+        self._kept = kept_of(plan)
         self._encoder: ChunkEncoder | None = None
         self._chunk = _ChunkSoFar()
         self._part = self._next_part(self._shard.start)
@@ -158,7 +160,8 @@ class Writer:
     ) -> None:
         kept = taken(piece.chunk.batch.select(list(self._stages.kept)), rows)
         if self._encoder is None:
-            self._encoder = ChunkEncoder(self._signature, kept.schema, self._spec.output.format)
+            schema = kept.schema if self._kept is None else self._kept
+            self._encoder = ChunkEncoder(self._signature, schema, self._spec.output.format)
         encoded = self._encoder.encode(self._shard.file, positions, kept, outputs)
         self._chunk.batches.append(encoded.batch)
         for index, code, message in encoded.errors:
