@@ -7,14 +7,20 @@ kills a part starts it again; the next test finds everything running or says so.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+import subprocess
+import uuid
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support import zoo as _zoo
+from tests.support.bulk_desk import Desk, Shelves, shelves
+from tests.support.bulk_files import parquet, vectors
 from tests.support.caller import Caller, tensor
+from tests.support.s3 import SEALED, Buckets
 from tests.support.stack import EmbeddedStack, FullStack, Services, Stack
 from tests.support.zoo import Zoo
 
@@ -43,18 +49,78 @@ def stack(
     folder = tmp_path_factory.mktemp(request.param)
     built: Stack
     if request.param == "embedded":
-        built = EmbeddedStack(folder, ENVIRONMENT)
+        sealed = request.getfixturevalue("sealed_folder")
+        built = EmbeddedStack(folder, {**ENVIRONMENT, **_folders(folder, sealed)})
     else:
         vhosts, databases, buckets = (
             request.getfixturevalue(name) for name in ("vhosts", "databases", "buckets")
         )
-        built = FullStack(folder, Services(vhosts, databases, buckets), ENVIRONMENT)
+        services = Services(vhosts, databases, buckets)
+        built = FullStack(folder, services, {**ENVIRONMENT, **_buckets(buckets)})
     try:
         built.prepare()
         built.start()
         yield built
     finally:
         built.close()
+
+
+@pytest.fixture(scope="package")
+def sealed_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path | None]:
+    """A folder in which nobody can write, root neither; None where none can be had."""
+    folder = tmp_path_factory.mktemp("sealed")
+    mount = ["mount", "-t", "tmpfs", "-o", "ro", "sealed", str(folder)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        yield None
+        return
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True, capture_output=True)
+
+
+def _folders(folder: Path, sealed: Path | None) -> dict[str, str]:
+    """Where bulk jobs may read and write."""
+    for name in ("in", "both", "out"):
+        (folder / "bulk" / name).mkdir(parents=True)
+    base = f"file://{folder}/bulk"
+    writes = [f"{base}/out", f"{base}/both", *([f"file://{sealed}"] if sealed else [])]
+    return _prefixes([f"{base}/in", f"{base}/both"], writes)
+
+
+def _buckets(buckets: Buckets) -> dict[str, str]:
+    """The same in a bucket; the service's own keys do not let it write everywhere."""
+    base = f"s3://{buckets.create()}"
+    writes = [f"{base}/out", f"{base}/both"]
+    if buckets.guest is not None:
+        writes.append(f"s3://{buckets.create(SEALED)}")
+    return {**buckets.guest_env(), **_prefixes([f"{base}/in", f"{base}/both"], writes)}
+
+
+def _prefixes(reads: Sequence[str], writes: Sequence[str]) -> dict[str, str]:
+    return {
+        "FOREBAY_REF_PREFIXES": ",".join(reads),
+        "FOREBAY_OUTPUT_PREFIXES": ",".join(writes),
+    }
+
+
+@pytest.fixture(scope="package")
+def bulk_shelves(stack: Stack, request: pytest.FixtureRequest) -> Shelves:
+    """What is listed for bulk jobs, by keys that may do everything."""
+    seen_by: dict[str, str] = {}
+    if stack.mode == "full":
+        seen_by = request.getfixturevalue("buckets").env()
+    return shelves(stack.environment, seen_by)
+
+
+@pytest.fixture
+def desk(caller: Caller, bulk_shelves: Shelves, request: pytest.FixtureRequest) -> Iterator[Desk]:
+    """The default tenant's bulk jobs, with files of this test alone."""
+    desk = Desk(caller, bulk_shelves, f"{request.node.originalname}-{uuid.uuid4().hex[:8]}")
+    yield desk
+    desk.clear()
 
 
 @pytest.fixture(scope="package")
@@ -135,3 +201,13 @@ def push_zoo(caller: Caller, zoo: Zoo) -> None:
     for version in pushed:
         settled = caller.settle_version(version["name"], version["version"])
         assert settled["state"] == "ready", settled
+
+
+def slow_files(desk: Desk, files: int, rows: int, folder: str = "slow") -> dict[str, Any]:
+    """A bulk input for ``slow_echo``: so many shards, as each file is one; columns are the model's
+    ``question`` and ``id``, which counts all rows."""
+    for file in range(files):
+        numbers = range(file * rows, (file + 1) * rows)
+        data = parquet({"id": list(numbers), "question": vectors(numbers)})
+        desk.input.write(f"{folder}/{file:02}.parquet", data)
+    return {"uri": desk.input.uri(f"{folder}/*.parquet")}

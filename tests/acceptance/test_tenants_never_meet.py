@@ -18,6 +18,13 @@ JOB_ROUTES = [
     ("GET", "/v1/jobs/{id}/events"),
     ("POST", "/v1/jobs/{id}/cancel"),
     ("POST", "/v1/jobs/{id}/retry"),
+    ("POST", "/v1/jobs/{id}/pause"),
+    ("POST", "/v1/jobs/{id}/resume"),
+    ("GET", "/v1/jobs/{id}/manifest"),
+    ("GET", "/v1/jobs/{id}/parts"),
+    ("GET", "/v1/jobs/{id}/parts/{id}"),
+    ("GET", "/v1/jobs/{id}/parts/{id}/errors"),
+    ("GET", "/v1/jobs/{id}/errors"),
 ]
 GROUP_ROUTES = [
     ("GET", "/v1/groups/{id}"),

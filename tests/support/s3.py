@@ -25,6 +25,7 @@ from tests.support.waiting import wait_until
 
 START_DEADLINE_S = 60.0
 REGION = "us-east-1"
+OPEN, SEALED = "test", "sealed"  # what the names of buckets begin with
 
 
 def weed_path() -> Path | None:
@@ -39,8 +40,15 @@ def weed_path() -> Path | None:
 class Buckets:
     """Buckets on any S3 server, private or not."""
 
-    def __init__(self, endpoint_url: str, access_key: str, secret_key: str) -> None:
+    def __init__(
+        self,
+        endpoint_url: str,
+        access_key: str,
+        secret_key: str,
+        guest: tuple[str, str] | None = None,
+    ) -> None:
         self.endpoint_url, self.access_key, self.secret_key = endpoint_url, access_key, secret_key
+        self.guest = guest
 
     def env(self) -> dict[str, str]:
         """The variables boto3 reads; no profile or metadata server can get between."""
@@ -53,6 +61,14 @@ class Buckets:
             "AWS_CONFIG_FILE": os.devnull,
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         }
+
+    def guest_env(self) -> dict[str, str]:
+        """The same for somebody who may read everything and write the buckets of ``create`` alone;
+        on a server of somebody else's, for ourselves."""
+        if self.guest is None:
+            return self.env()
+        access, secret = self.guest
+        return {**self.env(), "AWS_ACCESS_KEY_ID": access, "AWS_SECRET_ACCESS_KEY": secret}
 
     def client(self) -> Any:
         return boto3.client(
@@ -69,9 +85,9 @@ class Buckets:
             ),
         )
 
-    def create(self) -> str:
-        """Makes a bucket; returns its name."""
-        name = f"test-{uuid.uuid4().hex[:16]}"
+    def create(self, kind: str = OPEN) -> str:
+        """Makes a bucket; returns its name. The guest may not write a ``SEALED`` one."""
+        name = f"{kind}-{uuid.uuid4().hex[:16]}"
         client = self.client()
         try:
             client.create_bucket(Bucket=name)
@@ -103,13 +119,13 @@ class S3:
         }
         self._server: ChildProcess | None = None
         access, secret = "forebaytests", f"s3-{secrets.token_hex(12)}"
-        self.buckets = Buckets(self.url, access, secret)
-        identity = {
-            "name": "tests",
-            "credentials": [{"accessKey": access, "secretKey": secret}],
-            "actions": ["Admin", "Read", "List", "Tagging", "Write"],
-        }
-        (folder / "identities.json").write_text(json.dumps({"identities": [identity]}))
+        guest = ("forebayguest", f"s3-{secrets.token_hex(12)}")
+        self.buckets = Buckets(self.url, access, secret, guest)
+        identities = [
+            _identity("tests", (access, secret), ["Admin", "Read", "List", "Tagging", "Write"]),
+            _identity("guest", guest, ["Read", "List", f"Write:{OPEN}-*"]),
+        ]
+        (folder / "identities.json").write_text(json.dumps({"identities": identities}))
 
     @property
     def url(self) -> str:
@@ -187,3 +203,9 @@ class S3:
             return bool(client.get_object(Bucket=probe, Key="probe")["Body"].read() == b"ok")
         finally:
             client.close()
+
+
+def _identity(name: str, keys: tuple[str, str], actions: list[str]) -> dict[str, object]:
+    access, secret = keys
+    credentials = [{"accessKey": access, "secretKey": secret}]
+    return {"name": name, "credentials": credentials, "actions": actions}
