@@ -20,6 +20,7 @@ from typing import Any
 import psycopg
 
 from tests.faults.fault import Fault
+from tests.faults.files import LocalFiles
 from tests.faults.light_device import CONTROL
 from tests.faults.load import Load, Person
 from tests.faults.stack import ROOT
@@ -88,7 +89,9 @@ class SmallStack(EmbeddedStack):
         self.folder, self.disk = folder, SmallDisk(folder / "home")
         control = self.control()
         control.mkdir(parents=True)
-        super().__init__(folder, {"PYTHONPATH": str(ROOT), CONTROL: str(control), **environment})
+        self.files = LocalFiles(folder / "files")
+        about = {"PYTHONPATH": str(ROOT), CONTROL: str(control), **self.files.environment()}
+        super().__init__(folder, {**about, **environment})
         self.broker, self.database = Line(0, AmqpWire), Line(0, PostgresWire)
         self.objects = Line(0, HttpWire)
 
@@ -182,9 +185,10 @@ class SmallStage(OneStack[SmallStack]):
                 lines = [json.dumps(dict(row), default=bytes.hex) for row in rows]
                 (tables / f"{name}.jsonl").write_text("\n".join(lines))
             connection.execute("ROLLBACK")
-        packs = stack.home / "objects" / "packs"
-        if packs.exists():
-            shutil.copytree(packs, folder / "objects" / "packs")
+        for kind in ("packs", "bulk"):
+            if (stack.home / "objects" / kind).exists():
+                shutil.copytree(stack.home / "objects" / kind, folder / "objects" / kind)
+        stack.files.dump(folder / "files")
 
     def forget(self, stack: SmallStack) -> None:
         """Take the audited past away."""
@@ -196,3 +200,4 @@ class SmallStage(OneStack[SmallStack]):
             connection.execute("COMMIT")
         for key in keys:
             (stack.home / "objects" / key).unlink(missing_ok=True)
+        stack.files.clear()

@@ -3,7 +3,8 @@
 Everything is the product's own but what computes, which saves TensorFlow's import at each of the
 many starts. The folder ``FOREBAY_FAULTS_CONTROL`` steers it while it runs: while the file ``hold``
 is there every pass waits, after writing ``held``; ``pace`` holds the seconds that a pass takes. It
-writes what it takes for the time to ``clock`` when it starts.
+writes what it takes for the time to ``clock`` when it starts, and the first number of each row that
+it scores to ``seen``, behind a NaN for each batch.
 """
 
 from __future__ import annotations
@@ -55,6 +56,8 @@ class EchoModel:
         if pace.exists():
             time.sleep(float(pace.read_text() or 0))
         rows = inputs[self._input.name]
+        with (self._control / "seen").open("ab") as seen:
+            seen.write(np.append(np.nan, rows[:, 0].astype(np.float64)).tobytes())
         if (rows == GREEDY).any():
             try:
                 np.ones(_TOO_MUCH, np.uint8)

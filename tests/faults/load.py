@@ -80,6 +80,7 @@ class Load:
         self.people = people
         self._numbers = itertools.count(1)
         self._requests = itertools.count(1)
+        self.runs = itertools.count(1)  # bulk jobs
         self._lock = threading.Lock()
         self.book: Book
         self.asked = 0
@@ -141,6 +142,17 @@ class Load:
         body = {"jobs": [one["job"] for one in asked]}
         return self._send(person, "/v1/jobs/many", asked, body, keyed, twice)
 
+    def run(
+        self, person: Person, job: dict[str, Any], bulk: dict[str, Any], *, expect: Any = None
+    ) -> str:
+        """One bulk job; its id. ``bulk`` is what the auditor is told of it."""
+        with self._lock:
+            name = f"b{next(self._numbers)}"
+        told = {"question": None, "bulk": bulk, "expect": expect or SUCCEEDS}
+        asked = {"job": {**job, "kind": "bulk", "model": MODEL, "custom_id": name}, **told}
+        (job_id,) = self._send(person, "/v1/jobs", [asked], asked["job"], True, False)
+        return job_id
+
     def _send(
         self,
         person: Person,
@@ -156,8 +168,9 @@ class Load:
         said = [
             {
                 "custom_id": one["job"]["custom_id"],
-                "question": one["job"]["input"]["tensor"],
+                "question": one["job"]["input"].get("tensor"),
                 "expect": one["expect"],
+                **({"bulk": one["bulk"]} if "bulk" in one else {}),
             }
             for one in asked
         ]

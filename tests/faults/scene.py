@@ -162,6 +162,17 @@ class Scene:
         wait_until((control / "held").exists, REACH_S, what="a pass that is held")
         return wait_until(lambda: self.on_device(worker), REACH_S, what="jobs on the device")
 
+    def rows_on_device(self, worker: str = "worker") -> int:
+        """How many rows of bulk jobs the process's ledger says are on the device now."""
+        ledger = self.stack.ledger(worker)
+        return sum(one.stop - one.start for one in ledger.spans) if ledger else 0
+
+    def wait_rows_on_device(self, worker: str = "worker") -> int:
+        """Until a held pass has rows of bulk jobs on the device; how many."""
+        control = self.stack.control(worker)
+        wait_until((control / "held").exists, REACH_S, what="a pass that is held")
+        return wait_until(lambda: self.rows_on_device(worker), REACH_S, what="rows on the device")
+
     def sql(self, statement: str, **values: Any) -> list[tuple[Any, ...]]:
         """Straight to the database, past every proxy."""
         return self.stack.sql(statement, **values)

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import psycopg
 
+from tests.faults.files import S3Files
 from tests.faults.light_device import CONTROL
 from tests.faults.wire.amqp import AmqpWire
 from tests.faults.wire.http import HttpWire
@@ -43,7 +44,9 @@ class FaultStack(FullStack):
         self.servers, self.heavy = servers, heavy
         self.api2_port = free_port()
         services: Services = servers.services()
-        super().__init__(folder, services, {"PYTHONPATH": str(ROOT), **(environment or {})})
+        self.files = S3Files(servers.s3.buckets, f"{services.objects_url}-files")
+        about = {"PYTHONPATH": str(ROOT), **self.files.environment(), **(environment or {})}
+        super().__init__(folder, services, about)
         self.broker = Line(servers.rabbitmq.port, AmqpWire)
         self.database = Line(servers.postgres.port, PostgresWire)
         self.objects = Line(servers.s3.port, HttpWire)

@@ -30,6 +30,9 @@ _QUIET_S = 10.0  # for messages that are still being acknowledged
 FINISHED = (
     "DELETE FROM payloads WHERE job_id IN (SELECT id FROM ends)",
     "DELETE FROM job_labels WHERE job_id IN (SELECT id FROM ends)",
+    "DELETE FROM bulk_parts",
+    "DELETE FROM bulk_shards",
+    "DELETE FROM bulk_runs",
     "DELETE FROM jobs WHERE id IN (SELECT id FROM ends)",
     "DELETE FROM ends",
     "DELETE FROM groups",
@@ -123,9 +126,11 @@ class Stage(OneStack[FaultStack]):
         dump_tables(stack.services.database_url, folder / "tables")
         client = self._servers.s3.buckets.client()
         try:
-            dump_objects(client, stack.services.objects_url, folder / "objects")
+            for kind in ("packs/", "bulk/"):
+                dump_objects(client, stack.services.objects_url, folder / "objects", kind)
         finally:
             client.close()
+        stack.files.dump(folder / "files")
 
     def _quiet_queues(self, stack: FaultStack) -> list[Mapping[str, Any]]:
         """The queues' depths once nothing is under way in them, or after a while as they are."""
@@ -151,6 +156,7 @@ class Stage(OneStack[FaultStack]):
         with kombu.Connection(stack.services.broker_url) as broker, suppress(NotFound):
             broker.default_channel.queue_purge(DEAD)
         delete_objects(self._servers.s3.buckets.client(), stack.services.objects_url, keys)
+        stack.files.clear()
 
 
 def push_echo(caller: Caller) -> None:

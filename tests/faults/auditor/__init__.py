@@ -11,6 +11,10 @@ He reads a folder and says what is wrong in it:
 ``objects/KEY``
     The packs. ``queues.json``: what the broker still holds. ``webhooks.jsonl``: what a receiver
     got, if there was one.
+``files/in``, ``files/out``
+    What callers had scored in bulk, and what was written for them. Of a bulk job the book says
+    ``"bulk": {"files": [names in the order of their addresses], "output": name or null, "wrong":
+    {row id: code}}``.
 
 He answers in JSON: ``accepted``, ``lost``, ``doubled``, ``crossed``, ``stuck`` and ``findings``, a
 sentence for each thing that is not as it should be.

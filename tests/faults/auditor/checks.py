@@ -10,6 +10,7 @@ from typing import Any
 
 from tests.faults.auditor.evidence import Evidence, Promise, Row
 from tests.faults.auditor.packs import Damaged, Entry, read
+from tests.faults.auditor.runs import runs
 from tests.faults.auditor.webhooks import webhooks
 
 LOST, DOUBLED, CROSSED, STUCK, STRAY = "lost", "doubled", "crossed", "stuck", "stray"
@@ -20,7 +21,7 @@ Found = Iterator[tuple[str, str]]  # what kind of damage, and a sentence
 
 def audit(evidence: Evidence) -> dict[str, Any]:
     """Everything that is wrong."""
-    checks = (answers, jobs, strangers, results, packs, queues, events, webhooks)
+    checks = (answers, jobs, strangers, results, packs, runs, queues, events, webhooks)
     found = [one for check in checks for one in check(evidence)]
     counts = Counter(kind for kind, _ in found)
     return {
@@ -149,7 +150,7 @@ def _answer(name: str, promise: Promise | None, end: Row, entries: dict[str, Ent
         return
     if hashlib.sha256(entry.data).hexdigest() != end["result_digest"]:
         yield LOST, f"{name}: the bytes are not those of its digest"
-    if promise is None:
+    if promise is None or promise.bulk is not None:
         return
     try:
         outputs = json.loads(entry.data)["outputs"]
@@ -167,7 +168,12 @@ def packs(evidence: Evidence) -> Found:
     for row in rows:
         if row["state"] != "live":
             continue
-        entries = _entries(evidence.object(row["object_key"]))
+        data = evidence.object(row["object_key"])
+        if row["object_key"].startswith("bulk/"):  # a file of a bulk job, known as a pack is
+            if data is None or len(data) != row["size_bytes"]:
+                yield LOST, f"the live file {row['object_key']} is not there as its row says"
+            continue
+        entries = _entries(data)
         if isinstance(entries, str):
             yield LOST, f"the live pack {row['object_key']} {entries}"
         elif row["entries"] != len(entries):

@@ -23,6 +23,7 @@ class Promise:
     custom_id: str
     question: Any
     expect: Row
+    bulk: Row | None = None  # its files, its output and its wrong rows, where it is a bulk job
 
 
 @dataclass
@@ -62,6 +63,7 @@ def read_book(path: Path) -> Book:
                 one["custom_id"],
                 one["question"],
                 minds.get(job_id) or one.get("expect") or SUCCEEDS,
+                one.get("bulk"),
             )
     return book
 
@@ -98,6 +100,16 @@ class Evidence:
     def object_keys(self) -> list[str]:
         """Every object there is."""
         root = self._folder / "objects"
-        return sorted(
-            path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()
-        )
+        return _names(root)
+
+    def file(self, name: str) -> Path:
+        """One of the callers' own files, or of those written for them."""
+        return self._folder / "files" / name
+
+    def file_names(self, below: str) -> list[str]:
+        """What lies below one of their folders."""
+        return _names(self._folder / "files" / below)
+
+
+def _names(root: Path) -> list[str]:
+    return sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())

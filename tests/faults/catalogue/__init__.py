@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from tests.faults.catalogue import (
     broker,
+    bulk,
+    bulk_services,
     clocks,
     crowds,
     database,
@@ -29,6 +31,8 @@ MODULES = (
     database,
     objects,
     receivers,
+    bulk,
+    bulk_services,
     embedded,
 )
 ALL: tuple[Fault, ...] = tuple(

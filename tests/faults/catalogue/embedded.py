@@ -1,4 +1,4 @@
-"""The embedded mode: another process holds SQLite's lock, the disk is full.
+"""The embedded mode: another process holds SQLite's lock, the disk is full, all of it is killed.
 
 Nothing that was accepted is lost by it, callers are told clearly, and all is done afterwards.
 """
@@ -12,6 +12,7 @@ import httpx
 from tests.faults.embedded import SmallStack
 from tests.faults.fault import Fault
 from tests.faults.load import MODEL
+from tests.faults.rows import ROWS, at_the_end_again, paced, submit, under_way
 from tests.faults.scene import Scene
 from tests.support.waiting import wait_until
 
@@ -63,6 +64,18 @@ def disk_full(scene: Scene) -> None:
     scene.healed()
 
 
+def killed_in_bulk(scene: Scene) -> None:
+    """``kill -9`` of everything while a bulk job runs; started again it goes on where it was."""
+    paced(scene)
+    run = submit(scene)
+    at_the_end_again(scene, run, 2 * ROWS)
+    said = under_way(scene)
+    scene.stack.kill("up")
+    scene.hit(said)
+    scene.stack.start("up")
+    scene.healed()
+
+
 def _refused(scene: Scene, body: dict[str, object]) -> str:
     """A submit is answered with a clear problem that says when to come back."""
     began_s = time.monotonic()
@@ -84,4 +97,5 @@ def _stack(scene: Scene) -> SmallStack:
 FAULTS = (
     Fault("SQLite locked by another process", locked),
     Fault("disk full", disk_full),
+    Fault("bulk: forebay up killed mid-run", killed_in_bulk, jobs=16),
 )

@@ -1,0 +1,14 @@
+"""Workers die, stop and stand still under bulk jobs, and every row has one answer."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.faults.catalogue import bulk
+from tests.faults.conftest import Survives, name_of
+from tests.faults.fault import Fault
+
+
+@pytest.mark.parametrize("fault", bulk.FAULTS, ids=name_of)
+def test_every_row_has_one_answer(survives: Survives, fault: Fault) -> None:
+    survives(fault)
