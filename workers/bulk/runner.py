@@ -123,13 +123,20 @@ class Runner:
         with kit.database.read() as tx:
             if not tx.bulk.work_waits(kit.pool):
                 return None, None
-        with kit.database.begin(lasting=False) as tx:
-            shard = tx.bulk.claim(session_id, kit.pool)
+        shard: ClaimedShard | None = None
+        try:
+            with kit.database.begin(lasting=False) as tx:
+                shard = tx.bulk.claim(session_id, kit.pool)
+        except Exception:
+            if shard is not None:  # it may be this session's or not, and nobody will work on it
+                kit.parts.sessions.retire(session_id)
+            raise
         return shard, session_id
 
     def _score(self, slot: int, sender: Sender, release: _Once) -> None:
         shard = sender.shard
         run: ShardRun | None = None
+        done, pause_s = False, 0.0
         try:
             known = self._of(shard)
             self._controls.setdefault(shard.job_id, Control.GO)
@@ -146,23 +153,25 @@ class Runner:
             with self._lock:
                 self._active[slot] = run
             run.run()
-            self._faults = 0
+            self._faults, done = 0, True
         except Stopped:
-            self._give_back(run.shard if run else shard, sender.session_id)
+            pass
         except Failed as failed:
             self._fail(shard, failed.error)
-            self._give_back(run.shard if run else shard, sender.session_id)
         except (*TROUBLE, RefUnavailable) as trouble:
             # It may be somebody else's storage: ours is asked by whoever gives the shard back.
             log.warning("a shard waits for storage: %s", type(trouble).__name__)
-            self._give_back(run.shard if run else shard, sender.session_id)
-            self._kit.hurry.wait(_TROUBLE_PAUSE_S)
+            pause_s = _TROUBLE_PAUSE_S
         except Exception as fault:
+            pause_s = _FAULT_PAUSE_S
             self._fault(shard, fault)
-            self._give_back(run.shard if run else shard, sender.session_id)
-        finally:
+        finally:  # also when the trouble could not be told
+            if not done:
+                self._give_back(run.shard if run else shard, sender.session_id)
             with self._lock:
                 self._active.pop(slot, None)
+        if pause_s:
+            self._kit.hurry.wait(pause_s)
 
     def _of(self, shard: ClaimedShard) -> _Known:
         known = self._known.get(shard.job_id)
@@ -214,7 +223,6 @@ class Runner:
             told = f"{type(fault).__name__}: {fault}".splitlines()[0][:300]
             with self._kit.database.begin() as tx:
                 tx.bulk.fail(shard.job_id, JobError("internal_error", told))
-        self._kit.hurry.wait(_FAULT_PAUSE_S)
 
     # --- watching
 
