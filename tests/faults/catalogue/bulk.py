@@ -200,6 +200,36 @@ def standing_still(scene: Scene) -> None:
     scene.healed()
 
 
+def too_late(scene: Scene) -> None:
+    """The device stops as it is about to send a part, until another worker has done everything.
+    Then its object comes into a finished output, and it takes it away again."""
+    paced(scene)
+    device = scene.stack.device()
+    trip = scene.objects["worker"].trip(_part_is_asked, lambda: os.kill(device, signal.SIGSTOP))
+    scene.afterwards(lambda: _go_on(device))
+    run = submit(scene, files=4)
+    trip.wait()
+    said = under_way(scene, parts=0)
+    scene.hit(f"{said} when it stopped")
+    scene.start("worker2")
+    state = wait_over(scene, run)
+    assert state == "succeeded", state
+    before = objects(scene, run)
+    taken = scene.objects["worker"].trip(_is_deleted, lambda: None)
+    scene.hit(f"there were {len(before)} objects when another had done everything")
+    _go_on(device)
+    taken.wait()
+    wait_until(lambda: objects(scene, run) == before, REACH_S, what="the end of the late object")
+
+
+def _part_is_asked(event: object) -> bool:
+    return isinstance(event, Asked) and event.verb == "PUT" and "/part-" in event.path
+
+
+def _is_deleted(event: object) -> bool:
+    return isinstance(event, Answered) and event.verb in ("DELETE", "POST")
+
+
 def _part_is_put(event: object) -> bool:
     is_put = isinstance(event, Answered) and event.verb == "PUT" and event.status == 200
     return is_put and "/part-" in event.path
@@ -259,5 +289,6 @@ FAULTS = (
     _fault("device killed between put and commit", killed_after_a_put),
     _fault("graceful stop mid-shard", graceful),
     _fault("device stopped past its lease", standing_still),
+    _fault("device stopped before a put until all is over", too_late),
     _fault("cancelled at the very end", cancels),
 )

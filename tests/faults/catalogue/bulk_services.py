@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from tests.faults.catalogue.bulk import JOBS
 from tests.faults.fault import Fault
-from tests.faults.rows import Run, Wrong, paced, submit, under_way
+from tests.faults.rows import Run, Wrong, paced, submit, under_way, wait_over
 from tests.faults.scene import REACH_S, Scene
 from tests.faults.wire.postgres import Settled
 from tests.support.meddler import LOSE_ANSWER, TEAR_REQUEST, Meddler, Slow, Step
@@ -77,13 +77,26 @@ def commit_cut(scene: Scene) -> None:
     submit(scene, wrong=dict.fromkeys(range(5, 4000, 200), NOTHING))
     proxy, cut = scene.database["worker"], 0
     for _ in range(3):
-        trip = proxy.trip(
-            lambda event: isinstance(event, Settled) and event.did("INSERT INTO bulk_parts"),
-            proxy.cut,
-        )
-        trip.wait()
+        proxy.trip(_settled("INSERT INTO bulk_parts"), proxy.cut).wait()
         cut += 1
     scene.hit(f"{cut} commits of parts whose reply was cut")
+
+
+def other_commits_cut(scene: Scene) -> None:
+    """The plan's, claims of shards and the end's: nobody waits for what nobody knows he has."""
+    paced(scene)
+    words = ("UPDATE bulk_runs SET planned_at", "UPDATE bulk_shards SET state = 'running'")
+    proxy = scene.database["worker"]
+    trips = [proxy.trip(_settled(one), proxy.cut) for one in (*words, "INSERT INTO ends")]
+    run = submit(scene)
+    for trip in trips:
+        trip.wait()
+    scene.hit(f"the replies to {len(trips)} commits were cut: plan, claim, end")
+    assert wait_over(scene, run) == "succeeded"
+
+
+def _settled(words: str) -> Callable[[object], bool]:
+    return lambda event: isinstance(event, Settled) and event.did(words)
 
 
 def broker_killed(scene: Scene) -> None:
@@ -133,6 +146,7 @@ FAULTS = (
     _fault("S3 gone for 8 s", s3_gone),
     _fault("database killed, started again", database_killed),
     _fault("reply to a part's commit cut", commit_cut),
+    _fault("replies to plan's, claim's and end's commits cut", other_commits_cut),
     _fault("broker killed, started again", broker_killed),
     _fault("a row that kills its process", killers, (137,)),
     _fault("two rows that kill their process", killers, (31, 170)),
