@@ -308,11 +308,11 @@ class TestDeathsOfProcesses:
     def test_parts_make_up_for_lost_owners(self, database):
         owned = planned(database, cut(2))
         losses = []
-        for units in (0, 0, 10, 10, 20):
+        for size_bytes in (0, 0, 10, 10, 20):
             close(database, owned.session_id)
             reap(database)
             owned = own(database, owned.job_id)
-            progress = BulkProgress(units_done=units, rows_per_s=float(len(losses)))
+            progress = BulkProgress(size_bytes=size_bytes, rows_done=1 + len(losses))
             with database.begin() as tx:
                 assert tx.bulk.touch(owned.job_id, owned.session_id, owned.epoch, progress)
                 losses.append(tx.jobs.get(ALICE, owned.job_id).losses)

@@ -13,8 +13,8 @@ from storage.database.bulk.told import (
     plan_text,
     progress_text,
     run_of,
+    size_bytes_of,
     told_of,
-    units_done_of,
 )
 from storage.database.statements import Statement
 from storage.database.store import Store
@@ -267,7 +267,7 @@ class Planning(Store):
         told = progress_text(progress)
         if row.progress == told:
             return True
-        further = progress.units_done > (units_done_of(row.progress) if row.progress else 0)
+        further = progress.size_bytes > (size_bytes_of(row.progress) if row.progress else 0)
         if not work.count(
             BUMP_OWNED, job=job_id, session=session_id, epoch=epoch, further=int(further)
         ):

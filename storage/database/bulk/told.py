@@ -42,9 +42,9 @@ def progress_text(progress: BulkProgress) -> str:
     return orjson.dumps(progress).decode()
 
 
-def units_done_of(text: str) -> int:
-    """How many positions were in parts, of what ``progress_text`` wrote."""
-    return int(orjson.loads(text)["units_done"])
+def size_bytes_of(text: str) -> int:
+    """How much was in parts, of what ``progress_text`` wrote."""
+    return int(orjson.loads(text)["size_bytes"])
 
 
 def run_of(row: Sequence[Any]) -> BulkRun:
