@@ -95,8 +95,8 @@ class Finishing:
                 stored = self._write(place, facts, JobState.FAILED).stored
         except Stopped:
             raise
-        except (ForebayError, *TROUBLE) as trouble:
-            log.warning("a failed run has no manifest: %s", type(trouble).__name__)
+        except Exception as trouble:
+            log.warning("a failed run has no manifest", exc_info=trouble)
         outcome = Outcome(self._job.id, self._job.epoch, Verdict.FAILED, False, error=error)
 
         def commit() -> None:

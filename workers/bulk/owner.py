@@ -39,6 +39,13 @@ class Owner:
     def run(self) -> None:
         """Until the job is over, or somebody else's."""
         try:
+            self._run_guarded()
+        except Exception:  # as long as the session lives nobody else would look after the job
+            log.exception("a bulk job could not be ended")
+            self._kit.parts.sessions.retire(self._session_id)
+
+    def _run_guarded(self) -> None:
+        try:
             self._run()
         except Stopped:
             self._release()
