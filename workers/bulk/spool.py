@@ -30,8 +30,11 @@ class Spool:
         for other in self._root.iterdir():
             _remove_if_dead(other)
         self.folder.mkdir()
-        self._lock = os.open(self.folder / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
+        # Locked before it has its name: another one that starts now would take us for dead.
+        unlocked = self.folder / f"{_LOCK}.new"
+        self._lock = os.open(unlocked, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
+        unlocked.rename(self.folder / _LOCK)
 
     def close(self) -> None:
         """Nothing in it is needed any more."""

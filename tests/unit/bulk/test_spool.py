@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from workers.bulk.spool import Spool
 
@@ -40,3 +43,23 @@ def test_what_a_killed_process_left_goes_with_the_next_start(tmp_path: Path) -> 
         mine.close()
         third.close()
         assert list(tmp_path.iterdir()) == []
+
+
+def test_a_start_beside_another_one_takes_nothing_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It begins just before the first one has its lock."""
+    mine, other, locks = Spool(tmp_path), Spool(tmp_path), []
+    lock = fcntl.flock
+
+    def slow(fd: int, flags: int) -> None:
+        if not locks:
+            locks.append(fd)
+            other.open()
+        lock(fd, flags)
+
+    monkeypatch.setattr(fcntl, "flock", slow)
+    mine.open()
+    assert mine.folder.is_dir() and other.folder.is_dir()
+    mine.close()
+    other.close()
