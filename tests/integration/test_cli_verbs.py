@@ -183,3 +183,4 @@ def test_rows_of_files_are_scored_in_bulk_into_a_folder(stack, tmp_path):
     assert "2 failed" in shown and "100 %" in shown
     again = stack.run("jobs", "retry", job["id"], "--failed-rows", "--wait", deadline_s=240)
     assert again.returncode == 0 and "failed" in again.stdout, again.stderr
+    assert "2 of 2 rows (100 %)" in again.stderr and "skipped" not in again.stdout

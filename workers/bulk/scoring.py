@@ -184,7 +184,7 @@ class ShardRun:
                 start, stop, stages.columns, max_rows=self._chunk_rows(), max_bytes=CHUNK_BYTES
             ):
                 if only is not None:
-                    chunk = _those(chunk, only)
+                    chunk = those(chunk, only)
                 decoded = stages.decoder.decode(chunk.batch)
                 yield Piece(chunk, decoded, deaths, deaths is not None and chunk.next >= stop)
 
@@ -328,15 +328,13 @@ def _ranges(shard: ClaimedShard) -> list[tuple[int, int, int | None]]:
     return [one for one in parts if one[0] < one[1]]
 
 
-def _those(chunk: Chunk, only: Positions) -> Chunk:
-    """The rows at these positions; the others count as left out."""
+def those(chunk: Chunk, only: Positions) -> Chunk:
+    """The rows at these positions; the others are not this run's, and count as nothing."""
     chosen = np.isin(chunk.positions, only)
     wanted = set(only.tolist()) if chunk.errors else set()
     errors = tuple(one for one in chunk.errors if one.position in wanted)
-    rows = len(chunk.positions) + len(chunk.errors)
-    left = chunk.skipped + rows - int(chosen.sum()) - len(errors)
     batch = chunk.batch.filter(pa.array(chosen))
-    return Chunk(batch, chunk.positions[chosen], errors, left, chunk.next)
+    return Chunk(batch, chunk.positions[chosen], errors, 0, chunk.next)
 
 
 def row_size(signature: Signature) -> int:
