@@ -13,8 +13,12 @@ from pathlib import Path
 from typing import Protocol
 
 from tests.bench import (
+    bulk_cores,
     bulk_digits,
+    bulk_kill,
+    bulk_memory,
     bulk_photographs,
+    bulk_shards,
     device_bound,
     finished,
     flood,
@@ -63,6 +67,10 @@ WITH_STACKS_OF_ITS_OWN: Mapping[str, OnARig] = {
     webhooks.NAME: webhooks,
     bulk_digits.NAME: bulk_digits,
     bulk_photographs.NAME: bulk_photographs,
+    bulk_memory.NAME: bulk_memory,
+    bulk_cores.NAME: bulk_cores,
+    bulk_shards.NAME: bulk_shards,
+    bulk_kill.NAME: bulk_kill,
 }
 NAMES = (
     *WITHOUT_SERVERS,

@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 from storage.database import Database
 from tests.bench.rig import Rig, WrongAnswers, one
 from tests.support.caller import Caller
-from tests.support.stack import FullStack
+from tests.support.stack import FullStack, descendants
+from tests.support.waiting import wait_until
 
 
 @dataclass(frozen=True)
@@ -78,13 +79,13 @@ class Bucket:
         """An object."""
         return bytes(self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read())
 
-    def submit(self, caller: Caller, model: str, uri: str, **fields: Any) -> tuple[str, str]:
+    def submit(self, caller: Caller, model: str, uri: str) -> tuple[str, str]:
         """A bulk job over these files: its id, and where its outputs will lie."""
         base = f"{self._folder}/out/{uuid.uuid4().hex[:12]}"
         body = {
             "kind": "bulk",
             "model": model,
-            "input": {"uri": uri, **fields},
+            "input": {"uri": uri},
             "output": {"uri": f"s3://{self._bucket}/{base}", "format": "parquet"},
         }
         answer = caller.http.post("/v1/jobs", json=body)
@@ -99,9 +100,9 @@ class Bucket:
             raise WrongAnswers(f"the bulk job is {job}")
         return Scored(job, base)
 
-    def score(self, caller: Caller, model: str, uri: str, **fields: Any) -> Scored:
+    def score(self, caller: Caller, model: str, uri: str, deadline_s: float = 600) -> Scored:
         """Submit and wait."""
-        return self.finish(caller, *self.submit(caller, model, uri, **fields))
+        return self.finish(caller, *self.submit(caller, model, uri), deadline_s=deadline_s)
 
     def manifest(self, scored: Scored) -> Mapping[str, Any]:
         """What the run says of itself."""
@@ -139,3 +140,17 @@ def describe(stack: FullStack, folder: Path, model: str, archive: Path) -> None:
     assert version is not None and version.name == model
     (folder / "version.json").write_text(json.dumps(asdict(version)))
     (folder / "model.keras").write_bytes(archive.read_bytes())
+
+
+def device_pid(stack: FullStack) -> int:
+    """The process below the worker's supervisor that computes, once there is one."""
+    return wait_until(
+        lambda: next(iter(descendants(stack.pid("worker"))), None), 60, what="the device process"
+    )
+
+
+def restart_worker(stack: FullStack) -> None:
+    """Another process in the worker's place."""
+    stack.stop("worker")
+    stack.start("worker")
+    device_pid(stack)
