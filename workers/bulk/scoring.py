@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 CHUNK_S = 1.0  # a chunk is about so much work at most
 CHUNK_BYTES = 8 << 20  # and so much memory, as read and as decoded
-LEAST_CHUNK, MOST_CHUNK = 64, 16_384
+LEAST_CHUNK, MOST_CHUNK = 16, 16_384
 UNDER_WAY = 3  # blocks between the window and the writer
 _WAIT_S = 0.2
 
