@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 
 from storage.records.bulk import BulkProgress, BulkRun, BulkSpec, Control, spec_of
@@ -31,7 +32,9 @@ _JUDGED_ROWS = 1_000  # of fewer, no share of errors is a reason to stop before 
 class Owner:
     """One job's; ``run`` on a thread of its own."""
 
-    def __init__(self, kit: Kit, job: ClaimedJob, session_id: str, poke: object) -> None:
+    def __init__(
+        self, kit: Kit, job: ClaimedJob, session_id: str, poke: Callable[[], None]
+    ) -> None:
         self._kit, self._job, self._session_id = kit, job, session_id
         self._poke = poke
         self._seen: deque[tuple[float, int]] = deque()
@@ -99,7 +102,6 @@ class Owner:
                 raise Stopped
             run = kit.patiently(look, self._is_mine)
             assert run is not None and run.plan is not None
-        assert callable(self._poke)
         self._poke()
         return run
 
