@@ -524,7 +524,7 @@ def test_a_reference_out_of_reach_waits_alone(house: Household, tmp_path: Path) 
                 raise ObjectsUnavailable("away")
 
         reader = pipeline.parts.decoder._refs
-        reader._opened[prefixes[0]] = Away()  # type: ignore[assignment]
+        reader._stores._opened[prefixes[0]] = Away()  # type: ignore[assignment]
         ids = house.submit([{"ref": f"file://{listed}/x.json"}, tensor(1)])
         offer(pipeline, ids, house.version)
         house.wait_terminal(ids[1:])

@@ -285,6 +285,10 @@ def reap_shards(t: Tables, now: Millis, p: P) -> list[Any]:
     return []
 
 
+def looked_after(t: Tables, now: Millis, p: P) -> list[Any]:
+    return []
+
+
 def close_runs(t: Tables, now: Millis, p: P) -> int:
     return 0
 
@@ -308,6 +312,7 @@ PLAYED: Sequence[tuple[object, Callable[[Tables, Millis, P], Any]]] = (
     (duties.NOTES, notes),
     (deaths.REAP, reap_shards),
     (deaths.CLOSE, close_runs),
+    (deaths.LOOKED_AFTER, looked_after),
     (groups.CREATE, create_group),
     (groups.COUNTS, counts),
     (groups.ENDED, ended),
