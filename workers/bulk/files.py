@@ -37,6 +37,8 @@ def open_found(
     extra: Mapping[str, object],
     found: Found,
     form: BulkFormat,
+    *,
+    just_found: bool = False,
 ) -> Source:
     """A file that is there."""
     return open_source(
@@ -45,6 +47,7 @@ def open_found(
         types=cast("Mapping[str, str] | None", extra.get(TYPES)),
         where=spec.input.where,
         fetch=kit.refs.for_tenant(tenant),
+        just_found=just_found,
     )
 
 

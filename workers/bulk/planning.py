@@ -219,7 +219,9 @@ class Planner:
         kit, tenant = self._kit, self._job.tenant
 
         def opened(one: Found) -> Source:
-            return self._outside(lambda: open_found(kit, tenant, spec, extra, one, form), "input")
+            return self._outside(
+                lambda: open_found(kit, tenant, spec, extra, one, form, just_found=True), "input"
+            )
 
         at, first = 0, opened(found[0])
         while not first.columns():  # an empty file of text says nothing of the others

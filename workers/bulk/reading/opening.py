@@ -63,15 +63,18 @@ def open_source(
     types: Mapping[str, str] | None = None,
     where: Sequence[Condition] = (),
     fetch: Callable[[str], bytes],
+    just_found: bool = False,
 ) -> Source:
     """The file, checked as far as opening it can; its ranges are of the content that was found.
 
     ``types`` of a text file's columns as they were planned; None: by a sample. ``fetch`` reads
     what an address in the file points to. ``InvalidInput``: ``bad_file``, ``file_changed``,
     ``unknown_column``, ``bad_where`` and what the format adds; ``NotFound``
-    (``input_not_found``).
+    (``input_not_found``). What was ``just_found`` needs no look whether it still is the same: its
+    ranges are asked of that content alone.
     """
-    check_unchanged(found)
+    if not (just_found and found.etag):
+        check_unchanged(found)
     found, condition = pinned(found), Where(where, found.place.uri)
     match format:
         case BulkFormat.PARQUET:
