@@ -16,21 +16,28 @@ from starlette.responses import Response
 from producers.api import bodies
 from producers.api.bulk_documents import manifest_so_far, name_in, part_document
 from producers.api.jobs import find_job, job_id_of
-from producers.api.outputs import OUTPUT, key_below
+from producers.api.outputs import key_below
 from producers.api.results import result_bytes
 from producers.api.routes import answer, named, route
 from producers.api.service import Service, service_of
 from producers.api.streams import stored
 from producers.shapes import Schema
 from storage.database import Transaction
-from storage.records.bulk import NewPart, Part, Plan
+from storage.records.bulk import (
+    ERRORS,
+    MANIFEST,
+    OUTPUT,
+    PARTIAL_MANIFEST,
+    NewPart,
+    Part,
+    Plan,
+    own_name,
+)
 from storage.records.errors import Conflict, Gone, NotFound
 from storage.records.jobs import TERMINAL, Job, JobKind, JobState
 
 router = APIRouter(prefix="/v1/jobs", tags=["bulk jobs"])
 
-MANIFEST, PARTIAL = "manifest.json", "_manifest.partial.json"
-ERRORS = "errors.jsonl"
 OCTETS, LINES = "application/octet-stream", "application/x-ndjson"
 _BYTES: Schema = {"type": "string", "format": "binary"}
 _LINES: Schema = {"type": "string", "description": '`{"row_id","code","message"}`, one a line.'}
@@ -79,12 +86,9 @@ async def resume_job(request: Request) -> Response:
 async def get_manifest(request: Request) -> Response:
     """Files, parts, digests and timings, as the job's end has them; while it runs, or when it
     ended before it came to writing one, what is known so far with `complete` false."""
-    service = service_of(request)
-    tenant = await service.tenant(request)
-    bodies.query(request, {})
-    job = await _bulk_job(request, tenant)
+    service, job = await _asked(request)
     run, parts, now = await service.read(
-        lambda tx: (tx.bulk.run(job.id, tenant=tenant), tx.bulk.parts(job.id), tx.now())
+        lambda tx: (tx.bulk.run(job.id, tenant=job.tenant), tx.bulk.parts(job.id), tx.now())
     )
     if run is None:
         raise _gone("manifest")
@@ -106,10 +110,7 @@ async def get_manifest(request: Request) -> Response:
 async def list_parts(request: Request) -> Response:
     """In the order of the input, all of them; also while it runs. Each row of the input is in
     exactly one part, or in its errors."""
-    service = service_of(request)
-    tenant = await service.tenant(request)
-    bodies.query(request, {})
-    job = await _bulk_job(request, tenant)
+    service, job = await _asked(request)
     plan, parts = await _parts_of(service, job)
     return answer({"data": [part_document(job.id, part, plan) for part in parts]})
 
@@ -125,10 +126,7 @@ async def list_parts(request: Request) -> Response:
 )
 async def get_part(request: Request) -> Response:
     """Of a committed part, as `sha256` has them."""
-    service = service_of(request)
-    tenant = await service.tenant(request)
-    bodies.query(request, {})
-    job = await _bulk_job(request, tenant)
+    service, job = await _asked(request)
     plan, part = await _part_of(service, request, job)
     if part.key is None:
         raise _no_part(request)
@@ -146,10 +144,7 @@ async def get_part(request: Request) -> Response:
 )
 async def get_part_errors(request: Request) -> Response:
     """One JSON object a line, for each of its rows that has no prediction."""
-    service = service_of(request)
-    tenant = await service.tenant(request)
-    bodies.query(request, {})
-    job = await _bulk_job(request, tenant)
+    service, job = await _asked(request)
     _, part = await _part_of(service, request, job)
     key = part.errors_key
     if key is None:
@@ -169,10 +164,7 @@ async def get_part_errors(request: Request) -> Response:
 async def get_errors(request: Request) -> Response:
     """Those of all its committed parts, in the order of the input, as JSON lines; empty if no row
     failed so far."""
-    service = service_of(request)
-    tenant = await service.tenant(request)
-    bodies.query(request, {})
-    job = await _bulk_job(request, tenant)
+    service, job = await _asked(request)
     _, parts = await _parts_of(service, job)
     wanted = [(p.part.errors_key, p.part.errors_bytes) for p in parts if p.part.errors_key]
     return await _errors_of(service, wanted, ERRORS)
@@ -193,12 +185,16 @@ async def _hold(request: Request, verb: Callable[[Transaction, Job], bool]) -> R
     return answer(await service.job_document(await find_job(request, tenant, job.id)))
 
 
-async def _bulk_job(request: Request, tenant: str) -> Job:
+async def _asked(request: Request) -> tuple[Service, Job]:
+    """The bulk job of a request that says nothing else."""
+    service = service_of(request)
+    tenant = await service.tenant(request)
+    bodies.query(request, {})
     job = await find_job(request, tenant, job_id_of(request))
     if job.kind is not JobKind.BULK:
         says = f"the job is one of {job.kind.value}; only bulk jobs have parts and a manifest"
         raise Conflict(says, code="not_bulk")
-    return job
+    return service, job
 
 
 async def _parts_of(service: Service, job: Job) -> tuple[Plan | None, list[Part]]:
@@ -265,7 +261,8 @@ def _written(service: Service, plan: Plan, job: Job) -> bytes | None:
 def _manifest_name(service: Service, plan: Plan, job: Job) -> str:
     """In our own store every owner writes under a name of its own, which the result tells."""
     if job.state is not JobState.SUCCEEDED:
-        return PARTIAL if OUTPUT in plan.extra else PARTIAL.replace(".json", f"-{job.epoch}.json")
+        name = PARTIAL_MANIFEST
+        return name if OUTPUT in plan.extra else own_name(name, job.epoch)
     if OUTPUT in plan.extra or job.result is None:
         return MANIFEST
     told = orjson.loads(result_bytes(service.parts.database, service.parts.objects, job.result))

@@ -11,11 +11,9 @@ from collections.abc import Sequence
 
 from storage.objects import Objects, open_objects
 from storage.objects.opening import folder_of
-from storage.records.bulk import Plan
+from storage.records.bulk import OUTPUT, Plan
 from storage.records.errors import Unprocessable
 from storage.records.refs import read_prefix
-
-OUTPUT = "output"  # in a plan's notes: the listed prefix that its base lies below
 
 
 class Outputs:

@@ -13,7 +13,15 @@ import typer
 from producers.cli.bulk_answers import end_of_bulk, size, wait_for_bulk
 from producers.cli.connection import be_patient, connect
 from producers.cli.exits import Exit, usage
-from producers.cli.options import AsJson, TimeoutS, key_values
+from producers.cli.options import (
+    AsJson,
+    ExpiresInS,
+    IdempotencyKey,
+    Metadata,
+    RunTimeoutS,
+    TimeoutS,
+    key_values,
+)
 from producers.cli.output import note, say, say_json
 
 _COMPARED = re.compile(r"\s*(.+?)\s*(!=|<=|>=|=|<|>)\s*(.+?)\s*", re.DOTALL)
@@ -72,22 +80,16 @@ def bulk(
     wait: Annotated[bool, typer.Option("--wait", help="Wait, and show how far it is.")] = False,
     priority: Annotated[int | None, typer.Option(min=0, max=9, help="2 unless given.")] = None,
     custom_id: Annotated[str | None, typer.Option(help="Your own name for it.")] = None,
-    metadata: Annotated[
-        list[str] | None, typer.Option("--metadata", metavar="KEY=VALUE", help="A label.")
-    ] = None,
-    expires_in_s: Annotated[
-        float | None, typer.Option(help="Expire if not started by then.")
-    ] = None,
-    run_timeout_s: Annotated[float | None, typer.Option(help="Longest time it may run.")] = None,
+    metadata: Metadata = None,
+    expires_in_s: ExpiresInS = None,
+    run_timeout_s: RunTimeoutS = None,
     max_attempts: Annotated[
         int | None, typer.Option(min=1, help="Deaths that one row may cause.")
     ] = None,
     webhook: Annotated[
         str | None, typer.Option(metavar="URL", help="Told when the job is over.")
     ] = None,
-    idempotency_key: Annotated[
-        str | None, typer.Option(help="A repeat with the same key is the same job.")
-    ] = None,
+    idempotency_key: IdempotencyKey = None,
     timeout_s: TimeoutS = None,
     as_json: AsJson = False,
 ) -> None:

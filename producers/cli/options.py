@@ -14,6 +14,14 @@ TimeoutS = Annotated[
     float | None,
     typer.Option("--timeout-s", min=0.0, help="Give up waiting after this long (exit code 3)."),
 ]
+Metadata = Annotated[
+    list[str] | None, typer.Option("--metadata", metavar="KEY=VALUE", help="A label.")
+]
+ExpiresInS = Annotated[float | None, typer.Option(help="Expire if not started by then.")]
+RunTimeoutS = Annotated[float | None, typer.Option(help="Longest time it may run.")]
+IdempotencyKey = Annotated[
+    str | None, typer.Option(help="A repeat with the same key is the same job.")
+]
 
 
 def key_values(pairs: Sequence[str], option: str) -> dict[str, str]:

@@ -9,7 +9,15 @@ import typer
 from producers.cli.answers import brief, counts_text, end_of_group, end_of_job
 from producers.cli.connection import be_patient, connect
 from producers.cli.exits import Exit, usage
-from producers.cli.options import AsJson, TimeoutS, key_values
+from producers.cli.options import (
+    AsJson,
+    ExpiresInS,
+    IdempotencyKey,
+    Metadata,
+    RunTimeoutS,
+    TimeoutS,
+    key_values,
+)
 from producers.cli.output import note, progress, say, say_json, say_table
 from producers.cli.sources import gather
 
@@ -41,21 +49,15 @@ def submit(
     wait: Annotated[bool, typer.Option("--wait", help="Wait, and print the results.")] = False,
     priority: Annotated[int | None, typer.Option(min=0, max=9, help="9 is most urgent.")] = None,
     custom_id: Annotated[str | None, typer.Option(help="Your own name for the one job.")] = None,
-    metadata: Annotated[
-        list[str] | None, typer.Option("--metadata", metavar="KEY=VALUE", help="A label.")
-    ] = None,
-    expires_in_s: Annotated[
-        float | None, typer.Option(help="Expire if not started by then.")
-    ] = None,
-    run_timeout_s: Annotated[float | None, typer.Option(help="Longest time it may run.")] = None,
+    metadata: Metadata = None,
+    expires_in_s: ExpiresInS = None,
+    run_timeout_s: RunTimeoutS = None,
     max_attempts: Annotated[int | None, typer.Option(min=1)] = None,
     webhook: Annotated[
         str | None,
         typer.Option("--webhook", metavar="URL", help="Told when the job, or the group, is over."),
     ] = None,
-    idempotency_key: Annotated[
-        str | None, typer.Option(help="A repeat with the same key is the same job.")
-    ] = None,
+    idempotency_key: IdempotencyKey = None,
     timeout_s: TimeoutS = None,
     as_json: AsJson = False,
 ) -> None:

@@ -26,6 +26,11 @@ from storage.records.jobs import JobError, Millis
 _PAYLOAD = b'{"bulk":'  # no inference input begins so: their forms are others
 
 
+MANIFEST, PARTIAL_MANIFEST = "manifest.json", "_manifest.partial.json"
+ERRORS = "errors.jsonl"
+OUTPUT = "output"  # in a plan's notes: the listed prefix that its base lies below, if any
+
+
 class BulkFormat(StrEnum):
     """What an input's files hold."""
 
@@ -320,3 +325,10 @@ def errors_of(ids: Sequence[str]) -> dict[int, list[int]]:
         file, _, position = one.partition(":")
         found.setdefault(int(file), []).append(int(position))
     return {file: sorted(set(positions)) for file, positions in found.items()}
+
+
+def own_name(name: str, epoch: int) -> str:
+    """What a manifest or an error file is called in the service's own store: every owner writes
+    under a name of its own there, as a pack's row says who may."""
+    stem, dot, ending = name.rpartition(".")
+    return f"{stem}-{epoch}{dot}{ending}"

@@ -21,7 +21,6 @@ from storage.records.jobs import ClaimedJob
 from storage.records.packs import NewPack, PackKind, PackSummary
 from workers.bulk.kit import Kit
 
-OUTPUT = "output"  # in a plan's notes: the listed prefix that its base lies below
 OWN = "own"  # in a plan's notes: where the run keeps what is not for its output
 
 
@@ -63,6 +62,18 @@ class Destination:
             summary = PackSummary(pack.id, entries=1, size_bytes=size_bytes)
         kit.patiently(lambda: self.objects.put_file(key, path), still, ours=self.is_own)
         return Stored(key, size_bytes, summary)
+
+    def keep(self, kit: Kit, tenant: str, name: str, data: bytes, still: Callable[[], bool]) -> str:
+        """Put what no later commit has to say: it counts at once. The object's key."""
+        path = kit.spool / f"{self.base.rpartition('/')[2]}-{name}"
+        path.write_bytes(data)
+        try:
+            stored = self.put(kit, tenant, name, path, still)
+        finally:
+            path.unlink(missing_ok=True)
+        with kit.database.begin() as tx:
+            stored.publish(tx)
+        return stored.key
 
     def names(self) -> list[str]:
         """Everything that lies directly below it."""

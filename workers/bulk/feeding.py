@@ -159,6 +159,15 @@ def lease_of(kit: Kit, version_id: str) -> Lease:
             raise Stopped
 
 
+def signature_of(kit: Kit, version_id: str) -> Signature:
+    """As the loaded model completed it; raises as ``lease_of``."""
+    lease = lease_of(kit, version_id)
+    try:
+        return lease.model.signature
+    finally:
+        lease.release()
+
+
 def broken_model(kit: Kit, version_id: str) -> ModelBroken:
     """What SQL says of a version that cannot be served."""
     with kit.database.read() as tx:

@@ -10,6 +10,7 @@ import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -18,7 +19,15 @@ import orjson
 from storage.clock import random_bits
 from storage.database import Transaction
 from storage.objects.packs import PackWriter, pack_key, retention_day
-from storage.records.bulk import BulkRun, BulkSpec, Part
+from storage.records.bulk import (
+    ERRORS,
+    MANIFEST,
+    PARTIAL_MANIFEST,
+    BulkRun,
+    BulkSpec,
+    Part,
+    own_name,
+)
 from storage.records.errors import ForebayError
 from storage.records.ids import uuid7
 from storage.records.jobs import (
@@ -38,7 +47,7 @@ from workers.bulk.files import COLUMNS, ranges_of
 from workers.bulk.kit import Kit, Stopped
 from workers.bulk.manifest import Outcome as RunOutcome
 from workers.bulk.manifest import manifest_of
-from workers.bulk.names import ERRORS, MANIFEST, PARTIAL_MANIFEST, is_ours
+from workers.bulk.names import is_ours
 from workers.inference.gate import TROUBLE
 
 log = logging.getLogger(__name__)
@@ -68,8 +77,9 @@ class Finishing:
 
     def __init__(self, kit: Kit, job: ClaimedJob, session_id: str, spec: BulkSpec) -> None:
         self._kit, self._job, self._session_id, self._spec = kit, job, session_id, spec
+        self._is_mine = partial(kit.holds, session_id)
 
-    def succeed(self, run: BulkRun) -> None:
+    def succeed(self) -> None:
         """Every shard is done: merge, describe, commit, tidy up."""
         facts = self._look()
         assert facts.run.plan is not None
@@ -148,12 +158,7 @@ class Finishing:
         return _Written(name, manifest, stored)
 
     def _name(self, place: Destination, name: str) -> str:
-        """In the own store every owner writes under a name of its own, as a pack's row says who
-        may."""
-        if not place.is_own:
-            return name
-        stem, dot, ending = name.rpartition(".")
-        return f"{stem}-{self._job.epoch}{dot}{ending}"
+        return own_name(name, self._job.epoch) if place.is_own else name
 
     def _put(self, place: Destination, name: str, path: Path) -> Stored:
         kit = self._kit
@@ -234,10 +239,6 @@ class Finishing:
             return
         with contextlib.suppress(ForebayError, *TROUBLE):
             place.delete([name for name in (written.manifest, written.errors) if name])
-
-    def _is_mine(self) -> bool:
-        kit = self._kit
-        return not kit.stopping() and kit.parts.sessions.is_live(self._session_id)
 
 
 def _publish(tx: Transaction, stored: Sequence[Stored]) -> None:

@@ -50,6 +50,10 @@ class Kit:
     stopping: Callable[[], bool]
     hurry: threading.Event = field(default_factory=threading.Event)  # set when a stop begins
 
+    def holds(self, session_id: str) -> bool:
+        """Whether what is claimed under this session is this process's to go on with."""
+        return not self.stopping() and self.parts.sessions.is_live(session_id)
+
     def patiently(
         self, call: Callable[[], T], still: Callable[[], bool] = lambda: True, *, ours: bool = True
     ) -> T:

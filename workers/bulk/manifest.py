@@ -9,11 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from storage.records.bulk import BulkFormat, BulkRun, BulkSpec, Part, Plan, PlannedFile
+from storage.records.bulk import ERRORS, BulkFormat, BulkRun, BulkSpec, Part, Plan, PlannedFile
 from storage.records.jobs import JobState, Millis
 from storage.records.models import ModelVersion
 from workers.bulk.error_lines import ErrorsSummary
-from workers.bulk.names import ERRORS
 
 VERSION = 1
 _BY_ROW = frozenset({BulkFormat.PARQUET, BulkFormat.NPY, BulkFormat.NPZ})

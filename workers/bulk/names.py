@@ -9,11 +9,7 @@ from __future__ import annotations
 
 import re
 
-from storage.records.bulk import PartFormat
-
-MANIFEST = "manifest.json"
-PARTIAL_MANIFEST = "_manifest.partial.json"
-ERRORS = "errors.jsonl"
+from storage.records.bulk import ERRORS, MANIFEST, PARTIAL_MANIFEST, PartFormat
 
 _PLACE = r"\d{5,}-\d{3,}-\d{12,}"
 _FORMATS = "|".join(PartFormat)

@@ -10,6 +10,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from storage.records.bulk import BulkProgress, BulkRun, BulkSpec, Control, spec_of
 from storage.records.errors import ForebayError, InvalidInput, NotFound
@@ -37,6 +38,7 @@ class Owner:
     ) -> None:
         self._kit, self._job, self._session_id = kit, job, session_id
         self._poke = poke
+        self._is_mine = partial(kit.holds, session_id)
         self._seen: deque[tuple[float, int]] = deque()
 
     def run(self) -> None:
@@ -84,7 +86,7 @@ class Owner:
             left = progress.shards_total - progress.shards_done
             near = 0 < left <= 2 * progress.shards_running
             self._kit.hurry.wait(NEAR_TICK_S if near else TICK_S)
-        Finishing(self._kit, self._job, self._session_id, spec).succeed(run)
+        Finishing(self._kit, self._job, self._session_id, spec).succeed()
 
     def _planned(self, spec: BulkSpec) -> BulkRun:
         """The run, planned by us or by an owner before."""
@@ -185,9 +187,6 @@ class Owner:
             Finishing(self._kit, job, self._session_id, spec_of(payload)).fail(told)
         except Stopped:
             self._release()
-
-    def _is_mine(self) -> bool:
-        return not self._kit.stopping() and self._kit.parts.sessions.is_live(self._session_id)
 
     def _release(self) -> None:
         """Back to the backlog, nothing spent: another owner goes on from SQL."""

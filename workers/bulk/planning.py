@@ -16,20 +16,19 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from storage.records.bulk import BulkFormat, BulkSpec, Plan, PlannedFile, ShardPlan
+from storage.records.bulk import OUTPUT, BulkFormat, BulkSpec, Plan, PlannedFile, ShardPlan
 from storage.records.errors import InvalidInput, NotFound, ObjectsMisconfigured
 from storage.records.jobs import ClaimedJob
 from storage.records.signatures import Signature
 from workers.bulk.cutting import FileToCut, cut
 from workers.bulk.destination import (
-    OUTPUT,
     OWN,
     Destination,
     destination_of,
     output_prefix,
     own_store,
 )
-from workers.bulk.feeding import lease_of
+from workers.bulk.feeding import signature_of
 from workers.bulk.files import APART, LISTING, TYPES, open_found, open_planned
 from workers.bulk.kept import kept_of, notes_of
 from workers.bulk.kit import Failed, Kit, Stopped
@@ -67,6 +66,7 @@ class Planner:
 
     def __init__(self, kit: Kit, job: ClaimedJob, session_id: str, spec: BulkSpec) -> None:
         self._kit, self._job, self._session_id, self._spec = kit, job, session_id, spec
+        self._is_mine = partial(kit.holds, session_id)
 
     def plan(self) -> bool:
         """Write the plan and its shards; False when the job is not ours any more."""
@@ -92,7 +92,7 @@ class Planner:
     def draft(self) -> Draft:
         """Everything but the shards."""
         kit, spec, tenant = self._kit, self._spec, self._job.tenant
-        signature = self._signature()
+        signature = signature_of(kit, self._job.version_id)
         own = own_store(kit, self._job)
         destination = self._outside(lambda: destination_of(kit, spec, self._base()), "output")
         self._prove_output(destination)
@@ -138,17 +138,10 @@ class Planner:
 
     # --- inputs
 
-    def _signature(self) -> Signature:
-        lease = lease_of(self._kit, self._job.version_id)
-        try:
-            return lease.model.signature
-        finally:
-            lease.release()
-
     def _with_columns(self, plan: Plan, shard: ShardPlan) -> Plan:
         """Another run's plan with what this one keeps beside the predictions, by a row of it."""
         kit, spec, tenant = self._kit, self._spec, self._job.tenant
-        signature = self._signature()
+        signature = signature_of(kit, self._job.version_id)
         kept = stages_of(kit, tenant, spec, plan, signature).kept
         schema = kept_of(plan)
         if schema is None or tuple(schema.names) != kept:
@@ -186,17 +179,9 @@ class Planner:
             return write_listing(founds)
 
         data = self._outside(listed, "input")
-        path = kit.spool / f"{self._job.id}-listing"
-        path.write_bytes(data)
-        try:
-            name = f"_listing-{self._job.epoch}.txt"
-            stored = own.put(kit, tenant, name, path, self._is_mine)
-        finally:
-            path.unlink(missing_ok=True)
-        with kit.database.begin() as tx:
-            stored.publish(tx)
-        extra[LISTING] = stored.key
-        place = Place(kit.objects, stored.key, self._spec.input.uris[0])
+        key = own.keep(kit, tenant, f"_listing-{self._job.epoch}.txt", data, self._is_mine)
+        extra[LISTING] = key
+        place = Place(kit.objects, key, self._spec.input.uris[0])
         return Found(place, len(data), None)
 
     def _open(
@@ -334,9 +319,6 @@ class Planner:
                 return tx.bulk.adopt(job.id, old_id, self._session_id, job.epoch)
 
         return kit.patiently(adopt, self._is_mine)
-
-    def _is_mine(self) -> bool:
-        return not self._kit.stopping() and self._kit.parts.sessions.is_live(self._session_id)
 
 
 def _empty(uris: Sequence[str]) -> InvalidInput:

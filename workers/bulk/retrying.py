@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from storage.records.bulk import BulkSpec, Part, Plan, ShardPlan, errors_of
+from storage.records.bulk import OUTPUT, BulkSpec, Part, Plan, ShardPlan, errors_of
 from storage.records.errors import InvalidInput, NotFound
 from storage.records.jobs import ClaimedJob
-from workers.bulk.destination import OUTPUT, OWN, Destination, output_prefix, own_store
+from workers.bulk.destination import OWN, output_prefix, own_store
 from workers.bulk.error_lines import row_ids
 from workers.bulk.files import ONLY
 from workers.bulk.kit import Failed, Kit
@@ -46,7 +46,7 @@ def failed_rows(
             some = found[first : first + _SHARD_ROWS]
             shards.append(ShardPlan(len(shards), file, some[0], some[-1] + 1))
     own = own_store(kit, job)
-    key = _put(kit, job, own, blob)
+    key = own.keep(kit, job.tenant, f"_only-{job.epoch}.bin", blob, lambda: True)
     extra = {name: value for name, value in old.plan.extra.items() if name != OUTPUT}
     extra[OWN] = own.base
     ranges = [[one.file, one.start, one.stop] for one in shards]
@@ -54,18 +54,6 @@ def failed_rows(
     if spec.output.uri is not None:
         extra[OUTPUT] = output_prefix(kit, spec.output.uri)
     return replace(old.plan, base=base, rows=at, extra=extra), shards
-
-
-def _put(kit: Kit, job: ClaimedJob, own: Destination, blob: bytes) -> str:
-    path = kit.spool / f"{job.id}-only"
-    path.write_bytes(blob)
-    try:
-        stored = own.put(kit, job.tenant, f"_only-{job.epoch}.bin", path, lambda: True)
-    finally:
-        path.unlink(missing_ok=True)
-    with kit.database.begin() as tx:
-        stored.publish(tx)
-    return stored.key
 
 
 def _lines(kit: Kit, parts: Sequence[Part]) -> Iterator[bytes]:

@@ -17,7 +17,7 @@ from storage.records.bulk import BulkSpec, ClaimedShard, Control, Plan, ShardNot
 from storage.records.errors import ForebayError
 from storage.records.jobs import JobError
 from storage.records.signatures import Signature
-from workers.bulk.feeding import Sender, lease_of
+from workers.bulk.feeding import Sender, signature_of
 from workers.bulk.kit import Failed, Kit, Stopped
 from workers.bulk.scoring import ShardRun
 from workers.inference.gate import TROUBLE
@@ -75,14 +75,12 @@ class Runner:
 
     def watch(self) -> None:
         """Ask what is to become of the active shards, and say how far they are."""
-        noted_s = 0.0
+        noted_s, pace = 0.0, threading.Event()  # never set: shards that end are watched as well
         while not self._kit.stopping() or self._active:
-            self._kit.hurry.wait(_WATCH_S) if not self._kit.stopping() else None
+            pace.wait(_WATCH_S)
             with self._lock:
                 runs = list(self._active.values())
             if not runs:
-                if self._kit.stopping():
-                    return
                 continue
             try:
                 self._ask(runs)
@@ -94,8 +92,6 @@ class Runner:
                 self._kit.parts.gate.trip(trouble)
             except Exception:
                 log.exception("watching over bulk shards failed; going on")
-            if self._kit.stopping():
-                threading.Event().wait(_WATCH_S)
 
     # --- one shard
 
@@ -181,11 +177,7 @@ class Runner:
                 payload = tx.jobs.payload(shard.tenant, shard.job_id)
             if run is None or run.plan is None or not isinstance(payload, bytes):
                 raise Stopped  # its job is over, and what was known of it is gone
-            lease = lease_of(self._kit, shard.version_id)
-            try:
-                signature = lease.model.signature
-            finally:
-                lease.release()
+            signature = signature_of(self._kit, shard.version_id)
             known = _Known(spec_of(payload), run.plan, signature)
             if len(self._known) > 64:
                 self._known.clear()

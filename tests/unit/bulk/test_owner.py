@@ -49,6 +49,7 @@ class Household:
                 parts=SimpleNamespace(gate=gate, sessions=sessions),
                 hurry=threading.Event(),
                 stopping=lambda: False,
+                holds=lambda _: True,
                 patiently=lambda call, still=None: call(),
             ),
         )
