@@ -12,7 +12,7 @@ from forebay.checks import Ailing, Check, Finding, examine
 from forebay.composition import open_database
 from producers.cli.output import say, say_json
 from storage.database import Database
-from storage.places import without_password
+from storage.places import embedded_places, without_password
 from storage.records.duties import DutyNote
 from storage.records.jobs import Millis
 from storage.settings import Settings
@@ -168,6 +168,9 @@ def _broker(settings: Settings, environ: Mapping[str, str]) -> str:
 def _objects(settings: Settings) -> str:
     from storage.objects import open_objects
 
+    in_home = settings.objects_url == embedded_places(settings.home)["objects_url"]
+    if settings.embedded and in_home and not settings.home.exists():
+        return f"{settings.objects_url}, made at the first start"
     objects = open_objects(settings.objects_url)
     try:
         objects.probe()

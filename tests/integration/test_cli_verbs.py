@@ -130,6 +130,15 @@ def test_the_doctor_finds_everything_well(stack):
     )
 
 
+def test_the_doctor_finds_nothing_wrong_before_the_first_start(stack):
+    none_yet = {"FOREBAY_HOME": f"{stack.folder}/none-yet", "FOREBAY_API_URL": "http://127.0.0.1:1"}
+    found = answer(stack.run("doctor", "--json", environment=none_yet))
+    assert found["ok"] and not (stack.folder / "none-yet").exists()
+    says = {row["part"]: row["says"] for row in found["findings"]}
+    assert says["database"].endswith(first := ", made at the first start")
+    assert says["objects"].endswith(first)
+
+
 def test_the_doctor_names_what_is_down_and_hides_passwords(stack):
     services = {
         "FOREBAY_DATABASE_URL": "postgresql://user:hunter2@127.0.0.1:1/x",
