@@ -133,6 +133,8 @@ class Writer:
         part.device_s += so_far.device_s
         part.stop = chunk.next
         self._run.tally.rows, self._run.tally.failed = part.rows, part.failed
+        if chunk.next >= self._shard.stop:
+            return  # the last one, which ``finish`` commits
         due_s = self._kit.clock.monotonic_s() - part.since_s
         large = part.file is not None and part.file.size_bytes > MOST_PART_BYTES
         if piece.ends_range or large or due_s > CHECKPOINT_S:
