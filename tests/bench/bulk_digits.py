@@ -27,7 +27,8 @@ NAME = "bulk-digits"
 GOAL = Goal(0.6, 0.8, most=False)
 ROWS, GROUP_ROWS, DRAWN, ROUNDS = 200_000, 10_000, 2_000, 5
 IN_MEMORY = 50_000  # rows of the loop's: far more than a cache holds
-SETTINGS = [f"{batch}:0" for batch in (64, 128, 256, 512, 1_024)]
+MOST = 1_024  # rows of a batch of the loop's, and of a pass
+SETTINGS = [f"{batch}:0" for batch in (64, 128, 256, 512, MOST)]
 OPTIONS = {"labels": LABELS}
 
 
@@ -41,8 +42,9 @@ def measure(rig: Rig) -> list[Figure]:
     drawn = pixels(DRAWN)
     np.save(folder / "rows.npy", np.resize(drawn, (2_000 if rig.quick else IN_MEMORY, SIDE * SIDE)))
     uri = bucket.put_parquet("digits.parquet", table(drawn, rows), GROUP_ROWS)
-    with bulk_stack(rig, bucket) as stack, stack.caller() as caller:
-        push_model(caller, NAME, archive, OPTIONS)
+    allowed = {"FOREBAY_WORKER_MAX_BATCH": str(MOST)}
+    with bulk_stack(rig, bucket, allowed) as stack, stack.caller() as caller:
+        push_model(caller, NAME, archive, {**OPTIONS, "serving": {"max_batch": MOST}})
         describe(stack, folder, NAME, archive)
         with bare_loop(folder) as loop:
             finish_warm_up(bucket, caller, NAME, uri, 1)

@@ -32,6 +32,7 @@ from workers.bulk.files import only_of, open_planned
 from workers.bulk.kit import Failed, Kit, Stopped
 from workers.bulk.ports import Chunk, Decoded, Positions, RowError
 from workers.bulk.stages import Stages, stages_of
+from workers.bulk.threads import start_thread
 from workers.bulk.writing import Writer
 
 log = logging.getLogger(__name__)
@@ -302,9 +303,7 @@ class ShardRun:
             except BaseException as trouble:
                 self._give_up(trouble)
 
-        thread = threading.Thread(target=guarded, name=f"forebay-bulk-{name}", daemon=True)
-        thread.start()
-        return thread
+        return start_thread(name, guarded)
 
     def _give_up(self, trouble: BaseException) -> None:
         if isinstance(trouble, InvalidInput | NotFound):

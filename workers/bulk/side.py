@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from functools import partial
 
 from storage.clock import Clock
 from storage.database import Database
@@ -15,6 +15,7 @@ from workers.bulk.owner import Owner
 from workers.bulk.places import Places
 from workers.bulk.runner import SLOTS, Runner
 from workers.bulk.spool import Spool
+from workers.bulk.threads import start_thread
 from workers.inference.gate import TROUBLE
 from workers.inference.pipeline import Pipeline
 from workers.inference.refs import RefReader
@@ -65,9 +66,10 @@ class BulkSide:
         self._spool.open()
         self._pipeline.parts.claimer.adopt = self.adopt
         for slot in range(SLOTS):
-            self._thread(f"bulk-{slot}", lambda slot=slot: self.runner.run(slot))  # type: ignore[misc]
-        self._thread("bulk-watch", self.runner.watch)
-        self._thread("bulk-stop", self._wait_for_stop)
+            self._threads.append(start_thread(str(slot), partial(self.runner.run, slot)))
+        # What they find out has to take hold at once, however busy the cores are.
+        self._threads.append(start_thread("watch", self.runner.watch, gives_way=False))
+        self._threads.append(start_thread("stop", self._wait_for_stop, gives_way=False))
 
     def adopt(self, job: ClaimedJob, session_id: str) -> None:
         """A bulk job was claimed here: it gets an owner, or goes back if there are too many."""
@@ -75,11 +77,7 @@ class BulkSide:
             self._owners = {one: t for one, t in self._owners.items() if t.is_alive()}
             if len(self._owners) < MOST_OWNED and not self._ended.is_set():
                 owner = Owner(self._kit, job, session_id, self.runner.poke)
-                thread = threading.Thread(
-                    target=owner.run, name=f"forebay-bulk-owner-{job.id[:8]}", daemon=True
-                )
-                self._owners[job.id] = thread
-                thread.start()
+                self._owners[job.id] = start_thread(f"owner-{job.id[:8]}", owner.run)
                 return
         again = Outcome(job.id, job.epoch, Verdict.RELEASED, False, retry_in_ms=_AGAIN_MS)
         try:
@@ -109,8 +107,3 @@ class BulkSide:
         while not self._kit.stopping():
             self._ended.wait(0.1)
         self._kit.hurry.set()
-
-    def _thread(self, name: str, work: Callable[[], None]) -> None:
-        thread = threading.Thread(target=work, name=f"forebay-{name}", daemon=True)
-        self._threads.append(thread)
-        thread.start()
