@@ -15,7 +15,7 @@ from storage.records.bulk import ShardPlan
 from storage.records.errors import InvalidInput
 
 AIM_S = 30.0  # of device time; a cut file's shards have between 2/3 and twice the aim
-FINEST_S = 2.0
+FINEST_S = 0.5  # a job of 5 s on two workers: 10 % more rows/s than with 2 s, and no loss on one
 FEWEST_ROWS = 1_024  # unless these alone take longer than the aim
 FEWEST_SHARDS = 8
 SHARDS_PER_WORKER = 4

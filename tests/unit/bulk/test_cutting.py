@@ -99,10 +99,11 @@ def test_an_unknown_cost_is_taken_for_a_millisecond_a_row() -> None:
     [
         (240_000, 1, 8),  # 240 s: eight of half a minute
         (80_000, 1, 8),  # 80 s: of 10 s
-        (8_000, 1, 4),  # 8 s: not below 2 s each
+        (12_000, 1, 8),  # 12 s: of 1.5 s
+        (8_000, 1, 5),  # 8 s: not below about a thousand rows each
         (1_000, 1, 1),
         (80_000, 4, 16),  # four for each worker
-        (80_000, 100, 40),
+        (80_000, 100, 52),
     ],
 )
 def test_a_short_run_is_cut_finer_so_that_workers_share_it(rows, workers, count) -> None:
@@ -111,8 +112,8 @@ def test_a_short_run_is_cut_finer_so_that_workers_share_it(rows, workers, count)
 
 
 def test_rows_that_cost_nothing_are_not_cut_to_crumbs() -> None:
-    shards = cut([FileToCut(0, 200_000, rows=200_000)], device_s_per_row=3e-5)
-    assert len(shards) == 3
+    shards = cut([FileToCut(0, 100_000, rows=100_000)], device_s_per_row=3e-5)
+    assert len(shards) == 6  # of half a second each
     assert len(cut([FileToCut(0, 9_000, rows=9_000)], device_s_per_row=0.01)) == 6
 
 
