@@ -274,10 +274,12 @@ def test_while_the_database_is_down_a_computed_batch_waits_and_is_committed(
     behaviour.gate.clear()
     real = house.database
     down = threading.Event()
+    refused: set[str] = set()  # the threads that met it
 
     class Flapping:
         def __getattr__(self, name: str) -> Any:
             if down.is_set() and name in ("begin", "read", "ping"):
+                refused.add(threading.current_thread().name)
                 raise DatabaseUnavailable("switched off")
             return getattr(real, name)
 
@@ -288,6 +290,9 @@ def test_while_the_database_is_down_a_computed_batch_waits_and_is_committed(
         assert behaviour.entered.acquire(timeout=10)
         down.set()
         behaviour.gate.set()
+        wait_until(
+            lambda: any("commit" in name for name in refused), what="the commit to be refused"
+        )
         wait_until(lambda: not pipeline.claiming, what="the gate to close")
         assert not note.done.is_set()
         down.clear()

@@ -45,14 +45,15 @@ def archive(
     weights: bytes | None = HDF5,
     compression: int = zipfile.ZIP_STORED,
 ) -> io.BytesIO:
-    """The zip. ``config`` may be bytes; ``entries`` come on top."""
+    """The zip, the same bytes whenever it is made. ``config`` may be bytes; ``entries`` come on
+    top."""
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", compression) as file:
-        file.writestr("metadata.json", "{}")
-        text = config if isinstance(config, bytes) else json.dumps(config).encode()
-        file.writestr("config.json", text)
-        if weights is not None:
-            file.writestr("model.weights.h5", weights)
-        for name, data in (entries or {}).items():
-            file.writestr(name, data)
+    text = config if isinstance(config, bytes) else json.dumps(config).encode()
+    members: list[tuple[str, bytes]] = [("metadata.json", b"{}"), ("config.json", text)]
+    if weights is not None:
+        members.append(("model.weights.h5", weights))
+    with zipfile.ZipFile(out, "w") as file:
+        for name, data in [*members, *(entries or {}).items()]:
+            # Its default date is that of long ago; ``writestr`` by name would take the clock's.
+            file.writestr(zipfile.ZipInfo(name), data, compression)
     return out

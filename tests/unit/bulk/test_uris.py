@@ -69,14 +69,16 @@ def test_however_a_list_is_cut_each_object_is_fetched_once_and_in_its_place(
 def test_slow_objects_come_in_order_and_several_at_a_time(tmp_path: Path) -> None:
     path, uris, _ = listing(tmp_path, 64)
     lock, now, most = threading.Lock(), 0, 0
-    gate = threading.Barrier(4, timeout=60)  # nobody passes unless four fetch at once
+    enough = threading.Event()  # nobody passes until four fetch at once
 
     def fetch(uri: str) -> bytes:
         nonlocal now, most
         with lock:
             now += 1
             most = max(most, now)
-        gate.wait()
+            if now == 4:
+                enough.set()
+        assert enough.wait(60)
         with lock:
             now -= 1
         return echo(uri)
