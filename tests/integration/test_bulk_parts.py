@@ -11,12 +11,12 @@ import pytest
 
 from storage.clock import SystemClock
 from storage.queue.lanes import Lane
-from storage.records.bulk import BulkInput, BulkOutput, BulkSpec, Part, payload_of
-from storage.records.jobs import BULK_PRIORITY, JobKind, JobState, NewJob
+from storage.records.bulk import BulkInput, BulkOutput, BulkSpec, Part
+from storage.records.jobs import JobState
 from tests.support.bare_pipeline import offer, running_pipeline, settings_for
 from tests.support.bulk_files import npy, vectors
 from tests.support.database import POOL
-from tests.support.household import Household, new_id
+from tests.support.household import Household
 from tests.support.waiting import wait_until
 from workers.bulk import writing
 from workers.bulk.runner import Runner
@@ -50,31 +50,17 @@ def planned(house: Household, folder: Path) -> Iterator[tuple[str, str]]:
     (folder / "in/rows.npy").write_bytes(npy(vectors(range(ROWS)).repeat(2, axis=1).astype(float)))
     place = f"file://{folder}/in/"
     spec = BulkSpec(BulkInput((place + "rows.npy",)), BulkOutput())
-    version = house.version
-    job = NewJob(
-        id=new_id(),
-        kind=JobKind.BULK,
-        model_name=version.name,
-        version_id=version.id,
-        version=version.version,
-        pool=POOL,
-        payload=payload_of(spec),
-        priority=BULK_PRIORITY,
-        max_attempts=1,
-    )
-    with house.database.begin() as tx:
-        tx.jobs.submit(house.tenant, [job])
-        tx.bulk.create(house.tenant, [job])
+    job_id = house.submit_bulk(spec)
     with running_pipeline(house, folder) as pipeline:
         settings = settings_for(folder, ref_prefixes=(place,))
         side = BulkSide(pipeline, house.database, house.objects, settings, SystemClock())
         side.start()
         try:
-            offer(pipeline, [job.id], version, lane=Lane.BULK)
-            wait_until(lambda: _is_planned(house, job.id), 30, what="the plan")
+            offer(pipeline, [job_id], house.version, lane=Lane.BULK)
+            wait_until(lambda: _is_planned(house, job_id), 30, what="the plan")
             session_id = pipeline.parts.sessions.wait_current(5.0)
             assert session_id is not None
-            yield job.id, session_id
+            yield job_id, session_id
         finally:
             pipeline.drain(lambda: None)
             side.close()

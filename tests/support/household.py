@@ -19,8 +19,9 @@ from storage.clock import random_bits
 from storage.database import Database
 from storage.objects import Objects, open_objects
 from storage.objects.packs import read_slice
+from storage.records.bulk import BulkSpec, payload_of
 from storage.records.ids import uuid7, uuid7_series
-from storage.records.jobs import TERMINAL, Job, JobKind, JobState, NewJob
+from storage.records.jobs import BULK_PRIORITY, TERMINAL, Job, JobKind, JobState, NewJob
 from storage.records.models import ModelFormat, ModelVersion, NewVersion, VersionState
 from storage.records.serving import Serving
 from storage.records.signatures import Signature
@@ -108,22 +109,22 @@ class Household:
         version = version or self.version
         ids = uuid7_series(len(inputs), now_ms(), random_bits())
         jobs = [
-            NewJob(
-                id=job_id,
-                kind=JobKind.INFERENCE,
-                model_name=version.name,
-                version_id=version.id,
-                version=version.version,
-                pool=POOL,
-                payload=json.dumps(one).encode(),
-                **options,
-            )
+            _job(job_id, version, json.dumps(one).encode(), **options)
             for job_id, one in zip(ids, inputs, strict=True)
         ]
         with self.database.begin() as tx:
             tx.tenants.ensure(tenant or self.tenant)
             tx.jobs.submit(tenant or self.tenant, jobs)
         return ids
+
+    def submit_bulk(self, spec: BulkSpec) -> str:
+        """A bulk job over the echo, as the API would write it; its id."""
+        plain = {"kind": JobKind.BULK, "priority": BULK_PRIORITY, "max_attempts": 1}
+        job = _job(new_id(), self.version, payload_of(spec), **plain)
+        with self.database.begin() as tx:
+            tx.jobs.submit(self.tenant, [job])
+            tx.bulk.create(self.tenant, [job])
+        return job.id
 
     def job(self, job_id: str, tenant: str | None = None) -> Job:
         with self.database.read() as tx:
@@ -157,6 +158,19 @@ class Household:
             pack = tx.packs.get(job.result.pack_id)
         assert pack is not None
         return json.loads(read_slice(self.objects, pack.key, job.result))
+
+
+def _job(job_id: str, version: ModelVersion, payload: bytes, **options: Any) -> NewJob:
+    """For this version; an inference unless its ``kind`` says otherwise."""
+    return NewJob(
+        id=job_id,
+        model_name=version.name,
+        version_id=version.id,
+        version=version.version,
+        pool=POOL,
+        payload=payload,
+        **{"kind": JobKind.INFERENCE, **options},
+    )
 
 
 def tensor(*values: float) -> dict[str, object]:

@@ -22,8 +22,10 @@ def start_thread(
 
     def run() -> None:
         if gives_way:
-            with contextlib.suppress(OSError, AttributeError):  # it is a courtesy
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+            with contextlib.suppress(OSError):  # it is a courtesy
+                me = threading.get_native_id()
+                nice = max(NICENESS, os.getpriority(os.PRIO_PROCESS, me))  # root may go up as well
+                os.setpriority(os.PRIO_PROCESS, me, nice)
         work()
 
     thread = threading.Thread(target=run, name=f"forebay-bulk-{name}", daemon=True)
