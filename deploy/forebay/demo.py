@@ -22,7 +22,7 @@ from forebay.demo_service import clean, failed, serving
 from forebay.demo_told import Told, ask
 from forebay.demo_webhook import Delivered, ask_to_be_told
 from forebay.figures import Figures, figures
-from forebay.mnist import HELD_OUT, find_digits, read_digits
+from forebay.mnist import DIGITS, HELD_OUT, read_digits
 from producers.cli.output import note, progress, say, say_json
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def run_demo(data: Path | None, cache: Path, environ: Mapping[str, str], *, as_j
     with tempfile.TemporaryDirectory(prefix="forebay-demo-") as folder:
         home = Path(folder)
         with steps.step("real digits (MNIST, 28 × 28)") as more:
-            pictures, labels = read_digits(find_digits(data, cache))
+            pictures, labels = read_digits(DIGITS.read(data, cache))
             more.append(f"{len(labels) - HELD_OUT:,} to learn from, {HELD_OUT:,} held out")
         with serving(home, environ) as service:
             with steps.step("a CNN, trained while the service starts"):

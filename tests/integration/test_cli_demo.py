@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ def test_the_demo_does_the_main_job_and_tells_what_happened(tmp_path, monkeypatc
     rng = random.Random(5)
     labels = np.array([rng.randrange(10) for _ in range(3000)])
     drawn = [np.asarray(Image.open(BytesIO(draw(rng, int(label))))) for label in labels]
-    monkeypatch.setattr(demo, "find_digits", lambda data, cache: b"")
+    monkeypatch.setattr(demo, "DIGITS", SimpleNamespace(read=lambda data, cache: b""))
     monkeypatch.setattr(demo, "read_digits", lambda table: (np.stack(drawn), labels))
     # Somebody's own settings and key are not the demo's.
     environ = {**os.environ, "FOREBAY_BROKER_URL": "amqp://x", "FOREBAY_API_KEY": "theirs"}

