@@ -122,7 +122,8 @@ def _format_of(file: Path) -> ModelFormat:
 
 
 def _latest_usable(versions: Sequence[ModelVersion]) -> ModelVersion | None:
-    usable = [version for version in versions if version.state is not VersionState.BROKEN]
+    unusable = (VersionState.BROKEN, VersionState.TRAINING)
+    usable = [version for version in versions if version.state not in unusable]
     return max(usable, key=lambda version: version.version, default=None)
 
 

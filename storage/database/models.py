@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import orjson
@@ -22,10 +22,11 @@ from storage.records.models import (
     NewVersion,
     VersionState,
 )
+from storage.records.training_runs import TrainedVersion
 
 _VERSION = """
     v.id, v.tenant, v.name, v.version, v.state, v.format, v.digest, v.size_bytes, v.object_key,
-    v.signature, v.trusted, v.error, v.created_at, v.loaded_at
+    v.signature, v.trusted, v.error, v.created_at, v.loaded_at, v.origin
 """
 
 NEXT_NUMBER = Statement(
@@ -45,6 +46,53 @@ PUSH = Statement(
         object_key, signature, trusted, created_at)
     VALUES (:id, :tenant, :name, :version, 'pending', :format, :digest, :size_bytes,
         :object_key, :signature, :trusted, :now)
+    """,
+)
+
+RESERVE = Statement(
+    "A number of a name, for what a training will make of it.",
+    """
+    INSERT INTO versions (id, tenant, name, version, state, format, digest, size_bytes,
+        object_key, signature, trusted, created_at)
+    VALUES (:id, :tenant, :name, :version, 'training', 'keras', '', 0, '', '{{}}', :trusted, :now)
+    """,
+)
+
+FILL_IN = Statement(
+    "A training is over: its version has an artifact, which a worker is to load.",
+    """
+    UPDATE versions SET state = 'pending', digest = :digest, size_bytes = :size_bytes,
+        object_key = :object_key, signature = :signature, origin = :origin
+    WHERE id = :id AND state = 'training'
+    """,
+)
+
+ABANDON = Statement(
+    "Trainings that are over have no artifact for their versions.",
+    """
+    UPDATE versions SET state = 'broken', error = :error
+    WHERE id {among_ids} AND state || '' = 'training'
+    """,
+)
+
+# A submit writes version, run and live job in one transaction, and a job that is queued again never
+# leaves ``live``: so a version without a live job is nobody's, however young it is.
+ORPHANS = Statement(
+    "Versions in training whose job is over.",
+    """
+    WITH held AS MATERIALIZED (
+        SELECT j.id, (SELECT r.job_id FROM training_runs AS r WHERE r.version_id = j.id LIMIT 1)
+            AS job_id
+        FROM versions AS j
+        WHERE j.state = 'training' AND (
+            SELECT l.id FROM training_runs AS t JOIN live AS l ON l.id = t.job_id
+            WHERE t.version_id = j.id LIMIT 1) IS NULL
+        LIMIT :limit {lock_free}
+    )
+    UPDATE versions SET state = 'broken', error = COALESCE(
+        'training job ' || CAST(held.job_id AS text) || ' is over and left no model',
+        'the training job that was to fill it in is gone')
+    FROM held WHERE versions.id = held.id AND versions.state || '' = 'training'
     """,
 )
 
@@ -68,10 +116,10 @@ BY_ALIAS = Statement(
 )
 
 LATEST = Statement(
-    "The highest version that is not broken.",
+    "The highest version that is not broken, and not in training.",
     f"""
     SELECT {_VERSION} FROM versions AS v
-    WHERE v.tenant = :tenant AND v.name = :name AND v.state <> 'broken'
+    WHERE v.tenant = :tenant AND v.name = :name AND v.state IN ('pending', 'ready')
     ORDER BY v.version DESC LIMIT 1
     """,
 )
@@ -150,7 +198,7 @@ BREAK_READY = Statement(
     "It was loaded before, and turned out to harm its workers.",
     """
     UPDATE versions SET state = 'broken', error = :error, loaded_at = NULL
-    WHERE id = :id AND state <> 'broken'
+    WHERE id = :id AND state IN ('pending', 'ready')
     """,
 )
 
@@ -181,11 +229,58 @@ class Models(Store):
         assert row is not None
         return _version_of(row)
 
-    def resolve(self, tenant: str, ref: ModelRef) -> ModelVersion:
-        """The version that a reference means now; a bare name means the highest not broken.
+    def reserve(self, tenant: str, version_id: str, name: str) -> ModelVersion:
+        """The next number of a name for a training that is submitted in this transaction:
+        ``training``, without an artifact."""
+        work = self._work
+        now = work.now()
+        number = work.change(NEXT_NUMBER, tenant=tenant, name=name, now=now)[0][0]
+        work.count(
+            RESERVE,
+            id=version_id,
+            tenant=tenant,
+            name=name,
+            version=number,
+            trusted=False,
+            now=now,
+        )
+        row = work.row(BY_ID, id=version_id)
+        assert row is not None
+        return _version_of(row)
+
+    def fill_in(self, version_id: str, made: TrainedVersion) -> bool:
+        """Give a version in training its artifact; ``False`` when it is not in training any
+        more. Use ``training.finish``, which looks whether the caller may."""
+        return (
+            self._work.count(
+                FILL_IN,
+                id=version_id,
+                digest=made.digest,
+                size_bytes=made.size_bytes,
+                object_key=made.object_key,
+                signature=orjson.dumps(made.signature).decode(),
+                origin=orjson.dumps(made.origin).decode(),
+            )
+            == 1
+        )
+
+    def abandon(self, version_ids: Sequence[str], error: str) -> int:
+        """Versions in training break, as their jobs ended without a model; how many did."""
+        ids = self._work.ids(version_ids)
+        return self._work.count(ABANDON, ids=ids, error=storable(error))
+
+    def abandon_orphans(self, limit: int = 1000) -> int:
+        """Versions in training whose job is over break; how many there were. For the ends that
+        nobody saw: cancelled or expired in the queue, lost too often, timed out."""
+        return self._work.count(ORPHANS, limit=limit)
+
+    def resolve(self, tenant: str, ref: ModelRef, *, even_training: bool = False) -> ModelVersion:
+        """The version that a reference means now; a bare name means the highest that is neither
+        broken nor in training.
 
         ``NotFound`` says which part is unknown: ``model_not_found``, ``version_not_found`` or
-        ``alias_not_found``.
+        ``alias_not_found``. ``Conflict`` with code ``version_in_training`` for one that has no
+        artifact yet, unless the caller only shows it (``even_training``).
         """
         work = self._work
         named = {"tenant": tenant, "name": ref.name}
@@ -196,7 +291,15 @@ class Models(Store):
         else:
             row = work.row(LATEST, **named)
         if row is not None:
-            return _version_of(row)
+            version = _version_of(row)
+            if version.state is VersionState.TRAINING and not even_training:
+                raise Conflict(
+                    f"{version.name}:{version.version} is still in training: wait until its job"
+                    " is over, or name another version",
+                    code="version_in_training",
+                    field="model",
+                )
+            return version
         if self.model(tenant, ref.name) is None:
             raise NotFound(f"there is no model {ref.name!r}", code="model_not_found", field="model")
         if ref.alias is not None:
@@ -254,7 +357,7 @@ class Models(Store):
         """Make or move an alias, atomically.
 
         With ``expected`` only if it stands for that version now; else ``Conflict`` with code
-        ``alias_moved``.
+        ``alias_moved``. One in training cannot be meant: ``version_in_training``.
         """
         self.resolve(tenant, ModelRef(name, version=version))
         statement, extra = SET_ALIAS, {}
@@ -325,6 +428,7 @@ def _version_of(row: Row[Any]) -> ModelVersion:
         error=row.error,
         created_at=row.created_at,
         loaded_at=row.loaded_at,
+        origin=None if row.origin is None else orjson.loads(row.origin),
     )
 
 

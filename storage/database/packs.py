@@ -76,10 +76,16 @@ DOOM_UNUSED = Statement(
     " seen by a statement that begins after the hold.",
     """
     UPDATE packs SET state = 'doomed'
-    WHERE id {among_ids} AND state || '' = 'live'
-        AND (kind = 'result'
-            OR (SELECT p.job_id FROM payloads AS p WHERE p.pack_id = packs.id LIMIT 1) IS NULL)
+    WHERE id {among_ids} AND state || '' = 'live' AND (CASE kind
+        WHEN 'result' THEN (SELECT r.job_id FROM training_runs AS r
+            WHERE r.checkpoint_pack_id = packs.id LIMIT 1)
+        ELSE (SELECT p.job_id FROM payloads AS p WHERE p.pack_id = packs.id LIMIT 1) END) IS NULL
     """,
+)
+
+DOOM = Statement(
+    "Live packs that the caller knows to be needed no more.",
+    "UPDATE packs SET state = 'doomed' WHERE id {among_ids} AND state || '' = 'live'",
 )
 
 HOLD_LIVE = Statement(
@@ -134,7 +140,8 @@ class Packs(Store):
         live ones were doomed because nothing needs them, and the last one looked at, ``None`` at
         the end of the list.
 
-        No job points to the inputs, or every job with a result in it ended that long ago.
+        No job points to the inputs, or every job with a result in it ended that long ago. A
+        training's checkpoint stays as long as its run, which may be paused for longer.
         """
         work = self._work
         before = work.now() - kept_ms
@@ -153,6 +160,11 @@ class Packs(Store):
             return 0, last
         held = [row.id for row in work.change(CONDEMN, ids=work.ids(past))]
         return work.count(DOOM_UNUSED, ids=work.ids(held)), last
+
+    def doom(self, ids: Iterable[str]) -> int:
+        """Doom live packs that nothing points to any more once this transaction commits; how many
+        there were."""
+        return self._work.count(DOOM, ids=self._work.ids(ids))
 
     def hold(self, ids: Iterable[str]) -> set[str]:
         """Those of the packs that are live, and stay so until this transaction ends."""

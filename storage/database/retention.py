@@ -11,6 +11,7 @@ from __future__ import annotations
 import orjson
 
 from storage.database.files import stored_file
+from storage.database.packs import Packs
 from storage.database.statements import POSTGRESQL, SQLITE, Statement
 from storage.database.store import Store
 from storage.database.webhooks.deliveries import WAITING
@@ -19,7 +20,7 @@ from storage.records.ids import FIRST_ID, LAST_ID, uuid7
 from storage.records.jobs import Millis
 from storage.records.tenants import StoredFile
 
-MOST_SHARDS = 40_000  # deleted at once; a single run may have more
+MOST_SHARDS = 40_000  # deleted at once, or rows of trainings; a single run may have more
 SLACK_MS = 3_600_000  # between asking for something old and pointing to it
 
 Walked = tuple[int, str | None]
@@ -69,6 +70,20 @@ BULK = Statement(
 BULK_SHARDS = Statement("Shards of runs.", "DELETE FROM bulk_shards WHERE job_id {among_ids}")
 BULK_PARTS = Statement("Parts of runs.", "DELETE FROM bulk_parts WHERE job_id {among_ids}")
 BULK_RUNS = Statement("And the runs.", "DELETE FROM bulk_runs WHERE job_id {among_ids}")
+
+TRAININGS = Statement(
+    "Those of them that are trainings, with their rows and their last checkpoint.",
+    """
+    SELECT r.job_id, r.checkpoint_pack_id, r.lines + (
+        SELECT count(*) FROM training_measures AS m WHERE m.job_id = r.job_id) AS parts
+    FROM training_runs AS r WHERE r.job_id {among_ids}
+    """,
+)
+TRAINING_MEASURES = Statement(
+    "What runs measured.", "DELETE FROM training_measures WHERE job_id {among_ids}"
+)
+TRAINING_LOG = Statement("What they said.", "DELETE FROM training_log WHERE job_id {among_ids}")
+TRAINING_RUNS = Statement("And the runs.", "DELETE FROM training_runs WHERE job_id {among_ids}")
 
 _LABEL = {"tenant": "text", "key": "text", "value": "text", "id": "uuid"}
 _SAME_LABEL = "m.tenant = r.tenant AND m.key = r.key AND m.value = r.value AND m.job_id = r.id"
@@ -175,14 +190,17 @@ class Retention(Store):
         return self._work.count(GROUPS, ids=self._work.ids(ids), before=before) if ids else 0, last
 
     def jobs(self, kept_ms: int, *, after: str | None, limit: int) -> Walked:
-        """Jobs that ended ``kept_ms`` ago, with inputs and labels; of bulk jobs as many as have
-        ``MOST_SHARDS`` together."""
+        """Jobs that ended ``kept_ms`` ago, with inputs and labels; of bulk jobs and trainings as
+        many as have ``MOST_SHARDS`` together. A training's checkpoint is doomed with it."""
         work, before = self._work, self._before(kept_ms)
         found, last = self._page(OLD_ENDS, after, limit, before)
         if not found:
             return 0, last
         runs = work.rows(BULK, ids=work.ids(found))
-        found, last = _as_many({row.job_id: row.shards for row in runs}, found, last)
+        trainings = work.rows(TRAININGS, ids=work.ids(found))
+        sizes = {row.job_id: row.shards for row in runs}
+        sizes |= {row.job_id: row.parts for row in trainings}
+        found, last = _as_many(sizes, found, last)
         ids = [row.id for row in work.change(ENDS, ids=work.ids(found), before=before)]
         if not ids:
             return 0, last
@@ -191,6 +209,7 @@ class Retention(Store):
         if bulk:
             for statement in (BULK_SHARDS, BULK_PARTS, BULK_RUNS):
                 work.count(statement, ids=work.ids(bulk))
+        self._forget_trainings({row.job_id: row.checkpoint_pack_id for row in trainings}, ids)
         labels = [
             {"tenant": row.tenant, "key": key, "value": value, "id": row.id}
             for row in work.change(JOBS, ids=work.ids(ids))
@@ -201,6 +220,15 @@ class Retention(Store):
             here = work.dialect == SQLITE
             work.count(LABELS_HERE if here else LABELS, rows=work.table(labels))
         return len(ids), last
+
+    def _forget_trainings(self, checkpoints: dict[str, str | None], ids: list[str]) -> None:
+        """Those of the deleted jobs that were trainings, and where they could have gone on."""
+        gone = [one for one in ids if one in checkpoints]
+        if not gone:
+            return
+        for statement in (TRAINING_MEASURES, TRAINING_LOG, TRAINING_RUNS):
+            self._work.count(statement, ids=self._work.ids(gone))
+        Packs(self._work).doom(pack for one in gone if (pack := checkpoints[one]) is not None)
 
     def events(self, kept_ms: int, *, after: str | None, limit: int) -> Walked:
         """Events that old, with their deliveries, unless one of those still waits."""

@@ -320,15 +320,24 @@ versions = Table(
     Column("error", Text),
     Column("created_at", BigInteger, nullable=False),
     Column("loaded_at", BigInteger),
+    Column("origin", Text),  # JSON: what a training made it from
     PrimaryKeyConstraint("id"),
     UniqueConstraint("tenant", "name", "version"),
     ForeignKeyConstraint(["tenant", "name"], ["models.tenant", "models.name"]),
-    CheckConstraint("state IN ('pending', 'ready', 'broken')", name="state_known"),
+    CheckConstraint("state IN ('training', 'pending', 'ready', 'broken')", name="state_known"),
     CheckConstraint("format IN ('keras', 'h5', 'saved_model')", name="format_known"),
     CheckConstraint("format = 'keras' OR trusted", name="others_are_trusted"),
     CheckConstraint("(state = 'broken') = (error IS NOT NULL)", name="broken_says_why"),
     CheckConstraint("(state = 'ready') = (loaded_at IS NOT NULL)", name="ready_was_loaded"),
+    # While it is in training there is no artifact, and if it is given up there never was one.
+    CheckConstraint(
+        "(digest = '') = (object_key = '') AND (digest <> '' OR size_bytes = 0)"
+        " AND (state <> 'training' OR digest = '')"
+        " AND (digest <> '' OR state IN ('training', 'broken'))",
+        name="artifact_is_whole",
+    ),
     _partial("versions_pending", "created_at", where="state = 'pending'"),
+    _partial("versions_training", "created_at", where="state = 'training'"),
 )
 
 latency = Table(
@@ -663,4 +672,73 @@ bulk_parts = Table(
         " AND (failed = 0 OR errors_key IS NOT NULL)",
         name="what_was_scored_is_stored",
     ),
+)
+
+# A training job's own record: small, rewritten every second while it runs. What it measured and
+# said is in rows of their own, written once each.
+training_runs = Table(
+    "training_runs",
+    metadata,
+    Column("job_id", ID, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("version_id", ID, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("paused_at", BigInteger),
+    Column("progress", Text),  # JSON
+    Column("progressed_at", BigInteger),
+    Column("lines", Integer, nullable=False),  # the number of the last one in its log
+    Column("checkpoint_pack_id", ID),
+    Column("checkpoint_key", Text),
+    Column("checkpoint_digest", Text),
+    Column("checkpoint_bytes", BigInteger),
+    Column("checkpoint_epoch", Integer),
+    Column("checkpoint_step", BigInteger),
+    Column("checkpoint_at", BigInteger),
+    Column("deaths", Integer, nullable=False),
+    Column("data", Text),  # JSON
+    Column("result", Text),  # JSON
+    Column("error_code", Text),
+    Column("error_message", Text),
+    PrimaryKeyConstraint("job_id"),
+    CheckConstraint(
+        "(checkpoint_pack_id IS NULL) = (checkpoint_key IS NULL)"
+        " AND (checkpoint_pack_id IS NULL) = (checkpoint_digest IS NULL)"
+        " AND (checkpoint_pack_id IS NULL) = (checkpoint_bytes IS NULL)"
+        " AND (checkpoint_pack_id IS NULL) = (checkpoint_epoch IS NULL)"
+        " AND (checkpoint_pack_id IS NULL) = (checkpoint_step IS NULL)"
+        " AND (checkpoint_pack_id IS NULL) = (checkpoint_at IS NULL)",
+        name="checkpoint_is_whole",
+    ),
+    CheckConstraint(
+        "lines >= 0 AND deaths >= 0 AND (checkpoint_pack_id IS NULL OR checkpoint_bytes >= 0"
+        " AND checkpoint_epoch >= 0 AND checkpoint_step >= 0)",
+        name="counters_in_range",
+    ),
+    CheckConstraint("(error_code IS NULL) = (error_message IS NULL)", name="error_is_whole"),
+    CheckConstraint("(progress IS NULL) = (progressed_at IS NULL)", name="progress_has_time"),
+    Index("training_runs_of_version", "version_id"),
+    _partial("training_runs_of_pack", "checkpoint_pack_id", where="checkpoint_pack_id IS NOT NULL"),
+)
+
+training_measures = Table(
+    "training_measures",
+    metadata,
+    Column("job_id", ID, nullable=False),
+    Column("step", BigInteger, nullable=False),
+    Column("scope", Text, nullable=False),
+    Column("told", Text, nullable=False),  # JSON
+    PrimaryKeyConstraint("job_id", "step", "scope"),
+    CheckConstraint("scope IN ('steps', 'epoch')", name="scope_known"),
+    CheckConstraint("step >= 0", name="step_in_range"),
+)
+
+training_log = Table(
+    "training_log",
+    metadata,
+    Column("job_id", ID, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("line", Text, nullable=False),
+    PrimaryKeyConstraint("job_id", "number"),
+    CheckConstraint("number >= 1", name="number_in_range"),
 )

@@ -17,6 +17,7 @@ from storage.database.packs import Packs
 from storage.database.retention import Retention
 from storage.database.sessions import Sessions
 from storage.database.tenants import Tenants
+from storage.database.training import Training
 from storage.database.webhooks import Webhooks
 from storage.database.work import Work
 from storage.records.jobs import Millis
@@ -56,6 +57,11 @@ class Transaction:
     def bulk(self) -> Bulk:
         """Bulk runs, their shards and their parts."""
         return Bulk(self._work)
+
+    @cached_property
+    def training(self) -> Training:
+        """Training runs, their measures and their logs."""
+        return Training(self._work)
 
     @cached_property
     def packs(self) -> Packs:

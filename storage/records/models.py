@@ -2,6 +2,8 @@
 
 A version is immutable and pinned by the SHA-256 of its artifact. It is pushed ``pending``; the
 first worker that loads it decides ``ready`` or ``broken``. Jobs may be submitted to a pending one.
+A training job has its version before it starts: in ``training``, without an artifact, and nobody
+can mean it until the job has filled it in, which makes it ``pending``.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 class VersionState(StrEnum):
     """Whether a version can be served."""
 
+    TRAINING = "training"  # a number only: a training job is to fill it in
     PENDING = "pending"  # stored, not yet loaded by any worker
     READY = "ready"  # a worker loaded it and ran it
     BROKEN = "broken"  # a worker could not load or run it; ``error`` says why
@@ -108,6 +111,7 @@ class ModelVersion:
     error: str | None
     created_at: Millis
     loaded_at: Millis | None
+    origin: Mapping[str, object] | None = None  # what a training made it from
 
 
 @dataclass(frozen=True, slots=True)

@@ -508,9 +508,12 @@ SAMPLES: dict[str, object] = {
     "skipped": 1,
     "errors_bytes": 1,
     "device_ms": 1,
+    "lines": 1,
+    "epochs": 1,
+    "step": 1,
 }
 IDS = {"id", "session", "group", "version", "version_id", "group_id", "retry_of"}
-IDS |= {"endpoint", "webhook", "webhook_id", "job", "old_job"}
+IDS |= {"endpoint", "webhook", "webhook_id", "job", "old_job", "pack"}
 
 
 @pytest.mark.parametrize("name", list(STATEMENTS))
@@ -526,10 +529,13 @@ def test_every_statement_runs_along_an_index_whatever_it_is_asked(database, name
         return
     plan = explain(database, name, statement, dialect)
     if dialect == "postgresql":
-        assert not re.search(r"Seq Scan on (jobs|live|ends|payloads|job_labels|bulk)", plan), plan
+        assert not re.search(
+            r"Seq Scan on (jobs|live|ends|payloads|job_labels|bulk|training)", plan
+        ), plan
     else:
         walks = re.findall(
-            r"^SCAN (j|jobs|l|live|e|ends|p|payloads|bulk_\w+)\b(?! USING (?:COVERING )?INDEX).*",
+            r"^SCAN (j|jobs|l|live|e|ends|p|payloads|(?:bulk|training)_\w+)\b"
+            r"(?! USING (?:COVERING )?INDEX).*",
             plan,
             re.M,
         )
@@ -580,7 +586,15 @@ ALONG: dict[str, set[str]] = {
     "retention.ENDS": {KEY},
     "retention.PAYLOADS": {KEY},
     "retention.JOBS": {KEY},
-    "packs.DOOM_UNUSED": {"payloads_of_pack"},
+    "training.runs.CREATE": {KEY},
+    "training.measuring.NOTED": {KEY},
+    "training.runs.BUMP_OWNED": {KEY},
+    "training.runs.FORGET": {KEY},
+    "training.measuring.TOUCH": {KEY},
+    "training.measuring.MEASURES": {KEY},
+    "training.measuring.LOG": {KEY},
+    "models.ORPHANS": {"training_runs_of_version", KEY},
+    "packs.DOOM_UNUSED": {"payloads_of_pack", "training_runs_of_pack"},
     "groups.COUNTS": {"jobs_of_group", "ends_of_group", KEY},
     "groups.ENDED": {"ends_of_group", KEY},
     "groups.MEMBERS": {"jobs_of_group", KEY},
@@ -601,7 +615,10 @@ def test_the_hot_ones_have_no_other_index_to_walk_along_by_mistake(database, nam
         return
     plan = explain(database, name, STATEMENTS[name], dialect)
     used = set(
-        re.findall(r"\b(?:sqlite_autoindex_)?((?:jobs|live|ends|payloads|bulk_[a-z]+)_\w+)", plan)
+        re.findall(
+            r"\b(?:sqlite_autoindex_)?((?:jobs|live|ends|payloads|(?:bulk|training)_[a-z]+)_\w+)",
+            plan,
+        )
     )
     used = {KEY if re.search(r"_(pk|1)$", one) else one for one in used}
     assert used <= ALONG[name], plan

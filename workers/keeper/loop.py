@@ -15,6 +15,7 @@ from storage.clock import Clock, SystemClock
 from storage.database import Database
 from storage.objects import Objects
 from workers.inference.gate import TROUBLE
+from workers.keeper.abandoned_trainings import AbandonedTrainings
 from workers.keeper.duty import Duty, as_fields, is_clear, pause_s
 from workers.keeper.expiry import Expiry, ExpiryConfig
 from workers.keeper.group_completion import GroupCompletion
@@ -45,6 +46,7 @@ def standard_duties(
         GroupCompletion(),
         PackCollection(packs),
         Retention(retention),
+        AbandonedTrainings(),
         webhooks or WebhookDelivery(),
     )
 

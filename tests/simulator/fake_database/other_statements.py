@@ -24,7 +24,7 @@ _Pack = namedtuple("_Pack", "id tenant kind object_key state entries size_bytes 
 _Version = namedtuple(
     "_Version",
     "id tenant name version state format digest size_bytes object_key signature trusted error"
-    " created_at loaded_at",
+    " created_at loaded_at origin",
 )
 _Key = namedtuple("_Key", "tenant key")
 _Known = namedtuple("_Known", "tenant key known")
@@ -212,7 +212,9 @@ def next_number(t: Tables, now: Millis, p: P) -> list[tuple[int]]:
 def push(t: Tables, now: Millis, p: P) -> int:
     row = dict(p)
     row["created_at"] = row.pop("now")
-    t.versions.put(p["id"], {**row, "state": "pending", "error": None, "loaded_at": None})
+    t.versions.put(
+        p["id"], {**row, "state": "pending", "error": None, "loaded_at": None, "origin": None}
+    )
     return 1
 
 
@@ -224,7 +226,9 @@ def latest(t: Tables, now: Millis, p: P) -> list[_Version]:
     mine = [
         row
         for row in t.versions.values()
-        if row["tenant"] == p["tenant"] and row["name"] == p["name"] and row["state"] != "broken"
+        if row["tenant"] == p["tenant"]
+        and row["name"] == p["name"]
+        and row["state"] in ("pending", "ready")
     ]
     return _versions(sorted(mine, key=lambda row: -row["version"])[:1])
 

@@ -1,0 +1,407 @@
+"""Training runs: gone on with by whoever owns the job, steered by their tenant, read by anyone."""
+
+from __future__ import annotations
+
+import pytest
+
+from storage.records.errors import Conflict
+from storage.records.jobs import JobError, JobKind
+from storage.records.models import VersionState
+from storage.records.packs import STALE_AFTER_MS, PackState
+from storage.records.training_runs import (
+    Checkpoint,
+    Measures,
+    Phase,
+    Scope,
+    TrainingControl,
+    TrainingProgress,
+    curves_of,
+)
+from tests.support.bulk import Owned
+from tests.support.database import (
+    ALICE,
+    BOB,
+    START_MS,
+    claim,
+    new_id,
+    new_jobs,
+    open_session,
+)
+from tests.support.training import (
+    MADE,
+    epoch,
+    finish_training,
+    keep,
+    note,
+    own_training,
+    put_checkpoint,
+    steps,
+    submit_training,
+)
+
+GO, PAUSE, STOP, LOST = (
+    TrainingControl.GO,
+    TrainingControl.PAUSE,
+    TrainingControl.STOP,
+    TrainingControl.LOST,
+)
+
+
+def run_of(database, job_id):
+    with database.read() as tx:
+        return tx.training.run(job_id)
+
+
+def seq_of(database, job_id):
+    with database.read() as tx:
+        return tx.jobs.get(ALICE, job_id).seq
+
+
+def control_of(database, owned: Owned):
+    with database.read() as tx:
+        return tx.training.control(owned.job_id, owned.session_id, owned.epoch)
+
+
+def begin(database, owned: Owned):
+    with database.begin() as tx:
+        return tx.training.begin(owned.job_id, owned.session_id, owned.epoch)
+
+
+def died(database, owned: Owned) -> int:
+    with database.begin() as tx:
+        return tx.training.died(owned.job_id, owned.session_id, owned.epoch)
+
+
+class TestCreating:
+    def test_a_run_comes_with_its_job_and_no_other(self, database):
+        plain = {"max_attempts": 1, "version_id": new_id()}
+        jobs = [*new_jobs(1, kind=JobKind.TRAINING, **plain), *new_jobs(1)]
+        with database.begin() as tx:
+            tx.jobs.submit(ALICE, jobs)
+            tx.training.create(ALICE, jobs)
+        with database.read() as tx:
+            run = tx.training.run(jobs[0].id)
+            assert run == tx.training.run(jobs[0].id, tenant=ALICE)
+            assert tx.training.run(jobs[0].id, tenant=BOB) is None
+            assert tx.training.run(jobs[1].id) is None
+            assert tx.training.run("no id") is None
+        assert (run.tenant, run.created_at, run.version_id) == (
+            ALICE,
+            START_MS,
+            jobs[0].version_id,
+        )
+        assert run.progress == TrainingProgress()
+        assert (run.paused_at, run.checkpoint, run.deaths) == (None, None, 0)
+        assert (run.data, run.result, run.error) == (None, None, None)
+
+
+class TestNotes:
+    def test_what_is_noted_is_read_as_it_was_written(self, database, clock):
+        owned = own_training(database)
+        clock.pass_ms(5)
+        told = {
+            "phase": Phase.TRAINING,
+            "epoch": 1,
+            "epochs": 3,
+            "step": 10,
+            "steps": 30,
+            "rows_per_s": 12.5,
+            "batch_size": 32,
+            "trained_s": 1.25,
+            "latest": {"loss": 0.5},
+        }
+        measures = [steps(1, 4), steps(5, 10), epoch(1, 10)]
+        assert note(database, owned, measures, ["begins", "größe ☃"], **told) is GO
+        assert note(database, owned, lines=["goes on"], **told) is GO
+        with database.read() as tx:
+            assert tx.training.run(owned.job_id).progress == TrainingProgress(**told)
+            assert tx.training.measures(owned.job_id) == measures
+            assert tx.training.measures(owned.job_id, scope=Scope.EPOCH) == measures[2:]
+            assert tx.training.measures(owned.job_id, after_step=4) == measures[1:]
+            assert tx.training.measures(owned.job_id, scope=Scope.STEPS, after_step=9) == [
+                measures[1]
+            ]
+            lines = tx.training.log(owned.job_id)
+            assert [(one.number, one.at, one.text) for one in lines] == [
+                (1, START_MS + 5, "begins"),
+                (2, START_MS + 5, "größe ☃"),
+                (3, START_MS + 5, "goes on"),
+            ]
+            assert tx.training.log(owned.job_id, after=1, limit=1) == lines[1:2]
+            assert tx.training.measures("no id") == tx.training.log("no id") == []
+        assert curves_of(measures)["steps"]["step"] == list(range(1, 11))
+
+    def test_watchers_are_told_once_for_what_is_new_and_not_for_what_is_not(self, database):
+        owned = own_training(database)
+        before = seq_of(database, owned.job_id)
+        assert note(database, owned, [steps(1, 2)], ["x"], step=2) is GO
+        assert seq_of(database, owned.job_id) == before + 1
+        assert note(database, owned, step=2) is GO
+        assert seq_of(database, owned.job_id) == before + 1
+        assert note(database, owned, lines=["y"], step=2) is GO
+        assert note(database, owned, step=3) is GO
+        assert seq_of(database, owned.job_id) == before + 3
+
+    def test_measures_said_again_are_there_once_and_the_last_word_counts(self, database):
+        owned = own_training(database)
+        assert note(database, owned, [steps(1, 4), epoch(1, 4)], step=4) is GO
+        again = Measures(Scope.STEPS, 4, {"step": [4], "loss": [None]})
+        assert note(database, owned, [steps(1, 4), again, epoch(1, 4)], step=4) is GO
+        with database.read() as tx:
+            assert tx.training.measures(owned.job_id) == [again, epoch(1, 4)]
+
+    def test_what_no_engine_can_hold_is_mended(self, database):
+        owned = own_training(database)
+        odd = Measures(
+            Scope.STEPS, 1, {"step": [1], "loss": [float("nan")], "a\x00": [1]}
+        )
+        assert note(database, owned, [odd], ["a\x00b\ud800", "x" * 5_000]) is GO
+        assert note(database, owned, latest={"loss": float("inf"), "acc": 1.0}) is GO
+        with database.read() as tx:
+            lines = [one.text for one in tx.training.log(owned.job_id)]
+            assert lines == ["a\ufffdb?", "x" * 4_000]
+            assert tx.training.measures(owned.job_id)[0].values["loss"] == [None]
+            assert tx.training.run(owned.job_id).progress.latest == {"acc": 1.0}
+
+    def test_what_the_data_are_is_kept(self, database):
+        owned = own_training(database)
+        data = {"rows": {"train": 8}, "labels": ["a", "b"]}
+        with database.begin() as tx:
+            assert tx.training.describe(owned.job_id, owned.session_id, owned.epoch, data)
+        assert run_of(database, owned.job_id).data == data
+
+
+class TestTheFence:
+    @pytest.mark.parametrize("who", ["session", "epoch", "job", "queued"])
+    def test_only_whoever_owns_the_job_writes(self, database, who):
+        owned = own_training(database)
+        job_id, session_id, number = owned.job_id, owned.session_id, owned.epoch
+        stranger = {
+            "session": Owned(job_id, open_session(database), number),
+            "epoch": Owned(job_id, session_id, number + 1),
+            "job": Owned(new_id(), session_id, number),
+            "queued": Owned(submit_training(database), session_id, 0),
+        }[who]
+        assert keep(database, owned, put_checkpoint(database, 10))
+        assert note(database, owned, [steps(1, 12)], step=12) is GO
+        before = run_of(database, job_id), seq_of(database, job_id)
+        other = put_checkpoint(database, 20)
+        assert note(database, stranger, [steps(13, 14)], ["x"], step=14) is LOST
+        assert control_of(database, stranger) is LOST
+        assert begin(database, stranger) is None
+        assert not keep(database, stranger, other)
+        assert died(database, stranger) == 0
+        assert not finish_training(database, stranger)
+        with database.begin() as tx:
+            them = (stranger.job_id, stranger.session_id, stranger.epoch)
+            assert not tx.training.describe(*them, {})
+            assert not tx.training.fail(*them, JobError("c", "m"))
+        assert (run_of(database, job_id), seq_of(database, job_id)) == before
+        with database.read() as tx:
+            assert tx.training.measures(job_id) == [steps(1, 12)]
+            assert tx.training.log(job_id) == []
+            assert tx.packs.get(other.pack_id).state is PackState.WRITING
+            version = tx.models.by_id(before[0].version_id)
+        assert version.state is VersionState.TRAINING
+
+
+class TestGoingOn:
+    def test_what_was_measured_behind_the_checkpoint_is_forgotten_and_the_log_stays(self, database):
+        owned, other = own_training(database), own_training(database)
+        assert note(database, other, [steps(1, 99)], step=99) is GO
+        assert note(database, owned, [steps(1, 10), epoch(1, 10)], ["a"], step=10) is GO
+        assert keep(database, owned, put_checkpoint(database, 10))
+        assert note(database, owned, [steps(11, 15), epoch(2, 15)], ["b"], step=15) is GO
+        run = begin(database, owned)
+        assert run == run_of(database, owned.job_id)
+        assert (run.checkpoint.step, run.checkpoint.epoch) == (10, 1)
+        with database.read() as tx:
+            assert tx.training.measures(owned.job_id) == [steps(1, 10), epoch(1, 10)]
+            assert tx.training.measures(other.job_id) == [steps(1, 99)]
+            assert [one.text for one in tx.training.log(owned.job_id)] == ["a", "b"]
+        assert note(database, owned, [steps(11, 12)], ["c"], step=12) is GO
+        with database.read() as tx:
+            assert [one.number for one in tx.training.log(owned.job_id)] == [1, 2, 3]
+
+    def test_without_a_checkpoint_it_begins_anew(self, database):
+        owned = own_training(database)
+        assert note(database, owned, [steps(1, 10), epoch(1, 10)], step=10) is GO
+        assert begin(database, owned).checkpoint is None
+        with database.read() as tx:
+            assert tx.training.measures(owned.job_id) == []
+
+    def test_a_run_that_is_done_keeps_all_it_measured(self, database):
+        owned = own_training(database)
+        assert note(database, owned, [steps(1, 10)], step=10) is GO
+        assert finish_training(database, owned)
+        run = begin(database, owned)
+        assert (run.result, run.progress.phase) == ({"accuracy": 0.5}, Phase.DONE)
+        with database.read() as tx:
+            assert tx.training.measures(owned.job_id) == [steps(1, 10)]
+
+    def test_somebody_else_goes_on_from_the_same_checkpoint(self, database):
+        first = own_training(database)
+        assert keep(database, first, put_checkpoint(database, 10))
+        with database.begin() as tx:
+            tx.sessions.close(first.session_id)
+            assert tx.jobs.reap() == 1
+        second = own_training(database, first.job_id)
+        assert second.epoch == first.epoch + 1
+        assert note(database, first, [steps(11, 12)], step=12) is LOST
+        assert begin(database, second).checkpoint.step == 10
+
+
+class TestCheckpoints:
+    def test_the_last_one_is_live_and_the_one_before_it_doomed(self, database, clock):
+        owned = own_training(database)
+        first, second = put_checkpoint(database, 10), put_checkpoint(database, 20)
+        clock.pass_ms(7)
+        assert keep(database, owned, first)
+        kept = run_of(database, owned.job_id).checkpoint
+        assert kept == Checkpoint(
+            first.pack_id, first.key, "c" * 64, 77, epoch=1, step=10, made_at=START_MS + 7
+        )
+        assert keep(database, owned, second)
+        assert run_of(database, owned.job_id).checkpoint.step == 20
+        with database.read() as tx:
+            assert [pack.key for pack in tx.packs.doomed()] == [first.key]
+            live = tx.packs.get(second.pack_id)
+        assert (live.state, live.entries, live.size_bytes) == (PackState.LIVE, 1, 77)
+
+    def test_said_again_it_is_the_same(self, database):
+        owned, checkpoint = own_training(database), put_checkpoint(database, 10)
+        assert keep(database, owned, checkpoint)
+        assert keep(database, owned, checkpoint)
+        with database.read() as tx:
+            assert tx.packs.doomed() == []
+            assert tx.packs.get(checkpoint.pack_id).state is PackState.LIVE
+
+    def test_one_that_a_collector_took_is_refused_and_the_one_before_stays(self, database, clock):
+        owned = own_training(database)
+        assert keep(database, owned, put_checkpoint(database, 10))
+        late = put_checkpoint(database, 20)
+        clock.pass_ms(STALE_AFTER_MS)
+        with pytest.raises(Conflict) as refused:
+            keep(database, owned, late)
+        assert refused.value.stable_code == "pack_not_writable"
+        assert run_of(database, owned.job_id).checkpoint.step == 10
+        with database.read() as tx:
+            assert tx.packs.doomed() == []
+
+    def test_deaths_and_losses_count_since_the_last_one(self, database):
+        owned = own_training(database)
+        assert [died(database, owned), died(database, owned)] == [1, 2]
+        assert run_of(database, owned.job_id).deaths == 2
+        with database.begin() as tx:
+            tx.sessions.close(owned.session_id)
+            assert tx.jobs.reap() == 1
+        owned = own_training(database, owned.job_id)
+        assert self._losses(database, owned) == 1
+        assert keep(database, owned, put_checkpoint(database, 10))
+        assert run_of(database, owned.job_id).deaths == 0
+        assert self._losses(database, owned) == 0
+        assert died(database, owned) == 1
+
+    @staticmethod
+    def _losses(database, owned: Owned) -> int:
+        with database.read() as tx:
+            return tx.jobs.get(ALICE, owned.job_id).losses
+
+
+class TestSteering:
+    def test_pause_and_resume_are_seen_by_control_and_note(self, database, clock):
+        owned = own_training(database)
+        before = seq_of(database, owned.job_id)
+        clock.pass_ms(3)
+        with database.begin() as tx:
+            assert tx.training.pause(ALICE, owned.job_id)
+            assert tx.training.pause(ALICE, owned.job_id)
+        assert seq_of(database, owned.job_id) == before + 1
+        assert run_of(database, owned.job_id).paused_at == START_MS + 3
+        assert control_of(database, owned) is PAUSE
+        assert note(database, owned, step=1) is PAUSE
+        assert note(database, owned, step=1) is PAUSE  # nothing new
+        assert keep(database, owned, put_checkpoint(database, 1))
+        with database.begin() as tx:
+            assert tx.training.resume(ALICE, owned.job_id)
+        assert control_of(database, owned) is GO
+        assert note(database, owned, step=2) is GO
+
+    def test_a_job_may_be_paused_before_anybody_has_it(self, database):
+        job_id = submit_training(database)
+        with database.begin() as tx:
+            assert tx.training.pause(ALICE, job_id)
+        assert control_of(database, own_training(database, job_id)) is PAUSE
+
+    def test_a_cancel_is_seen_by_control_and_note_even_in_a_pause(self, database):
+        owned = own_training(database)
+        with database.begin() as tx:
+            assert tx.training.pause(ALICE, owned.job_id)
+            tx.jobs.request_cancel(ALICE, owned.job_id)
+        assert control_of(database, owned) is STOP
+        assert note(database, owned, step=1) is STOP
+        assert note(database, owned, step=1) is STOP
+
+    def test_nobody_steers_what_is_not_theirs_or_over(self, database):
+        job_id = submit_training(database)
+        with database.begin() as tx:
+            assert not tx.training.pause(BOB, job_id)
+            assert not tx.training.resume(BOB, job_id)
+            assert not tx.training.pause(ALICE, new_id())
+            assert not tx.training.pause(ALICE, "no id")
+            tx.jobs.request_cancel(ALICE, job_id)
+        with database.begin() as tx:
+            assert not tx.training.pause(ALICE, job_id)
+
+
+class TestEnds:
+    def test_what_was_said_first_of_a_failure_stays(self, database):
+        owned = own_training(database)
+        them = (owned.job_id, owned.session_id, owned.epoch)
+        with database.begin() as tx:
+            assert tx.training.fail(*them, JobError("loss_is_nan", "at step 7"))
+            assert tx.training.fail(*them, JobError("other", "later"))
+        error = run_of(database, owned.job_id).error
+        assert (error.code, error.message) == ("loss_is_nan", "at step 7")
+        assert control_of(database, owned) is STOP
+        assert note(database, owned, step=7) is STOP
+
+    def test_a_finished_run_has_its_result_and_fills_its_version_in(self, database):
+        owned = own_training(database)
+        run = run_of(database, owned.job_id)
+        assert note(database, owned, phase=Phase.EVALUATING, step=30, steps=30) is GO
+        assert finish_training(database, owned)
+        run = run_of(database, owned.job_id)
+        assert run.result == {"accuracy": 0.5}
+        assert run.progress == TrainingProgress(phase=Phase.DONE, step=30, steps=30)
+        with database.read() as tx:
+            version = tx.models.by_id(run.version_id)
+            assert tx.models.pending(10) == [version]
+        assert version.state is VersionState.PENDING
+        assert (version.digest, version.size_bytes) == (MADE.digest, MADE.size_bytes)
+        assert (version.object_key, version.signature) == (MADE.object_key, MADE.signature)
+        assert version.origin == MADE.origin
+
+    def test_said_again_it_changes_nothing(self, database):
+        owned = own_training(database)
+        assert finish_training(database, owned)
+        with database.begin() as tx:
+            assert tx.models.mark_ready(run_of(database, owned.job_id).version_id, {})
+        assert finish_training(database, owned)
+        with database.read() as tx:
+            version = tx.models.by_id(tx.training.run(owned.job_id).version_id)
+        assert version.state is VersionState.READY
+
+    def test_a_version_that_was_given_up_is_not_filled_in(self, database):
+        owned = own_training(database)
+        with database.begin() as tx:
+            assert tx.models.abandon([run_of(database, owned.job_id).version_id], "no") == 1
+        with pytest.raises(Conflict) as refused:
+            finish_training(database, owned)
+        assert refused.value.stable_code == "version_not_in_training"
+        assert run_of(database, owned.job_id).result is None
+
+    def test_a_run_of_a_claimed_job_is_its_sessions(self, database):
+        job_id, session = submit_training(database), open_session(database)
+        (job,) = claim(database, session, [job_id])
+        assert begin(database, Owned(job_id, session, job.epoch)).job_id == job_id
