@@ -25,6 +25,8 @@ from storage.database.news import (
 from storage.records.errors import DatabaseUnavailable
 from storage.records.ids import uuid7, uuid7_series
 from storage.records.jobs import JobError
+from storage.records.training_runs import TrainingProgress
+from tests.support.bulk import Owned
 from tests.support.database import (
     ALICE,
     BOB,
@@ -41,6 +43,7 @@ from tests.support.database import (
     retry,
     submit,
 )
+from tests.support.training import MADE, own_training
 from tests.support.waiting import wait_until
 
 DEADLINE_S = 20
@@ -162,6 +165,38 @@ def test_every_way_a_job_changes_is_told(postgresql, news, clock, way):
     with postgresql.begin() as tx:
         assert verb(tx, session, job_id)
     assert heard(news, 1) == [job_id]
+
+
+TOLD_BY_TRAININGS: dict[str, Callable[[Transaction, Owned], object]] = {
+    "note": lambda tx, one: tx.training.note(*key(one), TrainingProgress(step=1)),
+    "say": lambda tx, one: tx.training.note(*key(one), TrainingProgress(), lines=["a"]),
+    "describe": lambda tx, one: tx.training.describe(*key(one), {}),
+    "die": lambda tx, one: tx.training.died(*key(one)),
+    "fail": lambda tx, one: tx.training.fail(*key(one), JobError("loss_is_nan", "no")),
+    "finish": lambda tx, one: tx.training.finish(*key(one), {}, MADE),
+    "pause": lambda tx, one: tx.training.pause(ALICE, one.job_id),
+}
+
+
+def key(owned: Owned) -> tuple[str, str, int]:
+    return owned.job_id, owned.session_id, owned.epoch
+
+
+@pytest.mark.parametrize("way", list(TOLD_BY_TRAININGS))
+def test_whatever_a_training_writes_is_told(postgresql, news, way):
+    owned = own_training(postgresql)
+    with postgresql.begin() as tx:
+        assert TOLD_BY_TRAININGS[way](tx, owned)
+    assert heard(news, 1) == [owned.job_id]
+
+
+def test_a_training_that_says_nothing_new_is_no_news(postgresql, news):
+    owned = own_training(postgresql)
+    for _ in range(2):
+        with postgresql.begin() as tx:
+            tx.training.note(*key(owned), TrainingProgress(step=1))
+    assert heard(news, 1) == [owned.job_id]
+    assert news.wait(0.05) == []
 
 
 def test_a_cancelled_group_and_a_broken_version_are_told(postgresql, news):

@@ -12,10 +12,19 @@ from storage.database import Database
 from storage.database.retention import SLACK_MS
 from storage.objects import Objects, open_objects
 from storage.records.errors import Conflict, Gone
-from storage.records.jobs import BULK_PRIORITY, JobFilter, JobKind, PackSlice
+from storage.records.jobs import (
+    BULK_PRIORITY,
+    JobError,
+    JobFilter,
+    JobKind,
+    Outcome,
+    PackSlice,
+    Verdict,
+)
 from storage.records.packs import STALE_AFTER_MS, PackKind, PackState
+from storage.records.training_runs import Checkpoint, TrainingControl
 from storage.records.webhooks import Attempt, AttemptResult
-from tests.support.bulk import commit, cut, must_take, own, part, plan_of
+from tests.support.bulk import Owned, commit, cut, must_take, own, part, plan_of
 from tests.support.database import (
     ALICE,
     BOB,
@@ -27,6 +36,7 @@ from tests.support.database import (
     summary,
 )
 from tests.support.retention import DAY_MS, KEPT_MS, Past
+from tests.support.training import keep, note, own_training, steps, submit_training
 from workers.keeper.pack_collection import PackCollection
 from workers.keeper.retention import Forgotten, Retention, RetentionConfig
 
@@ -128,6 +138,65 @@ class TestJobs:
                 break
         assert gone == [2, 2, 6]  # the last one takes what has exactly as many as that
         assert past.rows("bulk_runs") == past.rows("bulk_shards") == past.rows("bulk_parts") == 0
+
+    def test_trainings_go_with_their_measures_log_and_checkpoint(self, past: Past):
+        old, checkpoint = self._training(past)
+        self._end(past, old)
+        past.clock.pass_ms(KEPT_MS)
+        young, kept = self._training(past)
+        assert forget(past).jobs == 1
+        assert past.keys("training_runs") == {young.job_id}
+        assert past.keys("training_measures") == past.keys("training_log") == {young.job_id}
+        assert collect(past) == 1
+        assert not past.objects.exists(checkpoint.key)
+        assert past.objects.exists(kept.key)
+
+    def test_trainings_of_many_rows_go_one_after_the_other(self, past: Past, monkeypatch):
+        monkeypatch.setattr("storage.database.retention.MOST_SHARDS", 5)
+        for _ in range(3):
+            self._end(past, self._training(past)[0])  # of three rows each
+            past.clock.pass_ms(1)
+        past.clock.pass_ms(KEPT_MS)
+        duty, gone = Retention(), []
+        while past.rows("jobs"):
+            gone.append(duty.run_once(past.database, past.objects).jobs)
+            past.check()
+        assert gone == [1, 1, 1]
+        assert past.rows("training_runs") == 0
+
+    def test_a_checkpoint_stays_as_long_as_its_run_however_old(self, past: Past):
+        owned, checkpoint = self._training(past)
+        past.clock.pass_ms(KEPT_MS + 2 * STALE_AFTER_MS)
+        assert collect(past) == 0
+        self._end(past, owned)
+        past.clock.pass_ms(KEPT_MS - 1)
+        assert (forget(past).jobs, collect(past)) == (0, 0)
+        assert past.objects.exists(checkpoint.key)
+        past.clock.pass_ms(1)
+        assert (forget(past).jobs, collect(past)) == (1, 1)
+        assert not past.objects.exists(checkpoint.key)
+
+    @staticmethod
+    def _training(past: Past) -> tuple[Owned, Checkpoint]:
+        """One that is running, with a row of measures, two lines and a checkpoint."""
+        job_id = submit_training(past.database, id=past.id(), expires_in_ms=100 * DAY_MS)
+        session = open_session(past.database, lease_ttl_ms=90 * DAY_MS)
+        owned = own_training(past.database, job_id, session)
+        assert note(past.database, owned, [steps(1, 10)], ["a", "b"]) is TrainingControl.GO
+        pack = past.pack(PackKind.RESULT)
+        checkpoint = Checkpoint(pack, past.packs[pack], "c" * 64, 7, epoch=1, step=10)
+        assert keep(past.database, owned, checkpoint)
+        return owned, checkpoint
+
+    @staticmethod
+    def _end(past: Past, owned: Owned) -> None:
+        error = JobError("loss_is_nan", "at step 7")
+        outcome = Outcome(
+            owned.job_id, owned.epoch, Verdict.FAILED, entered_device=True, error=error
+        )
+        with past.database.begin() as tx:
+            assert tx.jobs.commit(owned.session_id, [outcome], packs=[]).settled
+            assert tx.models.abandon_orphans() == 1
 
     @staticmethod
     def _run(past: Past, shards: int) -> str:

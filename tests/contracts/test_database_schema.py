@@ -24,6 +24,8 @@ from storage.database.tables import metadata
 from storage.records.bulk import ShardState
 from storage.records.errors import Conflict
 from storage.records.jobs import JobFilter, JobState
+from storage.records.models import ModelRef, VersionState
+from storage.records.training_runs import Scope
 from tests.support.bulk import commit, cut, must_take, part, planned, submit_runs
 from tests.support.database import (
     ALICE,
@@ -31,8 +33,17 @@ from tests.support.database import (
     claim,
     finish,
     new_id,
+    new_version,
     open_session,
     submit,
+)
+from tests.support.training import (
+    keep,
+    note,
+    own_training,
+    put_checkpoint,
+    steps,
+    submit_training,
 )
 
 
@@ -102,6 +113,41 @@ class TestMigrations:
             assert len(tx.jobs.list(ALICE, JobFilter(), limit=99, after=None)) == 6
             failed = JobFilter(states=frozenset({JobState.FAILED}))
             assert len(tx.jobs.list(ALICE, failed, limit=99, after=None)) == 1
+
+    def test_versions_and_aliases_are_what_they_were_after_versions_could_be_in_training(
+        self, empty
+    ):
+        with empty._engines.writing.begin() as connection:
+            migrations.upgrade(connection, "0007")
+            for table, rows in REGISTRY_OF_0007.items():
+                for row in rows:
+                    names, values = ", ".join(row), ", ".join(f":{name}" for name in row)
+                    query = text(f"INSERT INTO {table} ({names}) VALUES ({values})")
+                    connection.execute(query, row)
+        empty.migrate()
+        with empty.read() as tx:
+            ready = tx.models.resolve(ALICE, ModelRef("digits", alias="prod"))
+            assert tx.models.resolve(ALICE, ModelRef("digits")).version == 2
+            broken, pending, first = tx.models.versions(ALICE, "digits")
+            assert [one.id for one in tx.models.pending(9)] == [pending.id]
+        assert ready == first
+        for row, found in zip(REGISTRY_OF_0007["versions"], (first, pending, broken), strict=True):
+            for name, value in row.items():
+                assert getattr(found, name) == ({} if name == "signature" else value)
+            assert found.origin is None
+        with empty.begin() as tx:
+            assert tx.models.reserve(ALICE, new_id(), "digits").version == 4
+            assert tx.models.set_alias(ALICE, "digits", "prod", 2, expected=1).generation == 4
+        # What the rows have to keep to is as it was.
+        for wrong in (
+            "UPDATE aliases SET version = 9",
+            "DELETE FROM versions WHERE version = 2",
+            "UPDATE versions SET version = 1 WHERE version = 2",
+            "UPDATE versions SET name = 'cats'",
+            "UPDATE versions SET format = 'h5'",
+        ):
+            with pytest.raises(IntegrityError), empty._engines.writing.begin() as connection:
+                connection.execute(text(wrong))
 
     def test_a_schema_of_a_later_version_is_left_alone(self, empty):
         empty.migrate()
@@ -250,6 +296,42 @@ OF_EVERY_STATE_IN_0003: dict[JobState, dict[str, object]] = {
         start=2,
     )
     for fields in [{"state": state.value, **fields}]
+}
+
+
+_VERSION_OF_0007 = {
+    "tenant": ALICE,
+    "name": "digits",
+    "format": "keras",
+    "digest": "d",
+    "size_bytes": 7,
+    "object_key": "k",
+    "signature": "{}",
+    "trusted": False,
+    "created_at": 1,
+}
+REGISTRY_OF_0007: dict[str, list[dict[str, object]]] = {
+    "models": [{"tenant": ALICE, "name": "digits", "latest_version": 3, "created_at": 1}],
+    "versions": [
+        _VERSION_OF_0007 | {"id": f"01a3185c-5000-7000-8000-00000000000{number}"} | fields
+        for number, fields in enumerate(
+            [
+                {"version": 1, "state": "ready", "loaded_at": 5},
+                {"version": 2, "state": "pending"},
+                {"version": 3, "state": "broken", "error": "no"},
+            ]
+        )
+    ],
+    "aliases": [
+        {
+            "tenant": ALICE,
+            "name": "digits",
+            "alias": "prod",
+            "version": 1,
+            "generation": 3,
+            "updated_at": 6,
+        }
+    ],
 }
 
 
@@ -408,6 +490,57 @@ class TestImpossibleRows:
         assert commit(database, session, shard, part(shard))
         self._refused(database, f"UPDATE bulk_parts SET {change}")
 
+    @pytest.mark.parametrize(
+        "change",
+        [
+            "deaths = -1",
+            "lines = -1",
+            "result = NULL, tenant = NULL",
+            "error_code = 'x'",
+            "progress = NULL",
+            "checkpoint_step = NULL",
+            "checkpoint_step = -1",
+            "checkpoint_pack_id = NULL",
+        ],
+    )
+    def test_of_a_training(self, database, change):
+        owned = own_training(database)
+        assert keep(database, owned, put_checkpoint(database, 1))
+        note(database, owned, step=1)
+        self._refused(database, f"UPDATE training_runs SET {change}")
+
+    def test_of_what_a_training_says(self, database):
+        owned = own_training(database)
+        note(database, owned, [steps(1, 2)], ["a"])
+        for table, change in (
+            ("measures", "scope = 'row'"),
+            ("measures", "step = -1"),
+            ("log", "number = 0"),
+            ("log", "line = NULL"),
+        ):
+            self._refused(database, f"UPDATE training_{table} SET {change}")
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            "state = 'pending'",
+            "state = 'ready', loaded_at = 1",
+            "state = 'broken'",
+            "state = 'lost'",
+            "digest = 'd'",
+            "digest = 'd', object_key = 'k'",
+            "size_bytes = 1",
+        ],
+    )
+    def test_of_a_version_in_training(self, database, change):
+        submit_training(database)
+        self._refused(database, f"UPDATE versions SET {change}")
+
+    @pytest.mark.parametrize("change", ["state = 'training'", "digest = ''", "object_key = ''"])
+    def test_of_a_version(self, database, change):
+        new_version(database)
+        self._refused(database, f"UPDATE versions SET {change}")
+
     def _refused(self, database: Database, statement: str) -> None:
         with (
             pytest.raises(IntegrityError),
@@ -435,6 +568,15 @@ def test_every_state_of_a_shard_is_a_state_of_the_schema(database):
         if one.name == "bulk_shards_state_known"
     )
     assert set(re.findall(r"'(\w+)'", str(check.sqltext))) == {one.value for one in ShardState}
+
+
+@pytest.mark.parametrize(
+    ("table", "check", "words"),
+    [("versions", "state_known", VersionState), ("training_measures", "scope_known", Scope)],
+)
+def test_every_word_of_these_is_a_word_of_the_schema(table, check, words):
+    (found,) = (one for one in metadata.tables[table].constraints if one.name == f"{table}_{check}")
+    assert set(re.findall(r"'(\w+)'", str(found.sqltext))) == {one.value for one in words}
 
 
 def statements() -> dict[str, Statement]:

@@ -17,6 +17,7 @@ from storage.records.training_runs import (
     TrainingProgress,
     curves_of,
 )
+from tests.contracts.test_database_bulk_races import at_once
 from tests.support.bulk import Owned
 from tests.support.database import (
     ALICE,
@@ -152,9 +153,7 @@ class TestNotes:
 
     def test_what_no_engine_can_hold_is_mended(self, database):
         owned = own_training(database)
-        odd = Measures(
-            Scope.STEPS, 1, {"step": [1], "loss": [float("nan")], "a\x00": [1]}
-        )
+        odd = Measures(Scope.STEPS, 1, {"step": [1], "loss": [float("nan")], "a\x00": [1]})
         assert note(database, owned, [odd], ["a\x00b\ud800", "x" * 5_000]) is GO
         assert note(database, owned, latest={"loss": float("inf"), "acc": 1.0}) is GO
         with database.read() as tx:
@@ -405,3 +404,46 @@ class TestEnds:
         job_id, session = submit_training(database), open_session(database)
         (job,) = claim(database, session, [job_id])
         assert begin(database, Owned(job_id, session, job.epoch)).job_id == job_id
+
+
+def test_an_owner_its_tenant_and_its_successor_at_once_wait_for_none_in_a_circle(database):
+    """Everything ends, and what the first owner writes after it was lost is nowhere."""
+    first = own_training(database)
+
+    def writes(owned: Owned) -> list[TrainingControl]:
+        said = []
+        for step in range(1, 21):
+            said.append(note(database, owned, [steps(step, step)], [str(step)], step=step))
+            if step % 5 == 0:
+                keep(database, owned, put_checkpoint(database, step))
+        return said
+
+    def steers() -> None:
+        for _ in range(20):
+            for verb in ("pause", "resume"):
+                with database.begin() as tx:
+                    assert getattr(tx.training, verb)(ALICE, first.job_id)
+
+    def collects() -> None:
+        for _ in range(20):
+            with database.begin() as tx:
+                tx.packs.forget([pack.id for pack in tx.packs.doomed()])
+                assert tx.models.abandon_orphans() == 0
+
+    def succeeds() -> list[TrainingControl]:
+        with database.begin() as tx:
+            tx.sessions.close(first.session_id)
+            assert tx.jobs.reap() == 1
+        second = own_training(database, first.job_id)
+        assert begin(database, second) is not None
+        return writes(second)
+
+    before, _, _, after = at_once(lambda: writes(first), steers, collects, succeeds)
+    assert LOST not in after
+    lost = before.index(LOST) if LOST in before else len(before)
+    assert set(before[lost:]) <= {LOST}
+    with database.read() as tx:
+        assert [one.step for one in tx.training.measures(first.job_id)] == list(range(1, 21))
+        numbers = [one.number for one in tx.training.log(first.job_id)]
+        assert numbers == list(range(1, lost + 21))
+        assert tx.training.run(first.job_id).checkpoint.step == 20

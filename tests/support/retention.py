@@ -128,11 +128,16 @@ class Past:
                 none(f"SELECT id FROM {table} WHERE id NOT IN (SELECT id FROM jobs)")
             none("SELECT id FROM jobs WHERE id NOT IN (SELECT job_id FROM payloads)")
             none("SELECT job_id FROM payloads WHERE job_id NOT IN (SELECT id FROM jobs)")
-            for table in ("job_labels", "bulk_runs", "bulk_shards", "bulk_parts"):
+            training = ("training_runs", "training_measures", "training_log")
+            for table in ("job_labels", "bulk_runs", "bulk_shards", "bulk_parts", *training):
                 none(f"SELECT job_id FROM {table} WHERE job_id NOT IN (SELECT id FROM jobs)")
             none(
                 "SELECT job_id FROM payloads WHERE pack_id IS NOT NULL AND pack_id NOT IN"
                 " (SELECT id FROM packs WHERE state = 'live')"
+            )
+            none(
+                "SELECT job_id FROM training_runs WHERE checkpoint_pack_id IS NOT NULL"
+                " AND checkpoint_pack_id NOT IN (SELECT id FROM packs WHERE state = 'live')"
             )
             none("SELECT event_id FROM deliveries WHERE event_id NOT IN (SELECT id FROM events)")
             packs = connection.execute(text("SELECT id, object_key, state FROM packs")).fetchall()

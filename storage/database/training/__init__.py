@@ -7,7 +7,7 @@
 ============  ==========================================================
 
 Whoever runs the job writes, and names ``(job, session, epoch)`` each time: nothing is written for
-somebody whose job it is not. Lock order: live job, then packs, then versions, then the run.
+somebody whose job it is not. Lock order: live job, then the run, then packs, then versions.
 """
 
 from __future__ import annotations
