@@ -24,6 +24,7 @@ from storage.records.webhook_guard import Guard
 from tests.support.household import Household, new_id, tensor
 from tests.support.receiver import Receiver, receiving
 from tests.support.waiting import wait_until
+from workers.keeper.abandoned_trainings import AbandonedTrainings, AbandonedTrainingsConfig
 from workers.keeper.duty import Duty
 from workers.keeper.expiry import Expiry, ExpiryConfig
 from workers.keeper.group_completion import GroupCompletion, GroupCompletionConfig
@@ -51,6 +52,7 @@ def eager(receiver: Receiver) -> list[Duty]:
         GroupCompletion(GroupCompletionConfig(every_s=0.01, limit=2)),
         PackCollection(PackCollectionConfig(every_s=0.01, again_s=0.0, limit=7)),
         Retention(RetentionConfig(every_s=0.01, again_s=0.0, limit=7)),
+        AbandonedTrainings(AbandonedTrainingsConfig(every_s=0.01, limit=7)),
     ]
 
 
@@ -123,6 +125,8 @@ def go_through(
             tx.packs.open(NewPack(pack, "default", PackKind.RESULT, f"packs/{pack}"))
         for number in range(40):
             tx.idempotency.remember("default", f"key {number}", "f", "ref", 1)
+        for _ in range(40):
+            tx.models.reserve("default", new_id(), "m")
     sessions = [new_id() for _ in range(8)]
     with database.begin() as tx:
         for session in sessions:
@@ -159,6 +163,7 @@ def go_through(
                 and not query(house, "SELECT id FROM groups WHERE completed_at IS NULL")
                 and not query(house, "SELECT id FROM packs")
                 and not query(house, "SELECT key FROM idempotency")
+                and not query(house, "SELECT id FROM versions WHERE state = 'training'")
                 and not query(house, "SELECT event_id FROM deliveries WHERE state = 'pending'")
                 and not query(house, "SELECT id FROM live WHERE published_at IS NOT NULL")
             )

@@ -27,6 +27,7 @@ INSIDE = {
     "pack_not_writable",
     "queue_mismatch",
     "schema_newer",
+    "version_not_in_training",
 }
 BUILT_FROM_PARTS = {"job_failed", "job_cancelled", "job_expired"}
 
