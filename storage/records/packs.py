@@ -19,7 +19,8 @@ from storage.records.jobs import Millis
 
 STALE_AFTER_MS = 3_600_000
 """A pack goes live within this time of its opening, or never: so whatever points to a result pack
-ended within an hour of that pack's opening."""
+ended within an hour of that pack's opening. (All but a training's run, which points to its last
+checkpoint as long as it is there.)"""
 
 
 class PackState(StrEnum):

@@ -129,7 +129,8 @@ class Measuring(Going):
         self, job_id: str, *, scope: Scope | None = None, after_step: int = 0
     ) -> list[Measures]:
         """What was measured behind a step, in the order of steps; an epoch's after its last
-        steps. Of any tenant: look at ``run`` first."""
+        steps. Whoever reads on should ask from the step before the last one that it saw: an epoch
+        is noted a moment after the last of its steps. Of any tenant: look at ``run`` first."""
         if not is_id(job_id):
             return []
         rows = self._work.rows(
