@@ -39,6 +39,7 @@ from tests.support.training import (
     steps,
     submit_training,
 )
+from tests.support.waiting import wait_until
 
 GO, PAUSE, STOP, LOST = (
     TrainingControl.GO,
@@ -433,10 +434,14 @@ def test_an_owner_its_tenant_and_its_successor_at_once_wait_for_none_in_a_circle
     def succeeds() -> list[TrainingControl]:
         with database.begin() as tx:
             tx.sessions.close(first.session_id)
-            assert tx.jobs.reap() == 1
+        wait_until(reaped, 60, what="the job to be queued again")
         second = own_training(database, first.job_id)
         assert begin(database, second) is not None
         return writes(second)
+
+    def reaped() -> bool:
+        with database.begin() as tx:
+            return tx.jobs.reap() == 1  # which passes over what somebody holds just now
 
     before, _, _, after = at_once(lambda: writes(first), steers, collects, succeeds)
     assert LOST not in after

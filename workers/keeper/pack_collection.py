@@ -2,8 +2,8 @@
 
 Two kinds of them there are. One that is still ``writing`` after an hour has no writer any more: the
 commit refuses it from then on. A live one is garbage when nothing points to it: an input pack when
-its last job was deleted, a result pack when all that ended with it is past its retention. A training's checkpoint is doomed
-by the one that takes its place, the last one when its job is deleted.
+its last job was deleted, a result pack when all that ended with it is past its retention. A
+training's checkpoint is doomed by the one that takes its place, the last one when its job goes.
 
 Dooming is a compare-and-swap, against the commit that would make the pack live and against a retry
 that would point to it anew; only then is the object deleted, and only then the row. A crash between
