@@ -30,6 +30,11 @@ def class_of(priority: int) -> Lane:
     return Lane.HIGH if priority >= HIGH_PRIORITY else Lane.NORMAL
 
 
+def training_pool(pool: str) -> str:
+    """The pool of the trainings that the workers of ``pool`` run."""
+    return f"train.{pool}"
+
+
 def queue_name(pool: str, lane: Lane) -> str:
     """The queue of a pool and lane: ``infer.<pool>.hi``, ``infer.<pool>`` or ``bulk.<pool>``."""
     check_name(pool, field="pool")
