@@ -12,7 +12,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from producers.requests import INPUT, MODEL_REF, JobRequest, read_bulk
+from producers.names import MODEL_REF
+from producers.requests import INPUT, JobRequest, read_bulk
 from producers.shapes import Choice, Fields, Text, Wrong, show
 from storage import strict_json
 from storage.records.bulk import BulkFormat, PartFormat

@@ -20,6 +20,7 @@ from producers.shapes import (
     Shape,
     Text,
     Wrong,
+    present,
     show,
 )
 from storage.records.bulk import (
@@ -233,7 +234,7 @@ RETRY = Fields(
 
 def read_spec(given: Mapping[str, Any], *, max_attempts: int) -> BulkSpec:
     """The spec of a checked request; ``TooLarge`` if it cannot be kept with the job."""
-    told = _given(given["input"])
+    told = present(given["input"])
     uri = told["uri"]
     form = told.get("format")
     spec = BulkSpec(
@@ -244,7 +245,7 @@ def read_spec(given: Mapping[str, Any], *, max_attempts: int) -> BulkSpec:
             where=tuple(Condition(*one) for one in told.get("where", ())),
         ),
         output=read_output(given.get("output"), BulkOutput()),
-        max_error_share=float(_given(given.get("on_error")).get("max_share", DEFAULT_MAX_SHARE)),
+        max_error_share=float(present(given.get("on_error")).get("max_share", DEFAULT_MAX_SHARE)),
         max_attempts=max_attempts,
         dry_run=bool(given.get("dry_run", False)),
     )
@@ -262,7 +263,7 @@ def read_spec(given: Mapping[str, Any], *, max_attempts: int) -> BulkSpec:
 
 def read_output(value: Mapping[str, Any] | None, before: BulkOutput) -> BulkOutput:
     """A checked output: what it does not say stays as it was ``before``."""
-    told = _given(value)
+    told = present(value)
     if told.get("join"):
         before = replace(before, keep=())
     if "keep" in told:
@@ -294,7 +295,3 @@ def _columns(value: object) -> dict[str, tuple[str, ...]]:
         name: (columns,) if isinstance(columns, str) else tuple(columns)
         for name, columns in value.items()
     }
-
-
-def _given(value: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {name: item for name, item in (value or {}).items() if item is not None}

@@ -64,7 +64,8 @@ class InputStore:
 
     def is_large(self, job: NewJob) -> bool:
         """Whether its input is kept in a pack, once it is placed. A bulk job's never is: it is
-        small, and whoever looks at a run wants it without the object store."""
-        if job.kind is JobKind.BULK:
+        small, and whoever looks at a run wants it without the object store. So it is of trainings.
+        """
+        if job.kind in (JobKind.BULK, JobKind.TRAINING):
             return False
         return isinstance(job.payload, bytes) and len(job.payload) > self._inline_bytes

@@ -1,8 +1,8 @@
 """What a caller writes to submit jobs: its fields, its limits, and how it is read.
 
-``JOB`` and ``BULK_JOB`` are the one description: ``read_job`` and ``read_bulk`` check by them and
-the OpenAPI draws them. Unknown fields are refused with the nearest known name, fields that are not
-built yet by their own.
+``JOB``, ``BULK_JOB`` and ``TRAINING_JOB`` are the one description: what reads a request checks by
+them and the OpenAPI draws them. Unknown fields are refused with the nearest known name, fields
+that are not built yet by their own.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from producers import training_requests
 from producers.bulk_requests import BULK_INPUT, BULK_OUTPUT, ON_ERROR, SPEC_FIELDS, read_spec
+from producers.names import MODEL_REF, NEW_MODEL
 from producers.shapes import (
     Choice,
     Fields,
@@ -24,8 +26,10 @@ from producers.shapes import (
     Text,
     Wrong,
     nullable,
+    present,
     show,
 )
+from producers.training_shapes import SPEC
 from storage.records.bulk import BulkSpec
 from storage.records.errors import ForebayError, InvalidInput, TooLarge
 from storage.records.input_check import MAX_ITEMS
@@ -37,19 +41,13 @@ from storage.records.jobs import (
     MIN_PRIORITY,
     JobKind,
 )
+from storage.records.training import TrainingSpec
 
 DEFAULT_EXPIRES_IN_S, DEFAULT_RUN_TIMEOUT_S, DEFAULT_MAX_ATTEMPTS = 86_400, 900, 3
 MAX_EXPIRES_IN_S, MAX_RUN_TIMEOUT_S, MAX_ATTEMPTS = 30 * 86_400, 86_400, 10
 BULK_DEFAULT_TIME_S, MAX_BULK_RUN_TIMEOUT_S = 7 * 86_400, 30 * 86_400
 MAX_METADATA_KEYS = 16
 
-NAME = r"[a-z0-9][a-z0-9._-]{0,62}"
-MODEL_REF = Text(
-    least=1,
-    most=127,
-    pattern=rf"^{NAME}(:[1-9][0-9]{{0,8}}|@{NAME})?$",
-    is_called="a model as name, name:version or name@alias",
-)
 METADATA_KEY = Text(1, 64, r"^[A-Za-z0-9_.-]*$", "made of A-Z a-z 0-9 _ . -")
 METADATA_VALUE = Text(0, 512, r"^[^\u0000]*$", "text without NUL")
 CUSTOM_ID = Text(1, 128)
@@ -117,6 +115,8 @@ _OF_ANY_KIND: dict[str, Shape] = {
     "webhook": WEBHOOK,
 }
 _FOR_BULK = 'is a field of bulk jobs: it goes with "kind": "bulk"'
+_FOR_TRAINING = 'is a field of trainings: it goes with "kind": "training"'
+_ALONE = "jobs are submitted one at a time, by POST /v1/jobs"
 JOB = Fields(
     "JobRequest",
     required={"model": MODEL_REF, "input": INPUT},
@@ -125,7 +125,7 @@ JOB = Fields(
             built=(JobKind.INFERENCE.value,),
             later=frozenset(kind.value for kind in JobKind if kind not in BUILT_KINDS),
             default=JobKind.INFERENCE.value,
-            elsewhere={JobKind.BULK.value: "jobs are submitted one at a time, by POST /v1/jobs"},
+            elsewhere={JobKind.BULK.value: _ALONE, JobKind.TRAINING.value: _ALONE},
         ),
         **_OF_ANY_KIND,
         "priority": Number(MIN_PRIORITY, MAX_PRIORITY, default=DEFAULT_PRIORITY),
@@ -135,7 +135,7 @@ JOB = Fields(
         ),
         "output": NotYet("an object of one's own for the result"),
     },
-    foreign={"on_error": _FOR_BULK, "dry_run": _FOR_BULK},
+    foreign={"on_error": _FOR_BULK, "dry_run": _FOR_BULK, "spec": _FOR_TRAINING},
 )
 BULK_JOB = Fields(
     "BulkJobRequest",
@@ -151,6 +151,21 @@ BULK_JOB = Fields(
         "on_error": ON_ERROR,
         "dry_run": Flag(),
     },
+    foreign={"spec": _FOR_TRAINING},
+)
+_NOT_OF_TRAININGS = "is no field of a training: what it reads and learns is said in spec"
+TRAINING_JOB = Fields(
+    "TrainingJobRequest",
+    required={"kind": Choice((JobKind.TRAINING.value,)), "model": NEW_MODEL, "spec": SPEC},
+    optional={
+        **_OF_ANY_KIND,
+        "priority": Number(MIN_PRIORITY, MAX_PRIORITY, default=DEFAULT_PRIORITY),
+        "expires_in_s": Number(0.001, MAX_EXPIRES_IN_S, whole=False, default=BULK_DEFAULT_TIME_S),
+        "run_timeout_s": Number(
+            0.001, MAX_BULK_RUN_TIMEOUT_S, whole=False, default=BULK_DEFAULT_TIME_S
+        ),
+    },
+    foreign=dict.fromkeys(("input", "output", "on_error", "dry_run"), _NOT_OF_TRAININGS),
 )
 
 
@@ -169,6 +184,12 @@ class JobRequest:
     metadata: Mapping[str, str]
     webhook: str | None = None
     bulk: BulkSpec | None = None  # of a bulk job, what its input and output come to
+    training: TrainingSpec | None = None  # of a training, whose ``input`` is its data as given
+
+    @property
+    def reads_version(self) -> str | None:
+        """The model that has to be there: of a training the version that it begins with, if any."""
+        return self.model if self.training is None else self.training.network.version
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +204,7 @@ def read_job(value: object) -> JobRequest:
     """The request of an inference, or ``Wrong``."""
     JOB.check(value)
     assert isinstance(value, dict)
-    given = {name: item for name, item in value.items() if item is not None}
+    given = present(value)
     get = given.get
     for name in SPEC_FIELDS:
         if name in given["input"]:
@@ -207,7 +228,7 @@ def read_bulk(value: object) -> JobRequest:
     row: the job itself has one, since whoever takes it over goes on where the last one was."""
     BULK_JOB.check(value)
     assert isinstance(value, dict)
-    given = {name: item for name, item in value.items() if item is not None}
+    given = present(value)
     get = given.get
     return JobRequest(
         model=given["model"],
@@ -224,18 +245,49 @@ def read_bulk(value: object) -> JobRequest:
     )
 
 
+def read_training(value: object) -> JobRequest:
+    """The request of a training, or ``Wrong``. The attempts that a caller grants are deaths of its
+    process between two checkpoints: the job itself has one, as a bulk job has."""
+    TRAINING_JOB.check(value)
+    assert isinstance(value, dict)
+    given = present(value)
+    get = given.get
+    deaths = int(get("max_attempts", training_requests.DEFAULT_MAX_DEATHS))
+    try:
+        spec = training_requests.read_spec(given["spec"], max_deaths=deaths)
+    except Wrong as wrong:
+        raise wrong.under("spec") from None
+    return JobRequest(
+        model=given["model"],
+        input=given["spec"]["data"],
+        kind=JobKind.TRAINING,
+        custom_id=get("custom_id"),
+        priority=int(get("priority", DEFAULT_PRIORITY)),
+        expires_in_ms=_millis(get("expires_in_s", BULK_DEFAULT_TIME_S)),
+        run_timeout_ms=_millis(get("run_timeout_s", BULK_DEFAULT_TIME_S)),
+        max_attempts=1,
+        metadata=get("metadata", {}),
+        webhook=_url_of(get("webhook")),
+        training=spec,
+    )
+
+
+_READERS = {JobKind.BULK.value: read_bulk, JobKind.TRAINING.value: read_training}
+
+
 def read_one(body: object) -> JobRequest:
     """The body of ``POST /v1/jobs``."""
-    is_bulk = isinstance(body, dict) and body.get("kind") == JobKind.BULK
+    kind = body.get("kind") if isinstance(body, dict) else None
     try:
-        return read_bulk(body) if is_bulk else read_job(body)
+        return _READERS.get(kind, read_job)(body) if isinstance(kind, str) else read_job(body)
     except Wrong as wrong:
         raise wrong.error() from None
 
 
 def one_schema() -> Schema:
     """``read_one`` as JSON Schema."""
-    return {"title": "JobRequest", "anyOf": [JOB.schema(), BULK_JOB.schema()]}
+    kinds = (JOB, BULK_JOB, TRAINING_JOB)
+    return {"title": "JobRequest", "anyOf": [kind.schema() for kind in kinds]}
 
 
 def read_many(body: object, *, most: int) -> JobsRequest:

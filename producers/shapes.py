@@ -11,7 +11,7 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from storage.records.errors import InvalidInput, NotBuilt
 
@@ -222,17 +222,20 @@ class ListOf:
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """A small map of strings."""
+    """A small map: keys as ``key`` says, values all of one shape."""
 
     most: int
     key: Text
-    value: Text
+    value: Shape
+    least: int = 0
 
     def check(self, value: object) -> None:
         if type(value) is not dict:
             raise Wrong(f"must be an object, not {show(value)}", code="invalid_type")
         if len(value) > self.most:
             raise Wrong(f"has {len(value)} keys; at most {self.most}", code="too_many")
+        if len(value) < self.least:
+            raise Wrong(f"has {len(value)} keys; at least {self.least}")
         for name, item in value.items():
             try:
                 self.key.check(name)
@@ -244,12 +247,41 @@ class Labels:
                 raise wrong.under(name) from None
 
     def schema(self) -> Schema:
+        least: Schema = {"minProperties": self.least} if self.least else {}
         return {
             "type": "object",
+            **least,
             "maxProperties": self.most,
             "propertyNames": self.key.schema(),
             "additionalProperties": self.value.schema(),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Either:
+    """A value of one of several JSON types, each with a shape of its own. ``what`` says which."""
+
+    what: str
+    text: Shape | None = None
+    number: Shape | None = None
+    entries: Shape | None = None  # of a list
+    fields: Shape | None = None  # of an object
+
+    def check(self, value: object) -> None:
+        shape = {
+            str: self.text,
+            int: self.number,
+            float: self.number,
+            list: self.entries,
+            dict: self.fields,
+        }.get(type(value))
+        if shape is None:
+            raise Wrong(f"must be {self.what}, not {show(value)}", code="invalid_type")
+        shape.check(value)
+
+    def schema(self) -> Schema:
+        shapes = (self.text, self.number, self.entries, self.fields)
+        return {"anyOf": [shape.schema() for shape in shapes if shape is not None]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,6 +333,11 @@ class Fields:
         }
 
 
+def present(value: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The fields of a checked object that are there; null is absence."""
+    return {name: item for name, item in (value or {}).items() if item is not None}
+
+
 def whole(value: object) -> int:
     """The integer that a checked ``Number`` is, also when it was spelled ``3.0``."""
     assert isinstance(value, int | float)
@@ -311,6 +348,8 @@ def nullable(schema: Schema) -> Schema:
     """The schema, or null."""
     if schema.get("type") == "null":
         return schema
+    if "type" not in schema and isinstance(either := schema.get("anyOf"), list):
+        return {**schema, "anyOf": [*either, {"type": "null"}]}
     kinds = schema["type"]
     widened: Schema = {**schema, "type": [*(kinds if isinstance(kinds, list) else [kinds]), "null"]}
     if isinstance(choices := schema.get("enum"), list):

@@ -12,7 +12,8 @@ from producers.api.routes import ID, answer, named, page_of, route
 from producers.api.schemas import error_document, job_document, rfc3339
 from producers.api.service import service_of
 from producers.bulk_requests import RETRY
-from producers.requests import METADATA_KEY, METADATA_VALUE, NAME, many_schema, one_schema
+from producers.names import NAME
+from producers.requests import METADATA_KEY, METADATA_VALUE, many_schema, one_schema
 from producers.settings import ApiSettings
 from producers.shapes import Number, Shape, Text, whole
 from producers.submission import Accepted

@@ -12,7 +12,8 @@ import orjson
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from producers.requests import IDEMPOTENCY_KEY, NAME
+from producers.names import NAME
+from producers.requests import IDEMPOTENCY_KEY
 from producers.shapes import Number, Schema, Shape, Text
 
 Handler = Callable[[Request], Awaitable[Response]]

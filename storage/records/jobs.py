@@ -62,7 +62,7 @@ class JobKind(StrEnum):
     EVALUATION = "evaluation"
 
 
-BUILT_KINDS = frozenset({JobKind.INFERENCE, JobKind.BULK})
+BUILT_KINDS = frozenset({JobKind.INFERENCE, JobKind.BULK, JobKind.TRAINING})
 
 MIN_PRIORITY, MAX_PRIORITY, DEFAULT_PRIORITY = 0, 9, 5
 HIGH_PRIORITY = 8  # from here on a job travels in the ``.hi`` lane

@@ -102,7 +102,7 @@ def test_the_examples_are_good_and_the_one_schema_takes_both_kinds():
     for good in (GOOD, SMALL):
         assert takes(good) and SCHEMA.is_valid(good) and either.is_valid(good)
     assert either.is_valid({"model": "digits", "input": {"text": "a"}})
-    assert not either.is_valid({"kind": "training", "model": "digits", "input": {"text": "a"}})
+    assert not either.is_valid({"kind": "evaluation", "model": "digits", "input": {"text": "a"}})
 
 
 def test_what_was_asked_for_is_in_the_spec_and_survives_its_payload():
@@ -177,7 +177,7 @@ def test_fields_of_the_other_kind_are_told_where_they_belong():
         read_one(inference | {"output": {"uri": "s3://a/b"}})
     assert caught.value.field == "output"
     with pytest.raises(NotBuilt, match="bulk"):
-        read_one(inference | {"kind": "training"})
+        read_one(inference | {"kind": "evaluation"})
 
 
 def test_a_bulk_job_is_no_member_of_a_group():
