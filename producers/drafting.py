@@ -6,7 +6,7 @@ Everything that can be found wrong is found here, before anything is written.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import orjson
 
@@ -15,7 +15,9 @@ from producers.requests import JobRequest, JobsRequest
 from producers.settings import ApiSettings
 from storage.clock import random_bits
 from storage.database import Transaction
-from storage.records.bulk import BulkSpec, payload_of
+from storage.queue.lanes import training_pool
+from storage.records import bulk, training
+from storage.records.bulk import BulkSpec
 from storage.records.errors import ForebayError
 from storage.records.ids import uuid7_series
 from storage.records.jobs import Job, JobState, Millis, NewJob
@@ -72,7 +74,8 @@ class Drafting:
 
     def look(self, tx: Transaction, tenant: str, requests: Sequence[JobRequest]) -> Facts:
         """All that these requests want to know, each thing asked once."""
-        versions = self._resolver.versions(tx, tenant, {request.model for request in requests})
+        models = {request.reads_version for request in requests}
+        versions = self._resolver.versions(tx, tenant, {name for name in models if name})
         now = self._moment.now(tx)
         files = self._resolver.known_files(tx, tenant, requests, now - self._keep_ms)
         return Facts(versions, files, now)
@@ -82,6 +85,9 @@ class Drafting:
         (version,) = self._resolver.check_inputs(
             [request], facts.versions, facts.files, single=True
         )
+        if request.training is not None:
+            return self._training(request, version, job_id, facts.now)
+        assert version is not None
         return self._job(request, version, job_id)
 
     def many(self, asked: JobsRequest, facts: Facts) -> list[NewJob]:
@@ -93,6 +99,7 @@ class Drafting:
         return [
             self._job(request, version, job_id)
             for request, version, job_id in zip(requests, resolved, ids, strict=True)
+            if version is not None
         ]
 
     def check_output(self, spec: BulkSpec) -> None:
@@ -113,7 +120,34 @@ class Drafting:
             pool=self._pool,
             payload=orjson.dumps(request.input)
             if request.bulk is None
-            else payload_of(request.bulk),
+            else bulk.payload_of(request.bulk),
+            priority=request.priority,
+            custom_id=request.custom_id,
+            metadata=request.metadata,
+            expires_in_ms=request.expires_in_ms,
+            run_timeout_ms=request.run_timeout_ms,
+            max_attempts=request.max_attempts,
+            webhook=request.webhook,
+        )
+
+    def _training(
+        self, request: JobRequest, base: ModelVersion | None, job_id: str, now: Millis
+    ) -> NewJob:
+        """A training, whose version gets its number in the transaction that writes the job."""
+        assert request.training is not None
+        spec = request.training
+        if base is not None:
+            name = f"{base.name}:{base.version}"
+            spec = replace(spec, network=replace(spec.network, version=name, version_id=base.id))
+        (version_id,) = self.ids(1, now)
+        return NewJob(
+            id=job_id,
+            kind=request.kind,
+            model_name=request.model,
+            version_id=version_id,
+            version=0,
+            pool=training_pool(self._pool),
+            payload=training.payload_of(spec),
             priority=request.priority,
             custom_id=request.custom_id,
             metadata=request.metadata,

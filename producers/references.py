@@ -9,10 +9,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
+from producers import training_requests
 from producers.bulk_requests import uris_of
 from producers.requests import JobRequest, gather
 from storage.database import Transaction
-from storage.records.errors import ForebayError, InvalidInput, NotFound, Unprocessable
+from storage.records.errors import Conflict, ForebayError, InvalidInput, NotFound, Unprocessable
 from storage.records.input_check import check_input, refs_in
 from storage.records.jobs import Millis
 from storage.records.models import ModelVersion, VersionState, parse_model_ref
@@ -57,7 +58,7 @@ class Resolver:
                         code="version_broken",
                     )
                 found[text] = version
-            except (InvalidInput, NotFound) as error:
+            except (Conflict, InvalidInput, NotFound) as error:
                 found[text] = error
         return found
 
@@ -70,6 +71,10 @@ class Resolver:
         for request in requests:
             if request.bulk is not None:
                 for uri in request.bulk.input.uris:
+                    if uri.startswith(FILES_PREFIX):
+                        named.add(uri.removeprefix(FILES_PREFIX))
+            elif request.training is not None:
+                for _, uri in training_requests.uris_of(request.training, request.input["uri"]):
                     if uri.startswith(FILES_PREFIX):
                         named.add(uri.removeprefix(FILES_PREFIX))
             elif "ref" in request.input or "items" in request.input:
@@ -86,9 +91,10 @@ class Resolver:
         files: set[str],
         *,
         single: bool,
-    ) -> list[ModelVersion]:
-        """Each request's version. What is wrong is raised with the field, for every index."""
-        resolved: list[ModelVersion] = []
+    ) -> list[ModelVersion | None]:
+        """The version that each request is for; of a training the one that it begins with, if any.
+        What is wrong is raised with the field, for every index."""
+        resolved: list[ModelVersion | None] = []
         errors: list[ForebayError] = []
         signatures: dict[str, Signature] = {}
         webhooks: set[str | None] = {None}
@@ -100,11 +106,19 @@ class Resolver:
                     webhooks.add(request.webhook)
                 except InvalidInput as error:
                     errors.append(error)
-            version = versions[request.model]
+            model = request.reads_version
+            version = None if model is None else versions[model]
             if isinstance(version, ForebayError):
-                errors.append(_at(version, f"{where}model"))
+                field = "model" if request.training is None else "spec.network.version"
+                errors.append(_at(version, where + field))
                 continue
             resolved.append(version)
+            if request.training is not None or version is None:
+                try:
+                    self._check_training(request, files)
+                except InvalidInput as error:
+                    errors.append(error)
+                continue
             signature = signatures.get(request.model)
             if signature is None:
                 signature = signatures[request.model] = self._signature(version)
@@ -155,6 +169,15 @@ class Resolver:
                 says = f"{field}: the model has no input {name[:80]!r}; it has {near}"
                 code = "unknown_column" if signature.columns else "unknown_input"
                 raise InvalidInput(says, code=code, field=field)
+
+    def _check_training(self, request: JobRequest, files: set[str]) -> None:
+        """Whether its data may be read."""
+        assert request.training is not None
+        for below, uri in training_requests.uris_of(request.training, request.input["uri"]):
+            field = f"spec.{below}"
+            ref = check_address(uri, self._prefixes, field=field)
+            if isinstance(ref, FileRef) and ref.file_id not in files:
+                raise _no_file(ref, field)
 
     def _check_refs(self, request: JobRequest, files: set[str], where: str) -> None:
         for field, uri in refs_in(request.input, field=where):

@@ -18,6 +18,7 @@ from producers.express import Booking, Express, booking
 from producers.inputs import InputStore, Placed
 from producers.repeats import Repeat
 from producers.requests import JobRequest
+from producers.training_versions import with_versions
 from storage.database import Database, Transaction
 from storage.records.errors import (
     DatabaseUnavailable,
@@ -217,7 +218,9 @@ class Singles:
         _hold_inputs(tx, cases)
         answers = self._take_keys(tx, cases)
         known = {case for case, _ in answers}
-        fresh = [(c, c.job) for c in cases if c.job is not None and c not in known]
+        unknown = [(c, c.job) for c in cases if c.job is not None and c not in known]
+        written = with_versions(tx, [(case.tenant, job) for case, job in unknown])
+        fresh = [(case, job) for (case, _), job in zip(unknown, written, strict=True)]
         for case, _ in fresh:
             if case.placed is not None:
                 case.placed.publish(tx)
@@ -225,10 +228,12 @@ class Singles:
         published = booked.ids
         rows = [(case.tenant, job) for case, job in fresh]
         now = tx.jobs.submit_each(rows, published=published) if rows else 0
-        for tenant, runs in _bulk_of(rows).items():
+        for tenant, runs in _of_kind(rows, JobKind.BULK).items():
             tx.bulk.create(tenant, runs)
             for job in runs:
                 take_over(tx, tenant, job)
+        for tenant, runs in _of_kind(rows, JobKind.TRAINING).items():
+            tx.training.create(tenant, runs)
         answers += [
             (c, Accepted(as_written(job, c.tenant, now, published=job.id in published)))
             for c, job in fresh
@@ -287,11 +292,11 @@ class Singles:
                 case.answer = replace(case.answer, estimated_start_at=start_at)
 
 
-def _bulk_of(rows: Sequence[tuple[str, NewJob]]) -> dict[str, list[NewJob]]:
-    """The bulk jobs among them, by tenant: they have a record of their own besides."""
+def _of_kind(rows: Sequence[tuple[str, NewJob]], kind: JobKind) -> dict[str, list[NewJob]]:
+    """Those of one kind, by tenant: bulk jobs and trainings have a record of their own besides."""
     found: dict[str, list[NewJob]] = {}
     for tenant, job in rows:
-        if job.kind is JobKind.BULK:
+        if job.kind is kind:
             found.setdefault(tenant, []).append(job)
     return found
 

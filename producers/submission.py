@@ -192,12 +192,16 @@ class Submission:
             if old.kind is JobKind.BULK:
                 payload = payload_of(self._spec_again(tx, old, payload, wishes, new_id))
             elif wishes.failed_rows:
-                raise not_retryable("the job is one of inference: failed_rows is for bulk jobs")
+                says = f"the job is one of {old.kind.value}: failed_rows is for bulk jobs"
+                raise not_retryable(says)
+            version_id = old.version_id
+            if old.kind is JobKind.TRAINING:
+                (version_id,) = self._drafting.ids(1, tx.now())  # from the beginning, into its own
         job = NewJob(
             id=new_id,
             kind=old.kind,
             model_name=old.model_name,
-            version_id=old.version_id,
+            version_id=version_id,
             version=old.version,
             pool=old.pool,
             payload=payload,

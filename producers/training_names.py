@@ -32,9 +32,12 @@ def snake(name: str) -> str:
 OPTIMIZERS = tuple(sorted(one.lower() for one in ALLOWED["keras.optimizers"] - _ONE_WORD))
 MOMENTUM = "momentum"  # SGD with a momentum of 0.9
 SCHEDULES = tuple(sorted(map(snake, ALLOWED["keras.optimizers.schedules"])))
-# Those of which it is known how a row's label has to be given to them.
+# Those that take a row's label as a number, an index or one of many; CTC and circle do not.
+_OF_SHARES = frozenset({"cosine_similarity", "dice", "kl_divergence", "tversky"})
 LOSSES = tuple(
-    sorted(NUMBER_LOSSES | ONE_HOT_LOSSES | SPARSE_LOSSES | BINARY_LOSSES | SIGNED_LOSSES)
+    sorted(
+        NUMBER_LOSSES | ONE_HOT_LOSSES | SPARSE_LOSSES | BINARY_LOSSES | SIGNED_LOSSES | _OF_SHARES
+    )
 )
 LOSS_ALIASES = {
     "mse": "mean_squared_error",

@@ -29,6 +29,7 @@ from producers.api import (
     openai,
     openapi,
     problems,
+    training,
     webhooks,
 )
 from producers.api.auth import is_loopback
@@ -61,7 +62,19 @@ def create_app(parts: ApiParts) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.service = service
-    for noun in (jobs, events, bulk, groups, files, models, webhooks, openai, health, docs):
+    for noun in (
+        jobs,
+        events,
+        bulk,
+        training,
+        groups,
+        files,
+        models,
+        webhooks,
+        openai,
+        health,
+        docs,
+    ):
         # Flat, not by include_router: one level to match, and every route's methods in sight.
         app.router.routes.extend(noun.router.routes)
     problems.install(app)

@@ -6,7 +6,7 @@ the database, never used as a path.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import orjson
@@ -52,27 +52,39 @@ _PARTS: Schema = {
     router,
     "POST",
     "/{id}/pause",
-    "Hold a bulk job",
+    "Hold a bulk job or a training",
     gives=named("Job"),
-    also={409: "`not_pausable`: it is no bulk job, or it is over."},
+    also={409: "`not_pausable`: it is of another kind, or it is over."},
 )
 async def pause_job(request: Request) -> Response:
-    """Workers commit what they have scored of it and let the rest be, until it is resumed. Its
-    `run_timeout_s` goes on."""
-    return await _hold(request, lambda tx, job: tx.bulk.pause(job.tenant, job.id))
+    """Workers commit what they have scored of it and let the rest be, until it is resumed; a
+    training makes a checkpoint and stands still. Its `run_timeout_s` goes on."""
+    return await _hold(
+        request,
+        {
+            JobKind.BULK: lambda tx, job: tx.bulk.pause(job.tenant, job.id),
+            JobKind.TRAINING: lambda tx, job: tx.training.pause(job.tenant, job.id),
+        },
+    )
 
 
 @route(
     router,
     "POST",
     "/{id}/resume",
-    "Let a paused bulk job go on",
+    "Let a paused bulk job or training go on",
     gives=named("Job"),
-    also={409: "`not_pausable`: it is no bulk job, or it is over."},
+    also={409: "`not_pausable`: it is of another kind, or it is over."},
 )
 async def resume_job(request: Request) -> Response:
     """One that is not paused stays as it is."""
-    return await _hold(request, lambda tx, job: tx.bulk.resume(job.tenant, job.id))
+    return await _hold(
+        request,
+        {
+            JobKind.BULK: lambda tx, job: tx.bulk.resume(job.tenant, job.id),
+            JobKind.TRAINING: lambda tx, job: tx.training.resume(job.tenant, job.id),
+        },
+    )
 
 
 @route(
@@ -170,16 +182,20 @@ async def get_errors(request: Request) -> Response:
     return await _errors_of(service, wanted, ERRORS)
 
 
-async def _hold(request: Request, verb: Callable[[Transaction, Job], bool]) -> Response:
-    """Pause or resume."""
+Verb = Callable[[Transaction, Job], bool]
+
+
+async def _hold(request: Request, verbs: Mapping[JobKind, Verb]) -> Response:
+    """Pause or resume, by the kind of the job."""
     service = service_of(request)
     tenant = await service.tenant(request)
     bodies.query(request, {})
     await bodies.no_body(request)
     job = await find_job(request, tenant, job_id_of(request))
-    if job.kind is not JobKind.BULK or not await service.write(lambda tx: verb(tx, job)):
-        why = "is over" if job.kind is JobKind.BULK else f"is one of {job.kind.value}"
-        says = f"the job {why}; only a bulk job that is not over is paused and resumed"
+    verb = verbs.get(job.kind)
+    if verb is None or not await service.write(lambda tx: verb(tx, job)):
+        why = f"is one of {job.kind.value}" if verb is None else "is over"
+        says = f"the job {why}; only bulk jobs and trainings that are not over are held"
         raise Conflict(says, code="not_pausable")
     service.watcher.tell([job.id])
     return answer(await service.job_document(await find_job(request, tenant, job.id)))

@@ -126,7 +126,8 @@ async def get_job(request: Request) -> Response:
     also={409: "`not_ready`, or `job_failed`, `job_cancelled`, `job_expired`.", 410: "Erased."},
 )
 async def get_result(request: Request) -> Response:
-    """The result JSON itself, as the model's signature has it."""
+    """The result JSON itself, as the model's signature has it. Of a training it is what was
+    measured on the rows held out (`evaluation`), with the `version` that it made."""
     service = service_of(request)
     tenant = await service.tenant(request)
     bodies.query(request, {})
@@ -210,7 +211,8 @@ async def cancel_job(request: Request) -> Response:
 async def retry_job(request: Request) -> Response:
     """The same input and version under a new id, with `retry_of`; it belongs to no group. A bulk
     job goes on from what it committed; with `failed_rows`, also one that succeeded, the rows of its
-    errors alone are done again, into a place of their own."""
+    errors alone are done again, into a place of their own. A training begins anew, for a version
+    of its own."""
     service = service_of(request)
     tenant = await service.tenant(request)
     bodies.query(request, {})

@@ -14,12 +14,12 @@ from producers.api.schemas import (
     model_document,
     version_document,
 )
-from producers.api.service import Service, service_of
+from producers.api.service import UNSETTLED, Service, service_of
 from producers.registry import push_version
 from producers.shapes import Fields, Number, Schema, Shape, whole
 from storage import strict_json
 from storage.records.errors import InvalidInput, NotFound
-from storage.records.models import ModelVersion, VersionState, check_name
+from storage.records.models import ModelVersion, check_name
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
@@ -118,7 +118,10 @@ async def get_model(request: Request) -> Response:
         raise _no_model(name)
     versions = await service.read(lambda tx: tx.models.versions(tenant, name))
     newest_first = sorted(versions, key=lambda version: -version.version)
-    return answer(model_document(model) | {"versions": [version_document(v) for v in newest_first]})
+    return answer(
+        model_document(model)
+        | {"versions": [version_document(v, brief=True) for v in newest_first]}
+    )
 
 
 @route(
@@ -130,20 +133,20 @@ async def get_model(request: Request) -> Response:
     query=WAIT,
 )
 async def get_model_version(request: Request) -> Response:
-    """With `wait` seconds it answers as soon as the version is `ready` or `broken`. Beside the
-    version it shows its serving knobs and what workers measured: the time of a pass by bucket,
-    and what a job costs."""
+    """With `wait` seconds it answers as soon as the version is `ready` or `broken`, also one that
+    is in `training`. Beside the version it shows its serving knobs and what workers measured: the
+    time of a pass by bucket, and what a job costs."""
     service = service_of(request)
     tenant = await service.tenant(request)
     wait_s = float(str(bodies.query(request, WAIT).get("wait", 0)))
     version = await _find(service, request, tenant)
-    if wait_s > 0 and version.state is VersionState.PENDING:
+    if wait_s > 0 and version.state in UNSETTLED:
         version = await service.wait(
             request,
             "version",
             version.id,
             lambda: _find(service, request, tenant),
-            lambda version: version.state is not VersionState.PENDING,
+            lambda version: version.state not in UNSETTLED,
             min(wait_s, service.settings.max_wait_s),
         )
     latency, costs = await service.read(

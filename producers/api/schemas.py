@@ -14,10 +14,11 @@ from producers.shapes import Schema
 from storage.records.errors import InvalidInput
 from storage.records.jobs import TERMINAL, GroupCounts, Job, JobError, JobKind, JobState, Millis
 from storage.records.latency import LatencyRow, VersionCost
-from storage.records.models import Alias, Model, ModelVersion
+from storage.records.models import Alias, Model, ModelVersion, VersionState
 from storage.records.refs import file_uri
 from storage.records.serving import parse_serving
 from storage.records.tenants import StoredFile
+from storage.records.training_runs import Phase
 from storage.records.webhooks import (
     ANY,
     EVENT_TYPES,
@@ -53,13 +54,16 @@ def job_document(
     *,
     estimated_start_at: Millis | None = None,
     progress: Mapping[str, object] | None = None,
+    training: Mapping[str, object] | None = None,
 ) -> dict[str, object]:
     """A job as callers see it. When it may start is only estimated as it is submitted; how far a
-    bulk job is is told of one job, and not in lists."""
+    bulk job or a training is is told of one job, and not in lists."""
     here = f"/v1/jobs/{job.id}"
     verbs: tuple[str, ...] = ("result", "events", "cancel", "retry")
     if job.kind is JobKind.BULK:
         verbs += ("manifest", "parts", "errors", "pause", "resume")
+    elif job.kind is JobKind.TRAINING:
+        verbs += ("curves", "curves.png", "log", "pause", "resume")
     result = None
     if job.result is not None:
         result = {"href": f"{here}/result", "size_bytes": job.result.length_bytes}
@@ -75,6 +79,7 @@ def job_document(
         "attempts": job.attempts,
         "max_attempts": job.max_attempts,
         "progress": progress or {"done": int(job.state is JobState.SUCCEEDED), "total": 1},
+        "training": training,
         "created_at": rfc3339(job.created_at),
         "expires_at": rfc3339(job.expires_at),
         "estimated_start_at": rfc3339(estimated_start_at),
@@ -101,8 +106,11 @@ def group_document(counts: GroupCounts) -> dict[str, object]:
     }
 
 
-def version_document(version: ModelVersion) -> dict[str, object]:
-    """A model version."""
+def version_document(version: ModelVersion, *, brief: bool = False) -> dict[str, object]:
+    """A model version; ``brief`` where many are told: of a training's only its figures."""
+    origin = version.origin
+    if origin is not None and brief:
+        origin = _brief(origin)
     return {
         "id": version.id,
         "name": version.name,
@@ -116,7 +124,18 @@ def version_document(version: ModelVersion) -> dict[str, object]:
         "error": version.error,
         "created_at": rfc3339(version.created_at),
         "loaded_at": rfc3339(version.loaded_at),
+        "origin": origin,
     }
+
+
+def _brief(origin: Mapping[str, object]) -> dict[str, object]:
+    """Which job made it from what, and its figures; neither spec nor tables."""
+    told = {name: origin[name] for name in ("job_id", "parents") if name in origin}
+    evaluation = origin.get("evaluation")
+    if isinstance(evaluation, Mapping):
+        figures = {k: v for k, v in evaluation.items() if isinstance(v, str | int | float)}
+        told["evaluation"] = figures | {"metrics": evaluation.get("metrics", {})}
+    return told
 
 
 def measured_document(
@@ -247,7 +266,7 @@ _VERSION: Mapping[str, Schema] = {
     "id": _ID,
     "name": _TEXT,
     "version": _COUNT,
-    "state": {"type": "string", "enum": ["pending", "ready", "broken"]},
+    "state": {"type": "string", "enum": [state.value for state in VersionState]},
     "format": _TEXT,
     "digest": _TEXT,
     "size_bytes": _COUNT,
@@ -256,6 +275,13 @@ _VERSION: Mapping[str, Schema] = {
     "error": _or_null(_TEXT),
     "created_at": _TIME,
     "loaded_at": _or_null(_TIME),
+    "origin": {
+        **_or_null({"type": "object"}),
+        "description": (
+            "Of a version that a training made: its spec, the data's digests, what was measured,"
+            " the version it began with, the job. In lists the figures alone."
+        ),
+    },
 }
 _SECONDS: Schema = {"type": "number", "minimum": 0}
 _LATENCY = _object(
@@ -325,6 +351,10 @@ _SECRET: Schema = {**_TEXT, "description": "`whsec_` and base64: what deliveries
 _ALIASES: Schema = {"type": "object", "additionalProperties": {"type": "integer"}}
 _MODEL = {"name": _TEXT, "latest_version": _COUNT, "aliases": _ALIASES, "created_at": _TIME}
 
+_NUMBER_OR_NULL: Schema = {"type": ["number", "null"]}
+_MEASURED: Schema = {"type": "object", "additionalProperties": _NUMBER_OR_NULL}
+_TRAINING: Schema = {"$ref": "#/components/schemas/Training"}
+TRAINING_STATES = ("waiting", "preparing", "training", "paused", "evaluating", "done", "ended")
 _BULK_PROGRESS: Schema = {"$ref": "#/components/schemas/BulkProgress"}
 BULK_STATES = ("waiting", "planning", "running", "paused", "finishing", "ended")
 
@@ -357,6 +387,7 @@ SCHEMAS: Mapping[str, Schema] = {
             "attempts": _COUNT,
             "max_attempts": _COUNT,
             "progress": {"anyOf": [_object({"done": _COUNT, "total": _COUNT}), _BULK_PROGRESS]},
+            "training": _or_null(_TRAINING),
             "created_at": _TIME,
             "expires_at": _TIME,
             "started_at": _or_null(_TIME),
@@ -386,6 +417,72 @@ SCHEMAS: Mapping[str, Schema] = {
         ),
         "description": "Of a bulk job, where one job is asked for; lists have the short form.",
     },
+    "Training": {
+        **_object(
+            {
+                "state": {"type": "string", "enum": list(TRAINING_STATES)},
+                "phase": {"type": "string", "enum": [phase.value for phase in Phase]},
+                "paused": {"type": "boolean"},
+                "epoch": {**_COUNT, "description": "Whole epochs behind it."},
+                "epochs": _COUNT,
+                "step": {**_COUNT, "description": "Steps behind it, over the whole training."},
+                "steps": {**_COUNT, "description": "If it goes to its end; 0 while unknown."},
+                "share": {"type": "number", "minimum": 0, "maximum": 1},
+                "latest": {**_MEASURED, "description": "Of the last epoch, or the last step."},
+                "rows_read": {**_COUNT, "description": "While it prepares."},
+                "rows_per_s": _SECONDS,
+                "batch_size": {**_COUNT, "description": "May have been halved."},
+                "trained_s": {**_SECONDS, "description": "By all who worked at it."},
+                "estimated_end_at": _or_null(_TIME),
+                "checkpoint": {
+                    **_or_null(
+                        _object(
+                            {
+                                "epoch": _COUNT,
+                                "step": _COUNT,
+                                "size_bytes": _COUNT,
+                                "made_at": _TIME,
+                            }
+                        )
+                    ),
+                    "description": "Where it would go on.",
+                },
+            }
+        ),
+        "description": "Of a training, where one job is asked for; null in lists.",
+    },
+    "TrainingCurves": _object(
+        {
+            "job": _ID,
+            "model": _TEXT,
+            "state": {"type": "string", "enum": list(TRAINING_STATES)},
+            "epoch": _COUNT,
+            "epochs_total": _COUNT,
+            "step": _COUNT,
+            "steps_total": _COUNT,
+            "every": {**_COUNT, "description": "2: every second step is told, and so on."},
+            "steps": {
+                "type": "object",
+                "description": "Lists of equal length by name: `step`, `loss`, the metrics.",
+                "additionalProperties": {"type": "array", "items": _NUMBER_OR_NULL},
+            },
+            "epochs": {
+                "type": "array",
+                "description": "`epoch`, `seconds`, `loss`, `val_loss`, … of each whole epoch.",
+                "items": _MEASURED,
+            },
+        }
+    ),
+    "TrainingLog": _object(
+        {
+            "data": {
+                "type": "array",
+                "items": _object({"number": _COUNT, "at": _TIME, "text": _TEXT}),
+            },
+            "has_more": {"type": "boolean"},
+            "next": {**_COUNT, "description": "Pass it as after=."},
+        }
+    ),
     "BulkPart": _object(
         {
             "name": {**_or_null(_TEXT), "description": "Null where no row has a prediction."},

@@ -24,6 +24,7 @@ from producers.api.parts import ApiParts
 from producers.api.schemas import job_document
 from producers.api.scraping import Scraper
 from producers.api.together import Together
+from producers.api.training_documents import training_document
 from producers.api.watch import Seen
 from producers.api.watcher import Watcher
 from producers.estimates import Estimates
@@ -39,6 +40,7 @@ from storage.records.webhook_guard import Guard
 T = TypeVar("T")
 
 NOTE_EVERY_S = 10.0
+UNSETTLED = frozenset({VersionState.TRAINING, VersionState.PENDING})  # versions worth waiting for
 
 
 class Service:
@@ -52,8 +54,13 @@ class Service:
         self.submits = Lane("submit", settings.submit_threads)
         self.reads = Lane("read", settings.read_threads)
         self.uploads = Lane("upload", settings.upload_threads, max_waiting=100)
+        self.pictures = Lane("picture", 1, max_waiting=20)
         self.health = Lane("health", 2, max_waiting=20)
         self._looks = Lane("watch", 1)
+        self._lanes = (
+            *(self.submits, self.reads, self.uploads, self.pictures, self.health),
+            self._looks,
+        )
         self.watcher: Watcher = Watcher(
             {"job": self._look_at_jobs, "group": self._look_at_groups, "version": self._versions},
             self._looks,
@@ -131,12 +138,16 @@ class Service:
     async def job_document(
         self, job: Job, *, estimated_start_at: Millis | None = None
     ) -> dict[str, object]:
-        """The job as callers see it, with how far it is if it is a bulk job."""
-        progress = None
+        """The job as callers see it, with how far it is if it is a bulk job or a training."""
+        progress = training = None
         if job.kind is JobKind.BULK:
             run, now = await self.read(lambda tx: (_run_of(tx, job), tx.now()))
             progress = progress_document(job, run, now)
-        return job_document(job, estimated_start_at=estimated_start_at, progress=progress)
+        elif job.kind is JobKind.TRAINING:
+            training = await self.read(lambda tx: _training_of(tx, job))
+        return job_document(
+            job, estimated_start_at=estimated_start_at, progress=progress, training=training
+        )
 
     async def wait(
         self,
@@ -191,7 +202,7 @@ class Service:
         """Let the lanes' calls end. Blocks; the watcher was closed before."""
         if self._listener is not None:
             self._listener.close()
-        for lane in (self.submits, self.reads, self.uploads, self.health, self._looks):
+        for lane in self._lanes:
             lane.close()
         self.estimates.close()
         self.outputs.close()
@@ -219,7 +230,7 @@ class Service:
     def _versions(self, ids: Collection[str]) -> Mapping[str, Seen]:
         with self.parts.database.read() as tx:
             found = [tx.models.by_id(version_id) for version_id in ids]
-        return {v.id: (0, v.state is not VersionState.PENDING) for v in found if v is not None}
+        return {v.id: (0, v.state not in UNSETTLED) for v in found if v is not None}
 
 
 def _run_of(tx: Transaction, job: Job) -> BulkRun | None:
@@ -230,6 +241,10 @@ def _run_of(tx: Transaction, job: Job) -> BulkRun | None:
         return run
     counted = replace(tx.bulk.count(job.id), rows_per_s=run.progress.rows_per_s)
     return replace(run, progress=counted)
+
+
+def _training_of(tx: Transaction, job: Job) -> dict[str, object]:
+    return training_document(job, tx.training.run(job.id, tenant=job.tenant), tx.now())
 
 
 def ended(seen: Seen | None) -> bool:

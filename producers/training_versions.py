@@ -1,0 +1,24 @@
+"""Trainings among jobs about to be written: each makes the next version of its model.
+
+The version's number is taken in the transaction that writes the job, so that the job's row has it
+from the first and a submit that is rolled back, or was there before, takes none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from storage.database import Transaction
+from storage.records.jobs import JobKind, NewJob
+
+
+def with_versions(tx: Transaction, jobs: Sequence[tuple[str, NewJob]]) -> list[NewJob]:
+    """The jobs of these (tenant, job), with a version reserved for each training."""
+    written = []
+    for tenant, job in jobs:
+        if job.kind is JobKind.TRAINING:
+            version = tx.models.reserve(tenant, job.version_id, job.model_name)
+            job = replace(job, version=version.version)
+        written.append(job)
+    return written
