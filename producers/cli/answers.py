@@ -6,8 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from producers.cli import training_answers
 from producers.cli.bulk_answers import end_of_bulk, told
-from producers.cli.exits import Exit, Failure, of_states
+from producers.cli.exits import Exit, of_states
 from producers.cli.output import note, say, say_fields, say_json
 
 if TYPE_CHECKING:
@@ -49,6 +50,10 @@ def show_job(job: Job) -> None:
     if document.get("kind") == "bulk":
         fields["progress"] = told(job.progress)
         fields["device"] = f"{job.progress.get('device_s') or 0:,.1f} s"
+    if job.training:
+        fields["progress"] = training_answers.told(job.training)
+        if at := job.training.get("checkpoint"):
+            fields["checkpoint"] = f"after step {at['step']:,}, {at['made_at']}"
     if job.error:
         fields["error"] = f"{job.error.get('code')}: {job.error.get('message')}"
     say_fields(fields)
@@ -58,6 +63,8 @@ def end_of_job(job: Job, *, as_json: bool, name: str | None = None) -> Exit:
     """Print how a job ended, with its result."""
     if job.document.get("kind") == "bulk":
         return end_of_bulk(job, as_json=as_json, name=name)
+    if job.document.get("kind") == "training":
+        return training_answers.end_of_training(job, as_json=as_json, name=name)
     result = job.result if job.state == "succeeded" else None
     if as_json:
         say_json(dict(job.document) | ({"result": result} if result is not None else {}))
@@ -78,8 +85,3 @@ def counts_text(counts: Mapping[str, int]) -> str:
 def end_of_group(group: Group) -> Exit:
     """The exit code of a group: good only when every job succeeded."""
     return of_states(state for state, count in group.counts.items() if count)
-
-
-def not_built(what: str) -> Failure:
-    """A verb of the design that this version does not serve."""
-    return Failure(f"{what} is not built yet", exit_code=Exit.USAGE, code="not_built")

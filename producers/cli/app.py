@@ -9,15 +9,13 @@ from collections.abc import Callable, Sequence
 import typer
 
 from producers.cli import groups, jobs, models, webhooks
-from producers.cli.answers import not_built
 from producers.cli.bulk import bulk
 from producers.cli.exits import Exit, Failure, from_client
 from producers.cli.output import complain
 from producers.cli.sources import split_json_flag
 from producers.cli.submit import submit
 from producers.cli.top import top
-
-LATER = ("train",)  # of the design, in later versions
+from producers.cli.train import train
 
 Translate = Callable[[Exception], Failure | None]
 
@@ -35,26 +33,13 @@ def build_app() -> typer.Typer:
     )
     app.command()(submit)
     app.command()(bulk)
+    app.command()(train)
     app.command()(top)
     app.add_typer(jobs.app, name="jobs")
     app.add_typer(groups.app, name="groups")
     app.add_typer(models.app, name="models")
     app.add_typer(webhooks.app, name="webhooks")
-    for verb in LATER:
-        app.command(
-            verb,
-            hidden=True,
-            context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
-        )(_later(verb))
     return app
-
-
-def _later(verb: str) -> Callable[[typer.Context], None]:
-    def refuse(context: typer.Context) -> None:
-        raise not_built(f"forebay {verb}")
-
-    refuse.__doc__ = "Not built yet."
-    return refuse
 
 
 def run(

@@ -14,6 +14,8 @@ from producers.cli.connection import be_patient, connect
 from producers.cli.exits import Exit, of_states, usage
 from producers.cli.options import AsJson, TimeoutS, key_values
 from producers.cli.output import note, say, say_json, say_table
+from producers.cli.training_answers import say_log, wait_for_training
+from producers.cli.training_curves import show_training_curves
 
 if TYPE_CHECKING:
     from producers.client import Job
@@ -60,14 +62,27 @@ def list_jobs(
 
 
 @app.command()
-def show(job_id: JobId, as_json: AsJson = False) -> None:
-    """What is known of a job."""
+def show(
+    job_id: JobId,
+    log: Annotated[bool, typer.Option("--log", help="Of a training: what it said so far.")] = False,
+    png: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Of a training: a picture of its curves.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """What is known of a job; of a training with its curves."""
     with connect() as client:
         job = client.job(job_id)
-    if as_json:
-        say_json(job.document)
-    else:
-        show_job(job)
+        if png is not None:
+            job.curves_png(png)
+        if as_json:
+            say_json(dict(job.document) | ({"log": list(job.log())} if log else {}))
+        elif log:
+            say_log(job)
+        else:
+            show_job(job)
+            if job.document.get("kind") == "training":
+                show_training_curves(job.curves())
 
 
 @app.command()
@@ -108,7 +123,7 @@ def cancel(
 def pause(
     job_ids: Annotated[list[str], typer.Argument(metavar="JOB…")], as_json: AsJson = False
 ) -> None:
-    """Hold bulk jobs: what is scored is committed, the rest waits."""
+    """Hold bulk jobs (what is scored is committed) or trainings (a checkpoint is made)."""
     with connect() as client:
         _say_states([client.job(job_id).pause() for job_id in job_ids], as_json=as_json)
 
@@ -117,7 +132,7 @@ def pause(
 def resume(
     job_ids: Annotated[list[str], typer.Argument(metavar="JOB…")], as_json: AsJson = False
 ) -> None:
-    """Let paused bulk jobs go on."""
+    """Let paused bulk jobs and trainings go on."""
     with connect() as client:
         _say_states([client.job(job_id).resume() for job_id in job_ids], as_json=as_json)
 
@@ -163,7 +178,7 @@ def retry(
     as_json: AsJson = False,
 ) -> None:
     """Submit the input of a failed, cancelled or expired job again, as a new job. A bulk job goes
-    on from what it committed."""
+    on from what it committed, a training begins anew."""
     if (output or output_format) and not failed_rows:
         raise usage("--output and --output-format go with --failed-rows")
     with connect() as client:
@@ -183,9 +198,11 @@ def retry(
 
 
 def _wait_for(job: Job, timeout_s: float | None, *, as_json: bool) -> None:
-    """Wait; of a bulk job it is shown how far it is."""
+    """Wait; of a bulk job or a training it is shown how far it is."""
     if job.document.get("kind") == "bulk":
         wait_for_bulk(job, timeout_s, quiet=as_json)
+    elif job.document.get("kind") == "training":
+        wait_for_training(job, timeout_s, quiet=as_json)
     else:
         job.wait(timeout_s)
 
@@ -196,4 +213,5 @@ def _say_states(jobs: Sequence[Job], *, as_json: bool) -> None:
         say_json(documents[0] if len(documents) == 1 else documents)
         return
     for job in jobs:
-        say(f"{job.id}  {job.progress.get('state', job.state)}")
+        state = job.training.get("state") or job.progress.get("state", job.state)
+        say(f"{job.id}  {state}")

@@ -18,6 +18,7 @@ from producers.client.inputs import FORMS, encode_input, plain
 from producers.client.jobs import Job
 from producers.client.models import Models, pages
 from producers.client.settings import client_settings
+from producers.client.training import with_uploads
 from producers.client.transport import Transport, dump
 from producers.client.webhooks import Webhooks
 
@@ -266,6 +267,53 @@ class Forebay:
         if folder is None or dry_run:
             return job
         return job.will_download(folder, overwrite=overwrite)
+
+    def train(
+        self,
+        model: str,
+        spec: Mapping[str, Any],
+        *,
+        folder: str | PathLike[str] | None = None,
+        custom_id: str | None = None,
+        priority: int | None = None,
+        expires_in_s: float | None = None,
+        run_timeout_s: float | None = None,
+        max_attempts: int | None = None,
+        metadata: Mapping[str, str] | None = None,
+        webhook: str | None = None,
+        idempotency_key: str | None = None,
+        on_upload: Callable[[Path], object] | None = None,
+    ) -> Job:
+        """Have the next version of ``model`` trained, as one job.
+
+        ``spec`` says data, preparation, split, network, loss and the rest, as the README has it.
+        Files of this machine that ``data.uri`` or ``data.labels_uri`` name (no ``://``; relative to
+        ``folder``, else to where you are) are uploaded first; ``on_upload`` is called before each.
+
+        The job's ``training`` tells how far it is, ``curves()`` what it measured, ``log()`` what it
+        said; ``wait(on_progress=…)``, ``pause()``, ``resume()`` and ``cancel()`` steer it. Its
+        ``result`` is what was measured on the rows held out, with the ``version`` that it made.
+        ``max_attempts`` are the deaths of its process that are put up with between two checkpoints.
+        """
+        body: dict[str, Any] = {
+            "kind": "training",
+            "model": model,
+            "spec": with_uploads(spec, folder, uploader(self.files, on_upload)),
+        }
+        options = {
+            "custom_id": custom_id,
+            "priority": priority,
+            "expires_in_s": expires_in_s,
+            "run_timeout_s": run_timeout_s,
+            "max_attempts": max_attempts,
+            "metadata": metadata,
+            "webhook": webhook,
+        }
+        body.update({name: value for name, value in options.items() if value is not None})
+        document = self._transport.json(
+            "POST", "/v1/jobs", body=body, headers=_once(idempotency_key), repeatable=True
+        )
+        return Job(self._transport, document)
 
     def job(self, job_id: str) -> Job:
         """A job by its id."""

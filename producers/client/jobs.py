@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Self
 
-from producers.client import bulk
+from producers.client import bulk, training
 from producers.client.bulk import Part
 from producers.client.errors import (
     Conflict,
@@ -71,6 +71,13 @@ class Job:
         """How far it is, as last seen: of a bulk job ``state``, ``rows_done``, ``rows_failed``,
         ``rows_total``, ``share``, ``rows_per_s``, ``estimated_end_at`` and more."""
         return dict(self.document.get("progress") or {})
+
+    @property
+    def training(self) -> Mapping[str, Any]:
+        """How far a training is, as last seen: ``state``, ``epoch`` of ``epochs``, ``step`` of
+        ``steps``, ``share``, ``latest`` (loss and metrics), ``rows_per_s``, ``checkpoint``. Empty
+        for other jobs, and for those of a list before ``refresh``."""
+        return dict(self.document.get("training") or {})
 
     @property
     def metadata(self) -> Mapping[str, str]:
@@ -154,8 +161,9 @@ class Job:
     ) -> Job:
         """A new job with the same input, whose ``retry_of`` names this one.
 
-        A bulk job goes on from what it committed. With ``failed_rows`` only the rows that failed
-        are scored again, into ``output`` or else a place beside the first one's.
+        A bulk job goes on from what it committed, a training begins anew. With ``failed_rows`` only
+        the rows that failed are scored again, into ``output`` or else a place beside the first
+        one's.
         """
         body: dict[str, Any] = {}
         if failed_rows:
@@ -172,14 +180,33 @@ class Job:
         return Job(self._transport, document)
 
     def pause(self) -> Self:
-        """Hold a bulk job: what is scored of it is committed, the rest waits for ``resume``."""
+        """Hold a bulk job (what is scored of it is committed) or a training (it makes a
+        checkpoint) until ``resume``."""
         self.document = self._transport.json("POST", f"/v1/jobs/{self.id}/pause", repeatable=True)
         return self
 
     def resume(self) -> Self:
-        """Let a paused bulk job go on."""
+        """Let a paused bulk job or training go on."""
         self.document = self._transport.json("POST", f"/v1/jobs/{self.id}/resume", repeatable=True)
         return self
+
+    def curves(self, after_step: int = 0) -> Mapping[str, Any]:
+        """What a training has measured: ``steps`` (lists by name: ``step``, ``loss``, metrics) and
+        ``epochs`` (one mapping each, with ``val_loss`` and so on), also while it runs."""
+        return training.curves_of(self._transport, self.id, after_step)
+
+    def curves_png(
+        self, to: str | PathLike[str] | None = None, *, width: int = 960, height: int = 540
+    ) -> bytes:
+        """A training's curves as a picture; with ``to`` it is written there as well."""
+        drawn = training.curves_png(self._transport, self.id, width, height)
+        if to is not None:
+            Path(to).write_bytes(drawn)
+        return drawn
+
+    def log(self, after: int = 0) -> Iterator[Mapping[str, Any]]:
+        """A training's log so far: lines of ``number``, ``at`` and ``text``."""
+        return training.log_of(self._transport, self.id, after)
 
     def manifest(self) -> Mapping[str, Any]:
         """What a bulk job wrote: parts, digests, timings. ``complete`` is false until it ended."""

@@ -16,10 +16,13 @@ from producers.client.transport import Transport
 
 PUSH_TIMEOUT_S = 600.0  # an upload may be large
 
+UNSETTLED = ("training", "pending")  # nobody can say yet whether it works
+
 
 @dataclass(slots=True)
 class ModelVersion:
-    """One immutable version. ``pending`` until a worker has loaded it, then ready or broken."""
+    """One immutable version. ``training`` until its job is over, if it is one's; ``pending`` until
+    a worker has loaded it, then ready or broken."""
 
     document: Mapping[str, Any]
     _transport: Transport
@@ -41,7 +44,7 @@ class ModelVersion:
 
     @property
     def state(self) -> str:
-        """pending, ready or broken, as last seen."""
+        """training, pending, ready or broken, as last seen."""
         return str(self.document["state"])
 
     @property
@@ -62,9 +65,9 @@ class ModelVersion:
     def wait(self, timeout_s: float | None = None) -> Self:
         """Wait until a worker has loaded it. Does not raise when it is broken: see ``state``."""
         wait_until(
-            lambda wait_s: self.refresh(wait_s).state != "pending",
+            lambda wait_s: self.refresh(wait_s).state not in UNSETTLED,
             timeout_s,
-            done=self.state != "pending",
+            done=self.state not in UNSETTLED,
             what=f"model {self.ref}",
             poll_s=POLL_S,
         )

@@ -116,7 +116,8 @@ def test_a_file_that_is_no_plain_array_is_refused(forebay, tmp_path, what):
         ("models", "push", "m", "pyproject.toml", "--serving", "@/nowhere.json"),
         ("models", "push", "m", "pyproject.toml", "--trusted"),
         ("bulk", "m", "in.csv", "--output", "x"),
-        ("train", "spec.json"),
+        ("train", "/nowhere/spec.yaml"),
+        ("train", "pyproject.toml"),
         ("nonsense",),
     ],
 )
