@@ -52,9 +52,10 @@ _CLASS_METRICS = """
     top_k_categorical_accuracy true_negatives true_positives
 """
 _METRICS = """
-    mae mse rmse binary_crossentropy categorical_crossentropy categorical_hinge
+    mae mse binary_crossentropy categorical_crossentropy categorical_hinge
     cosine_similarity hinge log_cosh_error mean_absolute_percentage_error
-    mean_squared_logarithmic_error poisson sparse_categorical_crossentropy squared_hinge
+    mean_squared_logarithmic_error poisson root_mean_squared_error
+    sparse_categorical_crossentropy squared_hinge
 """
 CLASS_METRICS = frozenset(_CLASS_METRICS.split())
 NUMBER_METRICS = frozenset({"r2"})
@@ -65,7 +66,7 @@ METRIC_ALIASES = {
     "r2_score": "r2",
     "mean_absolute_error": "mae",
     "mean_squared_error": "mse",
-    "root_mean_squared_error": "rmse",
+    "rmse": "root_mean_squared_error",
     "mape": "mean_absolute_percentage_error",
     "msle": "mean_squared_logarithmic_error",
 }

@@ -45,6 +45,7 @@ ARGUMENTS: Mapping[str, Mapping[str, Shape]] = {
         "kernel": Number(1, 31, default=3),
         "pooling": Flag(),
         "dense": ListOf(_UNITS, 0, MAX_LAYERS),
+        "activation": Choice(ACTIVATIONS, default="relu"),
         "dropout": _DROPOUT,
     },
     "rnn": {
@@ -52,19 +53,34 @@ ARGUMENTS: Mapping[str, Mapping[str, Shape]] = {
         "units": ListOf(_UNITS, 1, MAX_LAYERS),
         "bidirectional": Flag(),
         "embedding": Number(1, 4096, default=64),
+        "dropout": _DROPOUT,
     },
     "text-average": {
         "embedding": Number(1, 4096, default=128),
         "units": ListOf(_UNITS, 0, MAX_LAYERS),
+        "activation": Choice(ACTIVATIONS, default="relu"),
         "dropout": _DROPOUT,
     },
     "linear": {"l2": Number(0, 1_000, whole=False, default=0.0)},
 }
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "dense": {"units": [128, 128], "activation": "relu", "dropout": 0.0},
-    "cnn": {"filters": [32, 64], "kernel": 3, "pooling": True, "dense": [128], "dropout": 0.0},
-    "rnn": {"cell": "lstm", "units": [64], "bidirectional": False, "embedding": 64},
-    "text-average": {"embedding": 128, "units": [16], "dropout": 0.0},
+    "cnn": {
+        "filters": [32, 64],
+        "kernel": 3,
+        "pooling": True,
+        "dense": [128],
+        "activation": "relu",
+        "dropout": 0.0,
+    },
+    "rnn": {
+        "cell": "lstm",
+        "units": [64],
+        "bidirectional": False,
+        "embedding": 64,
+        "dropout": 0.0,
+    },
+    "text-average": {"embedding": 128, "units": [16], "activation": "relu", "dropout": 0.0},
     "linear": {"l2": 0.0},
 }
 _KINDS = ("recipe", "keras", "version")

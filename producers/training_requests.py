@@ -246,7 +246,7 @@ def _limits(value: Mapping[str, Any] | None) -> Limits:
 
 
 def _rates(optimizer: Any, schedule: Any) -> tuple[Named, Named | None]:
-    """The optimiser and the schedule, one of which says the learning rate."""
+    """The optimiser and the schedule, at most one of which says where the learning rate begins."""
     made = named(optimizer, OPTIMIZER)
     given = optimizer if isinstance(optimizer, str) else optimizer["name"]
     if given == MOMENTUM:
@@ -254,17 +254,11 @@ def _rates(optimizer: Any, schedule: Any) -> tuple[Named, Named | None]:
     if schedule is None:
         return made, None
     course = named(schedule, SCHEDULE)
-    rate = made.arguments.get("learning_rate")
-    first = "values" if course.name == "piecewise_constant_decay" else "initial_learning_rate"
-    if rate is not None and first in course.arguments:
-        says = f"goes with no schedule that has its own: the schedule's {first} says it already"
-        raise Wrong(says).under("optimizer", "learning_rate")
-    if first in course.arguments:
-        return made, course
-    if rate is None or first == "values":
-        raise Wrong("is missing", code="missing_field").under("schedule", first)
-    others = {key: item for key, item in made.arguments.items() if key != "learning_rate"}
-    return Named(made.name, others), Named(course.name, {first: rate, **course.arguments})
+    for own in ("initial_learning_rate", "values"):
+        if own in course.arguments and "learning_rate" in made.arguments:
+            says = f"goes with no schedule that has its own: the schedule's {own} says it already"
+            raise Wrong(says).under("optimizer", "learning_rate")
+    return made, course
 
 
 def _check_data(spec: TrainingSpec) -> None:
