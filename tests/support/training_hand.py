@@ -149,7 +149,7 @@ class TrainingHand:
         told = {name: value for name, value in result.items() if name != "version"}
         return {"job_id": self.job_id, "spec": {"epochs": 3}, "parents": ["digits:0"], **told}
 
-    def fail(self, code: str = "loss_not_finite", message: str = "at step 3") -> None:
+    def fail(self, code: str = "loss_not_a_number", message: str = "at step 3") -> None:
         """End it with an error."""
         error = JobError(code, message)
         with self.house.database.begin() as tx:

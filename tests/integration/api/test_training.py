@@ -367,7 +367,7 @@ def test_a_retry_is_a_new_job_with_a_version_of_its_own(house):
     assert problem(house.http.post(f"{path}/retry"))[:2] == (409, "not_retryable")
     TrainingHand(house, job["id"]).start().fail()
     failed = get(house, path)
-    assert failed["error"]["code"] == "loss_not_finite"
+    assert failed["error"]["code"] == "loss_not_a_number"
     answer = house.http.post(f"{path}/retry", json={"failed_rows": True})
     assert problem(answer)[:2] == (409, "not_retryable")
     headers = {"Idempotency-Key": "again"}

@@ -192,7 +192,7 @@ def test_pause_resume_cancel_and_retry(house, client):
     TrainingHand(house, again.id).start().fail()
     with pytest.raises(JobFailed) as caught:
         _ = again.wait(60).result
-    assert caught.value.code == "loss_not_finite"
+    assert caught.value.code == "loss_not_a_number"
 
 
 def test_the_command_trains_waits_and_draws(house, forebay, spec_file, tmp_path):
@@ -278,7 +278,7 @@ def test_how_it_ends_is_the_exit_code(house, forebay, spec_file):
     trainer = in_the_background(house, fails)
     code, out, err = forebay("train", spec_file, "--wait")
     trainer.join(60)
-    assert code == 1 and out == "" and "loss_not_finite: at step 3" in err and "--log" in err
+    assert code == 1 and out == "" and "loss_not_a_number: at step 3" in err and "--log" in err
     job_id = forebay("train", spec_file)[1].strip()
     forebay("jobs", "cancel", job_id)
     assert forebay("jobs", "wait", job_id)[0] == 3
