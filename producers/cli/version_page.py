@@ -17,9 +17,12 @@ def show_version(version: Mapping[str, Any]) -> None:
         {
             "version": f"{version['name']}:{version['version']}  {version['state']}",
             "archive": f"{version['format']}, {version['size_bytes']:,} bytes,"
-            f" sha256 {str(version['digest'])[:12]}",
+            f" sha256 {str(version['digest'])[:12]}"
+            if version.get("digest")
+            else None,
             "created": version.get("created_at"),
             "loaded": version.get("loaded_at"),
+            **_origin(version.get("origin") or {}),
             "takes": signature.get("form"),
             "inputs": _specs(signature.get("inputs", ())),
             "outputs": _specs(signature.get("outputs", ())),
@@ -36,6 +39,22 @@ def show_version(version: Mapping[str, Any]) -> None:
         show_curves(curves)
     elif version["state"] == "ready":
         say("\nno pass has been measured yet")
+
+
+def _origin(origin: Mapping[str, Any]) -> dict[str, str]:
+    """Of a version that a training made: by which job, from what, and what was measured."""
+    evaluation = origin.get("evaluation") or {}
+    figures = {
+        **(evaluation.get("metrics") or {}),
+        **{name: value for name, value in evaluation.items() if name != "rows"},
+    }
+    numbers = [f"{k} {v:.4g}" for k, v in figures.items() if type(v) in (int, float)]
+    rows = f"{evaluation.get('rows', 0):,} rows of {evaluation.get('on')}"
+    return {
+        "trained by": str(origin.get("job_id") or ""),
+        "trained on": ", ".join(map(str, origin.get("parents") or ())),
+        "measured": f"{', '.join(numbers)} on {rows}" if numbers else "",
+    }
 
 
 def _specs(specs: Sequence[Mapping[str, Any]]) -> str:

@@ -269,6 +269,16 @@ def test_jobs_are_shown_with_their_curves_and_log(house, forebay, spec_file, tmp
     assert code == 0 and "digits:1" in out
 
 
+def test_a_version_is_shown_with_where_it_comes_from(house, forebay, spec_file):
+    job_id = forebay("train", spec_file)[1].strip()
+    code, out, _ = forebay("models", "show", "digits")
+    assert code == 0 and "digits:1  training" in out and "sha256" not in out.splitlines()[-1]
+    trained(house, job_id)
+    shown = forebay("models", "show", "digits:1")[1]
+    assert "digits:1  pending" in shown and job_id in shown
+    assert "accuracy 0.875, auc 0.9 on 8 rows of test" in shown
+
+
 def test_how_it_ends_is_the_exit_code(house, forebay, spec_file):
     def fails(job_id):
         hand = TrainingHand(house, job_id).start()

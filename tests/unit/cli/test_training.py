@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from producers.cli import training_answers
 from producers.cli.exits import Failure
 from producers.cli.plot import in_dots, in_letters, scale_of, spark
 from producers.cli.spec_file import model_of, pointed_to, read_spec_file
@@ -184,3 +185,19 @@ def test_wrong_usage_ends_in_two_and_nothing_is_sent(forebay, service, tmp_path,
     given = [tmp_path / word if word in files else word for word in words]
     code, out, err = forebay("train", *given)
     assert code == 2 and err.strip() and out == "" and service.requests == []
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_is_shown_on_a_terminal_and_in_lines(monkeypatch, capsys, terminal):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal)
+    monkeypatch.setenv("COLUMNS", "200")
+    with training_answers._display(quiet=False) as show:
+        for step in range(1, 4):
+            latest = {"loss": 1 / step}
+            show({"state": "training", "step": step, "steps": 3, "latest": latest, "share": 0.5})
+        show({"state": "ended", "step": 3, "steps": 3, "share": 1, "latest": {"loss": 0.25}})
+    err = capsys.readouterr().err
+    assert "loss 0.25" in err and ("▁" in err) is terminal
+    with training_answers._display(quiet=True) as show:
+        show({"state": "training"})
+    assert capsys.readouterr().err == ""
