@@ -14,11 +14,15 @@ from storage.records.jobs import JobKind, NewJob
 
 
 def with_versions(tx: Transaction, jobs: Sequence[tuple[str, NewJob]]) -> list[NewJob]:
-    """The jobs of these (tenant, job), with a version reserved for each training."""
-    written = []
-    for tenant, job in jobs:
-        if job.kind is JobKind.TRAINING:
-            version = tx.models.reserve(tenant, job.version_id, job.model_name)
-            job = replace(job, version=version.version)
-        written.append(job)
+    """The jobs of these (tenant, job), with a version reserved for each training.
+
+    In the order of the models' names: transactions that want the same two wait for each other, and
+    never both at once.
+    """
+    written = [job for _, job in jobs]
+    trainings = [n for n, job in enumerate(written) if job.kind is JobKind.TRAINING]
+    for n in sorted(trainings, key=lambda n: (jobs[n][0], written[n].model_name)):
+        tenant, job = jobs[n]
+        version = tx.models.reserve(tenant, job.version_id, job.model_name)
+        written[n] = replace(job, version=version.version)
     return written

@@ -81,17 +81,25 @@ def test_each_training_makes_the_next_version(house):
 def test_those_that_arrive_together_have_a_version_each(house):
     jobs, barrier = [], threading.Barrier(8)
 
-    def go():
+    def go(number):
+        names = ("digits", "letters") if number % 2 else ("letters", "digits")
         with house.client() as http:
             barrier.wait(30)
-            jobs.append(submit(house, http))
+            for name in names:
+                jobs.append(submit(house, http, model=name))
 
-    threads = [threading.Thread(target=go) for _ in range(8)]
+    threads = [threading.Thread(target=go, args=(number,)) for number in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert {job["model"] for job in jobs} == {f"digits:{n}" for n in range(1, 9)}
+    expected = {f"{name}:{n}" for name in ("digits", "letters") for n in range(1, 9)}
+    assert {job["model"] for job in jobs} == expected and len(jobs) == 16
+    for job in jobs:
+        with house.database.read() as tx:
+            row = tx.jobs.get("default", job["id"])
+            version = tx.models.by_id(row.version_id)
+        assert f"{version.name}:{version.version}" == job["model"]
 
 
 def test_a_repeated_submit_is_one_run_and_one_version(house):
