@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 
 from storage.clock import Clock
 from storage.database import Database, Transaction
+from storage.queue.lanes import is_training_pool, worker_pool
 from storage.records.counts import WorkerCounts
 from storage.records.errors import ForebayError
 from storage.records.jobs import AGEING_MS_PER_PRIORITY, Millis, is_bulk
@@ -33,6 +34,7 @@ AFTER_TROUBLE_S = 5.0
 IN_FLIGHT_S = 0.2  # what a worker has in its hands is not overtaken by anybody
 GUESSED_S_PER_JOB = 0.02  # of a version that nobody ever ran, in a pool that did nothing yet
 LONGEST_S_PER_JOB = 60.0
+GUESSED_S_PER_TRAINING = 60.0  # none is like the one before it
 MAX_REMEMBERED = 1_000
 SAME_ANSWER_S = 0.05  # a thousand submits a second need not be worked out one by one
 
@@ -210,7 +212,8 @@ class Estimates:
 
 def take_sample(tx: Transaction, pool: str, now_s: float, also: Iterable[str] = ()) -> Sample:
     """Read a pool. ``also`` names versions whose cost is wanted though none of their jobs wait."""
-    sessions = processes(tx.sessions.live(pool))
+    sessions = processes(tx.sessions.live(worker_pool(pool)))
+    training = is_training_pool(pool)
     loads = tx.backlog.load(pool, MAX_COUNTED)
     costs = tx.latency.costs(sorted({load.version_id for load in loads} | {*also} - {""}))
     per_job, load_s = costs_of(costs)
@@ -221,7 +224,7 @@ def take_sample(tx: Transaction, pool: str, now_s: float, also: Iterable[str] = 
         sessions=sessions,
         loads=loads,
         costs=per_job,
-        usual_s=usual_cost(sessions),
+        usual_s=GUESSED_S_PER_TRAINING if training else usual_cost(sessions),
         load_s=load_s,
         loaded=frozenset(
             version_id

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
+from storage.queue.lanes import check_pool
 from storage.records.errors import InvalidInput
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
@@ -95,6 +96,9 @@ class ApiSettings:
     shutdown_grace_s: float = _setting(
         10.0, "FOREBAY_API_SHUTDOWN_GRACE_S", "Time open requests get at a stop.", least=0
     )
+
+    def __post_init__(self) -> None:
+        check_pool(self.pool, field="FOREBAY_POOL")
 
 
 @dataclass(frozen=True, slots=True)

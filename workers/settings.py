@@ -12,6 +12,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from storage.queue.lanes import check_pool
 from storage.records.errors import InvalidInput
 
 PREFIX = "FOREBAY_WORKER_"
@@ -64,6 +65,13 @@ class WorkerSettings:
     tf_threads: int = field(
         default=0,
         metadata=_doc("Threads that TensorFlow computes with; 0 means one for each core."),
+    )
+    trainings: int = field(
+        default=1,
+        metadata=_doc(
+            "Most trainings that run at once beside the process, each in one of its own; 0 leaves"
+            " them to other workers."
+        ),
     )
     prefetch: int = field(default=16, metadata=_doc("Messages held unacknowledged per queue."))
     cache_dir: Path = field(
@@ -146,6 +154,9 @@ class WorkerSettings:
         ),
     )
     parent_pid: int = field(default=0, metadata=_doc("End when this parent ends; 0 means none."))
+
+    def __post_init__(self) -> None:
+        check_pool(self.pool, field=PREFIX + "POOL")
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> WorkerSettings:

@@ -31,6 +31,7 @@ from producers.api.system_metrics import (
 from producers.estimates import Estimates
 from storage.clock import Clock
 from storage.database import Database, Transaction
+from storage.queue.lanes import worker_pool
 from storage.records.errors import DatabaseUnavailable, ForebayError
 
 KEEP_S = 1.0
@@ -88,7 +89,7 @@ class Scraper:
                 tx, (id_ for one in workers for id_ in (*one.counts.versions, *one.counts.loaded))
             )
         alive = Counter(worker.session.pool for worker in workers)
-        views = [self._pool_view(pool, window, alive[pool]) for pool, window in windows.items()]
+        views = [self._pool_view(pool, window, alive[worker_pool(pool)]) for pool, window in windows.items()]
         return View(views, workers, self._names, keeping)
 
     def _pool_view(self, pool: str, window: int, workers: int) -> PoolView:

@@ -25,6 +25,8 @@ LEAD_JOBS = 64  # usual jobs' time that a tenant may be served ahead of others b
 RESERVE_JOBS = 64  # usual jobs' time that a light tenant may have in a window others have filled
 LAG_SHARE = 1 / 4  # of the window's time: how far behind a tenant can fall by wanting little
 MIN_LAG_JOBS = 64
+LEAST_TRAININGS = 8  # in the window of a pool of trainings
+TRAININGS_PER_WORKER = 2
 
 Tags: TypeAlias = Mapping[str, float]  # tenant → device-seconds
 Window: TypeAlias = Mapping[tuple[str, str], int]  # (tenant, version id) → jobs
@@ -139,6 +141,12 @@ def entered(ledger: Ledger, jobs: Window, cost: Cost) -> Ledger:
         service.setdefault(tenant, least)
         window[tenant, version] = window.get((tenant, version), 0) + count
     return Ledger(turns, service, window)
+
+
+def training_target(workers: int) -> int:
+    """How many trainings the window should hold: enough that no worker's place stays empty, and
+    few, as nothing can overtake them there."""
+    return max(LEAST_TRAININGS, TRAININGS_PER_WORKER * workers)
 
 
 def window_target(jobs_per_s: float, *, window_s: float, least: int, most: int) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias
 
 from storage.queue.envelope import WakeUp
-from storage.queue.lanes import Lane, queue_name
+from storage.queue.lanes import Lane, is_training_pool, queue_name
 from storage.queue.messages import Message
 
 LEAST_CHUNK = 16
@@ -29,7 +29,9 @@ def chunk_size(window: int, workers: int, most: int) -> int:
 def messages(
     pool: str, items: Iterable[Item], size: int, new_id: Callable[[], str]
 ) -> Iterator[Message]:
-    """The wake-ups for ``items``, in their order but for the gathering."""
+    """The wake-ups for ``items``, in their order but for the gathering. A training travels alone:
+    there is a place for it at one worker, and at another for the next."""
+    size = 1 if is_training_pool(pool) else size
     open_chunks: dict[tuple[Lane, str], list[str]] = {}
     for lane, version_id, job_id in items:
         chunk = open_chunks.setdefault((lane, version_id), [])

@@ -17,6 +17,7 @@ from producers.window.choice import BULK_SHARE, Deadlines, Heads
 from producers.window.fairness import Cost, Window
 from storage.clock import Clock
 from storage.database import Transaction
+from storage.queue.lanes import is_training_pool, worker_pool
 from storage.records.jobs import BacklogHead, is_bulk
 from storage.records.latency import VersionCost
 
@@ -66,7 +67,9 @@ class Rates:
             self.flow = 0.0 if math.isinf(passed_s) else self.left_jobs / passed_s
             self.left_jobs, self.flow_since_s = 0, now_s
 
-    def target(self, limits: RelaySettings) -> int:
+    def target(self, pool: str, limits: RelaySettings) -> int:
+        if is_training_pool(pool):
+            return fairness.training_target(self.workers)
         return fairness.window_target(
             max(self.reported, self.flow),
             window_s=limits.window_s,
@@ -95,9 +98,9 @@ class Eyes:
         if stale:
             rates.asked.clear()
             self._ahead_ms = tx.now() - 1000 * self._clock.monotonic_s()
-            sessions = tx.sessions.live(pool)
+            sessions = tx.sessions.live(worker_pool(pool))
             rates.reported, rates.workers = sum(s.jobs_per_s for s in sessions), len(sessions)
-        target, turn = rates.target(self._settings), self._turn(pool, list(wanting))
+        target, turn = rates.target(pool, self._settings), self._turn(pool, list(wanting))
         bulk_inside = sum(jobs for (_, _, bulk), jobs in window.items() if bulk)
         room = max(0, target - sum(window.values()))
         bulk_room = min(room, int(target * BULK_SHARE) - bulk_inside)

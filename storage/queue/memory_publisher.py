@@ -12,9 +12,10 @@ from collections.abc import Sequence
 import kombu
 from kombu.exceptions import OperationalError
 
+from storage.queue.lanes import Lane, lane_of
 from storage.queue.messages import Message, PublishReport, check_ids
 from storage.queue.task_message import body_of, headers_of, properties_of
-from storage.queue.topology import MAX_LENGTH
+from storage.queue.topology import MAX_LENGTH, MAX_TRAININGS
 
 
 class MemoryPublisher:
@@ -35,6 +36,8 @@ class MemoryPublisher:
                 waiting = self._waiting(message.queue)
                 if waiting is None:
                     unroutable.add(message.id)
+                elif lane_of(message.queue) is Lane.TRAIN and waiting >= MAX_TRAININGS:
+                    confirmed.add(message.id)  # and dropped, as the broker drops an older one
                 elif waiting >= self._max_length:
                     refused.add(message.id)
                 else:

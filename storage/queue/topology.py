@@ -8,6 +8,10 @@ Which queues there are say the ``lanes``; here is what they are made of.
 - *dead letters* go to ``forebay.dead`` for a look. Nothing is lost by them: the sweep finds the
   jobs. So dead-lettering is at-most-once; the other strategy would hold messages back.
 - *reject-publish* with a maximum length: a full queue says no and the jobs stay in the backlog.
+
+A queue of trainings may have no consumer while the others of its pool do (workers may leave
+trainings to others), and its jobs wait for hours. The sweep publishes them again and again, so it
+keeps only the latest wake-ups and never says no, which would hold up the relay for everybody.
 """
 
 from __future__ import annotations
@@ -19,15 +23,16 @@ import amqp.exceptions
 import kombu
 
 from storage.queue.connecting import TROUBLE, connect, describe, is_in_process
-from storage.queue.lanes import Lane, lane_of, queue_name
+from storage.queue.lanes import Lane, lane_of, queue_name, queue_names
 from storage.records.errors import BrokerUnavailable, Conflict
 
-__all__ = ["Lane", "QueueMismatch", "declare", "lane_of", "queue_name", "queues"]
+__all__ = ["Lane", "QueueMismatch", "declare", "lane_of", "queue_name", "queue_names", "queues"]
 
 INFER_TASK = "forebay.infer"
 DEAD = "forebay.dead"  # an exchange and its queue
 DELIVERY_LIMIT = 20
 MAX_LENGTH = 16_384  # twice the largest ready window, one job a message
+MAX_TRAININGS = 64  # wake-ups kept in a queue of trainings
 MAX_DEAD = 10_000
 
 
@@ -45,10 +50,10 @@ def queues(pools: Iterable[str], quorum: bool = True) -> list[kombu.Queue]:
             exchange=kombu.Exchange(""),
             routing_key=name,
             durable=True,
-            queue_arguments=_arguments() if quorum else None,
+            queue_arguments=_arguments(name) if quorum else None,
         )
         for pool in pools
-        for name in (queue_name(pool, lane) for lane in Lane)
+        for name in queue_names(pool)
     ]
 
 
@@ -69,7 +74,7 @@ def declare(broker_url: str, pools: Sequence[str], timeout_s: float = 5.0) -> No
         link = connect(broker_url, timeout_s)
         _declare_dead(link)
         for queue in wanted:
-            _declare_one(link, queue.name, _arguments())
+            _declare_one(link, queue.name, _arguments(queue.name))
         link.close()
     except TROUBLE as error:
         raise BrokerUnavailable(f"the broker did not make the queues: {describe(error)}") from error
@@ -78,7 +83,14 @@ def declare(broker_url: str, pools: Sequence[str], timeout_s: float = 5.0) -> No
             link.collect()
 
 
-def _arguments() -> dict[str, object]:
+def _arguments(queue: str) -> dict[str, object]:
+    if lane_of(queue) is Lane.TRAIN:
+        return {
+            "x-queue-type": "quorum",
+            "x-delivery-limit": DELIVERY_LIMIT,
+            "x-overflow": "drop-head",
+            "x-max-length": MAX_TRAININGS,
+        }
     return {
         "x-queue-type": "quorum",
         "x-delivery-limit": DELIVERY_LIMIT,

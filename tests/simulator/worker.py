@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import orjson
 
 from storage.queue.envelope import EnvelopeError, decode
-from storage.queue.lanes import Lane, lane_of, queue_name
+from storage.queue.lanes import DEVICE_LANES, Lane, lane_of, queue_name
 from storage.records.errors import ItemError
 from storage.records.sessions import NewSession
 from tests.simulator import questions
@@ -290,7 +290,7 @@ class Device:
     def _claim(self) -> float | None:
         if self.sessions.current() is None:
             self._session.wake()
-        lanes = list(Lane)
+        lanes = list(DEVICE_LANES)
         self.world.chance.shuffle(lanes)
         for lane in lanes:
             claimed = self.claimer.next(lane, 0.0)

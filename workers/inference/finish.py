@@ -20,7 +20,7 @@ from storage.clock import Clock
 from storage.database import Database
 from storage.objects import Objects
 from storage.objects.packs import PackWriter
-from storage.queue.lanes import Lane
+from storage.queue.lanes import DEVICE_LANES
 from storage.records.errors import Conflict
 from storage.records.jobs import JobError, JobState, Outcome, PackSlice, Verdict
 from storage.records.packs import PackSummary
@@ -88,7 +88,7 @@ class Finisher:
         self._credit, self._stock, self._ready = credit, stock, ready
         self._meters, self._announce = meters, announce
         self._pace = Pace()
-        self._putters = Putters(objects.put, len(Lane))
+        self._putters = Putters(objects.put, len(DEVICE_LANES))
         self._put_patience_s, self._retry_back_off_s = put_patience_s, retry_back_off_s
         self.hurry = threading.Event()  # a stop is under way: one try, then give back
 

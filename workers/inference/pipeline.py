@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable
 from storage.clock import Clock
 from storage.database import Database
 from storage.objects import Objects
-from storage.queue.lanes import Lane
+from storage.queue.lanes import DEVICE_LANES, Lane
 from storage.records.sessions import NewSession
 from workers.inference.batch import Batch, Fault, Work, deliver
 from workers.inference.batching import Pick
@@ -60,7 +60,7 @@ class Pipeline:
         self._end = threading.Event()  # after the drain: for what must outlive it
         self._threads: dict[str, threading.Thread] = {}
         self._devices_left = _Countdown(settings.device_threads)
-        self._decoders_left = _Countdown(len(Lane))
+        self._decoders_left = _Countdown(len(DEVICE_LANES))
         self.parts = Parts(
             database,
             objects,
@@ -71,7 +71,9 @@ class Pipeline:
             announce,
             stopping=self._stop.is_set,
         )
-        self._chains = {lane: Chain(lane, self.parts, self._stop, self.counters) for lane in Lane}
+        self._chains = {
+            lane: Chain(lane, self.parts, self._stop, self.counters) for lane in DEVICE_LANES
+        }
         self.intake: Intake = self.parts.intake
         self.versions = self.parts.versions
         self.sessions = self.parts.sessions

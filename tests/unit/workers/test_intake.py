@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from storage.queue.lanes import Lane
+from storage.queue.lanes import DEVICE_LANES, Lane
 from workers.inference.intake import Intake, Room
 from workers.inference.waiting import Line
 
@@ -122,13 +122,13 @@ def test_each_lane_is_claimed_apart() -> None:
     intake.offer(Message(), "v", ["b1", "b2"], lane=Lane.BULK)
     intake.offer(Message(), "v", ["n1"])
     intake.offer(Message(), "v", ["h1"], lane=Lane.HIGH)
-    taken = {lane: intake.take(lane, 8, plenty, 0) for lane in Lane}
+    taken = {lane: intake.take(lane, 8, plenty, 0) for lane in DEVICE_LANES}
     assert {lane: one and one.ids for lane, one in taken.items()} == {
         Lane.HIGH: ["h1"],
         Lane.NORMAL: ["n1"],
         Lane.BULK: ["b1", "b2"],
     }
-    assert not any(intake.take(lane, 8, plenty, 0) for lane in Lane)
+    assert not any(intake.take(lane, 8, plenty, 0) for lane in DEVICE_LANES)
 
 
 def test_each_taker_is_woken_by_its_own_lane() -> None:
@@ -139,7 +139,7 @@ def test_each_taker_is_woken_by_its_own_lane() -> None:
         taken = intake.take(lane, 8, plenty, 20)
         got[lane] = taken and taken.ids
 
-    takers = {lane: threading.Thread(target=take, args=(lane,)) for lane in Lane}
+    takers = {lane: threading.Thread(target=take, args=(lane,)) for lane in DEVICE_LANES}
     for taker in takers.values():
         taker.start()
     for count, lane in enumerate((Lane.BULK, Lane.HIGH, Lane.NORMAL), start=1):
