@@ -17,7 +17,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ from celery.concurrency.base import BasePool
 from celery.exceptions import Reject
 
 from storage.queue.envelope import EnvelopeError, decode
-from storage.queue.lanes import lane_of
+from storage.queue.lanes import Lane, lane_of
 from storage.queue.topology import INFER_TASK
 from workers.inference.pipeline import Pipeline
 from workers.stopping import Stopper
@@ -40,6 +40,7 @@ class Joint:
 
     pipeline: Pipeline
     stopper: Stopper
+    trainings: Callable[[Sequence[str]], None] | None = None  # told of trainings that came
 
 
 class Handle:
@@ -117,9 +118,13 @@ class BatchPool(BasePool):  # type: ignore[misc]
             self.conclude_soon(handle)
             return handle
         queue = str((request.get("delivery_info") or {}).get("routing_key") or "")
-        self._joint.pipeline.intake.offer(
-            handle, wake_up.version_id, wake_up.job_ids, lane=lane_of(queue)
-        )
+        lane = lane_of(queue)
+        if lane is Lane.TRAIN:
+            if self._joint.trainings is not None:
+                self._joint.trainings(wake_up.job_ids)
+            self.conclude_soon(handle)
+            return handle
+        self._joint.pipeline.intake.offer(handle, wake_up.version_id, wake_up.job_ids, lane=lane)
         return handle
 
     def conclude_soon(self, handle: Handle) -> None:

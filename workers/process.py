@@ -7,7 +7,6 @@ composition root passes in (the embedded mode's relay and keeper).
 
 from __future__ import annotations
 
-import ctypes
 import faulthandler
 import logging
 import os
@@ -15,7 +14,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
@@ -24,15 +23,18 @@ from storage.clock import Clock, SystemClock
 from storage.database import Database
 from storage.objects import Objects
 from storage.queue import topology
+from storage.queue.lanes import Lane, lane_of
 from storage.records.errors import Unavailable
 from storage.records.sessions import NewSession
 from workers.app import build_app, is_in_process
 from workers.bulk.side import BulkSide
 from workers.inference.pipeline import Pipeline
 from workers.inference.ports import Runtime
+from workers.parent import die_with_parent
 from workers.pool import Joint
 from workers.settings import WorkerSettings
 from workers.stopping import Stopper, until_it_works
+from workers.training.side import TrainingSide
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +54,13 @@ class WorkerParts:
     threads: tuple[Callable[[threading.Event], None], ...] = ()  # each runs until the event is set
     clock: Clock = field(default_factory=SystemClock)
     announce: Callable[[Sequence[str]], None] | None = None  # told which jobs a commit settled
+    trainer: Sequence[str] = ()  # starts a training's process; none runs here without it
+    environ: Mapping[str, str] = field(default_factory=dict)  # of such processes
+
+    @property
+    def trains(self) -> bool:
+        """Whether it takes trainings."""
+        return bool(self.trainer) and self.settings.trainings > 0
 
 
 def run_worker(
@@ -73,18 +82,25 @@ def run_worker(
     others = [_thread(f"forebay-part-{i}", run, end) for i, run in enumerate(parts.threads)]
     pipeline: Pipeline | None = None
     bulk: BulkSide | None = None
+    trainings: TrainingSide | None = None
     try:
         pipeline = _pipeline(parts)
         bulk = BulkSide(pipeline, parts.database, parts.objects, settings, parts.clock)
-        joint = Joint(pipeline, stopper)
+        if parts.trains:
+            trainings = _training_side(parts, pipeline)
+        joint = Joint(pipeline, stopper, trainings.offer if trainings else None)
         if _answers(pipeline.start, stopper, "the database") and _answers(
             lambda: _declare(parts), stopper, "the broker"
         ):
             bulk.start()
+            if trainings is not None:
+                trainings.start()
             _consume(parts, joint, end, on_ready)
     finally:
         if bulk is not None:
             bulk.close()
+        if trainings is not None:
+            trainings.close()
         if pipeline is not None:
             pipeline.close()
             if pipeline.hangs and threading.current_thread() is threading.main_thread():
@@ -96,13 +112,6 @@ def run_worker(
             thread.join(_GRACE_S)
         stopper.close()
     return stopper.exit_code or 0
-
-
-def die_with_parent(parent_pid: int) -> bool:
-    """Ask the kernel to end this process with its parent; False when that is gone already."""
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGTERM)
-    return os.getppid() == parent_pid
 
 
 def _pipeline(parts: WorkerParts) -> Pipeline:
@@ -124,6 +133,18 @@ def _pipeline(parts: WorkerParts) -> Pipeline:
     )
 
 
+def _training_side(parts: WorkerParts, pipeline: Pipeline) -> TrainingSide:
+    return TrainingSide(
+        pipeline,
+        parts.database,
+        parts.objects,
+        parts.settings,
+        parts.clock,
+        trainer=parts.trainer,
+        environ=parts.environ,
+    )
+
+
 def _declare(parts: WorkerParts) -> None:
     # On a connection of its own: a mismatch closes the channel, and a consumer's would be deaf.
     if not is_in_process(parts.broker_url):
@@ -137,7 +158,11 @@ def _consume(
     on_ready: Callable[[Pipeline], None] | None,
 ) -> None:
     settings = parts.settings
-    queues = topology.queues([settings.pool], quorum=not is_in_process(parts.broker_url))
+    queues = [
+        queue
+        for queue in topology.queues([settings.pool], quorum=not is_in_process(parts.broker_url))
+        if parts.trains or lane_of(queue.name) is not Lane.TRAIN
+    ]
     app = build_app(parts.broker_url, queues, joint, prefetch=settings.prefetch)
 
     def ready(_: Any) -> None:

@@ -22,15 +22,18 @@ if TYPE_CHECKING:
 
 Thread = Callable[[threading.Event], None]
 
+TRAINER = (sys.executable, "-P", "-m", "forebay.trainer")
+
 
 def worker_parts(
     settings: Settings,
     tuned: WorkerSettings,
     database: Database,
     objects: Objects,
+    environ: Mapping[str, str],
     threads: tuple[Thread, ...] = (),
 ) -> WorkerParts:
-    """The parts of a device process with the TensorFlow runtime."""
+    """The parts of a device process with the TensorFlow runtime; trainers get ``environ``."""
     from workers.process import WorkerParts
 
     def runtime() -> Runtime:
@@ -46,7 +49,16 @@ def worker_parts(
         gc.freeze()
         return made
 
-    return WorkerParts(database, objects, runtime, settings.broker_url, tuned, threads)
+    return WorkerParts(
+        database,
+        objects,
+        runtime,
+        settings.broker_url,
+        tuned,
+        threads,
+        trainer=TRAINER,
+        environ=environ,
+    )
 
 
 def main(environ: Mapping[str, str]) -> int:
@@ -58,7 +70,8 @@ def main(environ: Mapping[str, str]) -> int:
     settings = Settings.from_environment(environ)
     tuned = worker_settings(settings, environ)
     database = open_database(settings)
-    return run_worker(worker_parts(settings, tuned, database, open_objects(settings.objects_url)))
+    objects = open_objects(settings.objects_url)
+    return run_worker(worker_parts(settings, tuned, database, objects, environ))
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
 
     others = (relay.run, keeper.run, wake_relay_at_the_end)
     parts = dataclasses.replace(
-        worker_parts(settings, tuned, database, objects, others),
+        worker_parts(settings, tuned, database, objects, environ, others),
         announce=functools.partial(tell, wanted.news_fd),
     )
     # Not one of the parts: it blocks in a read, which only the parent's end ends.

@@ -89,7 +89,10 @@ class Scraper:
                 tx, (id_ for one in workers for id_ in (*one.counts.versions, *one.counts.loaded))
             )
         alive = Counter(worker.session.pool for worker in workers)
-        views = [self._pool_view(pool, window, alive[worker_pool(pool)]) for pool, window in windows.items()]
+        views = [
+            self._pool_view(pool, window, alive[worker_pool(pool)])
+            for pool, window in windows.items()
+        ]
         return View(views, workers, self._names, keeping)
 
     def _pool_view(self, pool: str, window: int, workers: int) -> PoolView:

@@ -16,9 +16,7 @@ from typing import cast
 
 import orjson
 
-from storage.clock import random_bits
 from storage.database import Transaction
-from storage.objects.packs import PackWriter, pack_key, retention_day
 from storage.records.bulk import (
     ERRORS,
     MANIFEST,
@@ -29,18 +27,15 @@ from storage.records.bulk import (
     own_name,
 )
 from storage.records.errors import ForebayError
-from storage.records.ids import uuid7
 from storage.records.jobs import (
     ClaimedJob,
     JobError,
     JobState,
     Millis,
     Outcome,
-    PackSlice,
     Verdict,
 )
 from storage.records.models import ModelVersion
-from storage.records.packs import NewPack, PackKind, PackSummary
 from workers.bulk.destination import Destination, Stored, destination_of
 from workers.bulk.error_lines import ErrorsSummary, merge
 from workers.bulk.files import COLUMNS, ranges_of
@@ -49,6 +44,7 @@ from workers.bulk.manifest import Outcome as RunOutcome
 from workers.bulk.manifest import manifest_of
 from workers.bulk.names import is_ours
 from workers.inference.gate import TROUBLE
+from workers.result_packs import result_pack
 
 log = logging.getLogger(__name__)
 
@@ -188,20 +184,20 @@ class Finishing:
         is somebody else's."""
         kit, job = self._kit, self._job
         data = orjson.dumps(result)
-        pack, slice_, summary = self._pack(data)
+        pack = result_pack(job, data, kit.clock.now_ms(), kit.retention_days)
 
         def open_pack() -> None:
             with kit.database.begin() as tx:
-                if tx.packs.get(pack.id) is None:
-                    tx.packs.open(pack)
+                if tx.packs.get(pack.new.id) is None:
+                    tx.packs.open(pack.new)
 
         kit.patiently(open_pack, self._is_mine)
-        kit.patiently(lambda: kit.objects.put(pack.key, self._packed), self._is_mine)
-        outcome = Outcome(job.id, job.epoch, Verdict.SUCCEEDED, False, result=slice_)
+        kit.patiently(lambda: kit.objects.put(pack.new.key, pack.body), self._is_mine)
+        outcome = Outcome(job.id, job.epoch, Verdict.SUCCEEDED, False, result=pack.slice)
 
         def commit() -> JobState | None:
             with kit.database.begin() as tx:
-                report = tx.jobs.commit(self._session_id, [outcome], packs=[summary])
+                report = tx.jobs.commit(self._session_id, [outcome], packs=[pack.summary])
                 state = report.settled.get(job.id)
                 if state is JobState.SUCCEEDED:
                     _publish(tx, stored)
@@ -211,16 +207,6 @@ class Finishing:
                 return known.state if known is not None else None
 
         return kit.patiently(commit, self._is_mine)
-
-    def _pack(self, data: bytes) -> tuple[NewPack, PackSlice, PackSummary]:
-        kit, job = self._kit, self._job
-        pack_id = uuid7(kit.clock.now_ms(), random_bits())
-        day = retention_day(kit.clock.now_ms(), kit.retention_days)
-        key = pack_key(PackKind.RESULT, job.tenant, day, pack_id)
-        writer = PackWriter(pack_id)
-        slice_ = writer.add(job.id, data)
-        self._packed, summary = writer.finish()
-        return NewPack(pack_id, job.tenant, PackKind.RESULT, key), slice_, summary
 
     def _tidy(self, place: Destination, parts: Sequence[Part], written: _Written) -> None:
         """What attempts that lost have left in the output. (In our own store the collector does

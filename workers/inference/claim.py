@@ -17,6 +17,7 @@ from storage.database import Database
 from storage.queue.lanes import Lane
 from storage.records.bulk import is_bulk_payload
 from storage.records.jobs import ClaimedJob
+from storage.records.training import is_training_payload
 from workers.inference.batch import Work
 from workers.inference.credit import Credit
 from workers.inference.gate import TROUBLE, Gate
@@ -208,12 +209,13 @@ def _sorted_out(
     claimed_s: float,
 ) -> tuple[list[Work], list[ClaimedJob]]:
     """What can run, and what cannot: its model left meanwhile, or the message that brought it
-    named another version than the job has."""
+    named another version than the job has, or it is a training, which no device takes."""
     lines = {job_id: line for line, ids in taken.parts for job_id in ids}
     works, strange = [], []
     for job in jobs:
         line = lines[job.id]
-        if job.version_id == line.version_id and job.version_id in leases:
+        is_of_line = job.version_id == line.version_id and job.version_id in leases
+        if is_of_line and not is_training_payload(job.payload):
             works.append(Work(job, session_id, line, claimed_s))
         else:
             strange.append(job)

@@ -40,7 +40,7 @@ class Standing(Enum):
     UNKNOWN = "unknown"  # not asked for yet, or dropped from memory
     WANTED = "wanted"  # waits for the loader
     LOADED = "loaded"
-    NOBODYS = "nobody's"  # there is no such version: a forged or very old message
+    NOBODYS = "nobody's"  # no such version, or one in training: a forged or very old message
     BROKEN = "broken"  # can never be served; its jobs are failed in SQL
     OUT_OF_REACH = "out of reach"  # infrastructure trouble: tried again after a pause
 
@@ -208,6 +208,10 @@ class Versions:
             version = tx.models.by_id(version_id)
         if version is None:
             log.error("no version %s is known; what named it is dropped", version_id)
+            self._set(version_id, Standing.NOBODYS)
+            return True
+        if version.state is VersionState.TRAINING:
+            log.error("version %s has no artifact yet; what named it is dropped", version_id)
             self._set(version_id, Standing.NOBODYS)
             return True
         if version.state is VersionState.BROKEN:

@@ -49,7 +49,11 @@ def test_trainings_are_a_pool_of_their_own_with_one_queue(lane):
 
 @pytest.mark.parametrize("name", ["train.a", "a.hi", "A", ""])
 def test_no_operator_can_call_a_pool_so(name):
-    for check in (check_pool, lambda pool: WorkerSettings(pool=pool), lambda p: ApiSettings(pool=p)):
+    for check in (
+        check_pool,
+        lambda pool: WorkerSettings(pool=pool),
+        lambda p: ApiSettings(pool=p),
+    ):
         with pytest.raises(InvalidInput):
             check(name)
 
