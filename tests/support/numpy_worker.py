@@ -2,13 +2,15 @@
 
 Settings come by the environment, as in a real one. Two more steer it from outside:
 ``FOREBAY_TEST_HOLD`` names a file; while it exists every forward pass waits, after writing
-``<file>.entered``. ``FOREBAY_TEST_PASS_S`` is how long a pass takes.
+``<file>.entered``. ``FOREBAY_TEST_PASS_S`` is how long a pass takes. ``FOREBAY_TEST_TRAINER`` is
+what starts a trainer; none runs without it.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import shlex
 import sys
 import time
 from collections.abc import Mapping
@@ -35,6 +37,8 @@ def main(environ: Mapping[str, str]) -> int:
         lambda: NumpyRuntime(behaviour),
         environ["FOREBAY_BROKER_URL"],
         WorkerSettings.from_environment(environ),
+        trainer=shlex.split(environ.get("FOREBAY_TEST_TRAINER", "")),
+        environ=environ,
     )
     return run_worker(parts)
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from storage.database import Database
 from storage.queue.envelope import WakeUp
-from storage.queue.lanes import Lane, class_of, queue_name
+from storage.queue.lanes import class_of, queue_name
 from storage.queue.publisher import Message, Publisher
-from tests.support.household import POOL, new_id
+from tests.support.household import new_id
 
 
 class PlainRelay:
@@ -42,21 +42,22 @@ class PlainRelay:
                 for tenant in tx.backlog.tenants(pool)
                 for head in tx.backlog.heads(pool, tenant, 1024)
             ]
-        groups: dict[tuple[str, Lane], list[str]] = {}
+        groups: dict[tuple[str, str], list[str]] = {}
         for head in heads:
-            groups.setdefault((head.version_id, class_of(head.priority)), []).append(head.id)
-        for (version_id, lane), ids in groups.items():
+            queue = queue_name(head.pool, class_of(head.priority))
+            groups.setdefault((head.version_id, queue), []).append(head.id)
+        for (version_id, queue), ids in groups.items():
             for start in range(0, len(ids), self._chunk):
-                busy = self._publish(version_id, lane, ids[start : start + self._chunk]) or busy
+                busy = self._publish(version_id, queue, ids[start : start + self._chunk]) or busy
         return busy
 
-    def _publish(self, version_id: str, lane: Lane, ids: Sequence[str]) -> bool:
+    def _publish(self, version_id: str, queue: str, ids: Sequence[str]) -> bool:
         with self._database.begin() as tx:
             marked = tx.backlog.mark_published(ids)
         chosen = tuple(job_id for job_id in ids if job_id in marked)
         if not chosen:
             return False
-        message = Message(new_id(), queue_name(POOL, lane), WakeUp(version_id, chosen))
+        message = Message(new_id(), queue, WakeUp(version_id, chosen))
         report = self._publisher.publish([message])
         if message.id not in report.confirmed:
             with self._database.begin() as tx:

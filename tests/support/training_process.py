@@ -16,7 +16,7 @@ from tests.support.trainings import Gym, postman, training_worker
 def main(folder: Path) -> None:
     house = Household.on_sqlite(folder)
     gym = Gym.__new__(Gym)  # as it is
-    gym.house, gym.folder = house, folder / "gym"
+    gym.house, gym.folder, gym.urls = house, folder / "gym", None
     with training_worker(gym, "other", lease_ttl_s=1.0, renew_every_s=0.2) as worker:
         with postman(house, worker):
             threading.Event().wait(60)

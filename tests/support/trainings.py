@@ -40,6 +40,7 @@ class Gym:
 
     house: Household
     folder: Path
+    urls: tuple[str, str] | None = None  # of database and objects, if not beside the folder
 
     def __post_init__(self) -> None:
         self.folder.mkdir(exist_ok=True)
@@ -51,8 +52,8 @@ class Gym:
     def trainer(self) -> tuple[str, ...]:
         """What starts one."""
         home = self.folder.parent
-        places = (f"sqlite:///{home}/forebay.db", f"file://{home}/objects", str(self.folder))
-        return (sys.executable, str(Path(fake_trainer.__file__)), *places)
+        urls = self.urls or (f"sqlite:///{home}/forebay.db", f"file://{home}/objects")
+        return (sys.executable, str(Path(fake_trainer.__file__)), *urls, str(self.folder))
 
     @property
     def environ(self) -> dict[str, str]:
