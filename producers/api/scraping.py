@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import hmac
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from contextlib import suppress
 
 from fastapi import Request
@@ -31,7 +31,7 @@ from producers.api.system_metrics import (
 from producers.estimates import Estimates
 from storage.clock import Clock
 from storage.database import Database, Transaction
-from storage.queue.lanes import worker_pool
+from storage.queue.lanes import training_pool, worker_pool
 from storage.records.errors import DatabaseUnavailable, ForebayError
 
 KEEP_S = 1.0
@@ -78,9 +78,7 @@ class Scraper:
         with self._database.read() as tx:
             sessions = tx.sessions.live()
             pools = {*tx.backlog.pools(), self._pool, *(session.pool for session in sessions)}
-            windows = {
-                pool: sum(tx.backlog.window(pool).values()) for pool in sorted(pools)[:MAX_POOLS]
-            }
+            windows = _windows(tx, pools)
             now = tx.now()
             lag_s = {one.name: one.lag_ms(now) / 1000 for one in tx.duties.notes()[:MAX_DUTIES]}
             keeping = KeeperView(lag_s, tx.webhooks.delivery_load(), now)
@@ -109,6 +107,14 @@ class Scraper:
             version = tx.models.by_id(id_)
             if version is not None:
                 self._names[id_] = Named(version.tenant, f"{version.name}:{version.version}")
+
+
+def _windows(tx: Transaction, pools: Set[str]) -> dict[str, int]:
+    """How many jobs are in each pool's window; pools of trainings only where something waits."""
+    known = sorted(pools | {training_pool(pool) for pool in pools})[: 2 * MAX_POOLS]
+    windows = {pool: sum(tx.backlog.window(pool).values()) for pool in known}
+    shown = [pool for pool, jobs in windows.items() if jobs or pool in pools]
+    return {pool: windows[pool] for pool in shown[:MAX_POOLS]}
 
 
 def may_see_names(request: Request, *, listens_on_loopback: bool, token: str) -> bool:

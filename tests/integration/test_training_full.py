@@ -17,7 +17,7 @@ __all__ = ["works"]
 
 
 @pytest.fixture
-def gym(works: Works) -> Gym:  # noqa: F811
+def gym(works: Works) -> Gym:
     urls = (works.environ["FOREBAY_DATABASE_URL"], works.environ["FOREBAY_OBJECTS_URL"])
     made = Gym(works.house, works.folder / "gym", urls)
     works.environ["FOREBAY_TEST_TRAINER"] = shlex.join(made.trainer)
@@ -26,7 +26,7 @@ def gym(works: Works) -> Gym:  # noqa: F811
 
 
 def test_two_workers_share_trainings_and_a_killed_ones_goes_on_elsewhere(
-    works: Works,  # noqa: F811
+    works: Works,
     gym: Gym,
 ) -> None:
     gym.behave(steps=100, step_s=0.1)

@@ -14,11 +14,13 @@ import pytest
 from storage.records.jobs import JobState
 from storage.records.models import VersionState
 from storage.records.training_runs import Phase
-from tests.support.household import Household
+from tests.support.bare_pipeline import offer, running_pipeline
+from tests.support.household import Household, tensor
 from tests.support.numpy_runtime import Behaviour
 from tests.support.trainings import QUICK, SPEC, Gym, postman, training_worker
 from tests.support.waiting import wait_until
 from workers.inference.ports import ModelBroken
+from workers.inference.versions import Standing
 
 
 @pytest.fixture
@@ -91,9 +93,9 @@ def test_a_model_that_no_worker_can_load_fails_the_job(gym: Gym) -> None:
             raise ModelBroken("its layers do not fit", code="bad_archive")
 
     job_id = gym.submit()
-    with training_worker(gym, behaviour=Behaviour(load=load)) as worker:
-        with postman(gym.house, worker):
-            (job,) = gym.house.wait_terminal([job_id])
+    loading = Behaviour(load=load)
+    with training_worker(gym, behaviour=loading) as worker, postman(gym.house, worker):
+        (job,) = gym.house.wait_terminal([job_id])
     assert job.state is JobState.FAILED and job.error is not None
     assert job.error.code == "model_broken" and "do not fit" in job.error.message
 
@@ -104,10 +106,12 @@ def test_a_model_that_is_not_loaded_in_time_does_not_fail_the_job(gym: Gym) -> N
             raise OSError("not now")
 
     job_id = gym.submit()
-    timing = replace(QUICK, ready_within_s=0.5)
-    with training_worker(gym, behaviour=Behaviour(load=load), timing=timing) as worker:
-        with postman(gym.house, worker):
-            (job,) = gym.house.wait_terminal([job_id])
+    timing, loading = replace(QUICK, ready_within_s=0.5), Behaviour(load=load)
+    with (
+        training_worker(gym, behaviour=loading, timing=timing) as worker,
+        postman(gym.house, worker),
+    ):
+        (job,) = gym.house.wait_terminal([job_id])
     assert gym.house.result(job)["version_state"] == "pending"
 
 
@@ -211,13 +215,16 @@ def test_a_session_that_is_lost_ends_its_trainer(gym: Gym) -> None:
 
 def test_two_workers_with_a_place_each_take_two_trainings(gym: Gym) -> None:
     gym.behave(steps=10_000, step_s=0.02)
-    with training_worker(gym, "one") as one, training_worker(gym, "two") as two:
-        with postman(gym.house, one, one, one, two):
-            ids = [gym.submit(f"m{n}") for n in range(3)]
-            wait_until(lambda: len(gym.starts()) == 2, 20, what="two trainers")
-            states = sorted(job.state for job in gym.house.jobs(ids))
-            assert states == sorted([JobState.RUNNING, JobState.RUNNING, JobState.QUEUED])
-            assert (one.side.owned, two.side.owned) == (1, 1)
+    with (
+        training_worker(gym, "one") as one,
+        training_worker(gym, "two") as two,
+        postman(gym.house, one, one, one, two),
+    ):
+        ids = [gym.submit(f"m{n}") for n in range(3)]
+        wait_until(lambda: len(gym.starts()) == 2, 20, what="two trainers")
+        states = sorted(job.state for job in gym.house.jobs(ids))
+        assert states == sorted([JobState.RUNNING, JobState.RUNNING, JobState.QUEUED])
+        assert (one.side.owned, two.side.owned) == (1, 1)
 
 
 def test_what_finds_no_place_goes_back_to_the_backlog_soon(gym: Gym) -> None:
@@ -245,3 +252,22 @@ def test_a_job_that_is_no_training_is_not_kept_in_its_lane(gym: Gym) -> None:
         gym.behave()
         worker.side.offer([training := gym.submit()])  # the place was given back
         assert gym.house.wait_terminal([training])[0].state is JobState.SUCCEEDED
+
+
+def test_a_training_in_a_lane_of_the_device_is_never_run_there(gym: Gym) -> None:
+    house = gym.house
+    job_id = gym.submit()
+    unfinished = gym.version(job_id)
+    with house.database.begin() as tx:
+        tx.backlog.mark_published([job_id])
+    with running_pipeline(house, gym.folder.parent / "one") as pipeline:
+        offer(pipeline, house.submit([tensor(1)]), house.version)[0].done.wait(10)
+        (forged,) = offer(pipeline, [job_id], unfinished)
+        assert forged.done.wait(10), "its version has no artifact: nobody waits for that"
+        assert house.job(job_id).published_at is not None
+        (wrong,) = offer(pipeline, [job_id], house.version)
+        assert wrong.done.wait(10)
+        assert pipeline.versions.standing(unfinished.id) is Standing.UNKNOWN
+    job = house.job(job_id)
+    assert (job.state, job.published_at, job.attempts) == (JobState.QUEUED, None, 0)
+    assert gym.version(job_id).state is VersionState.TRAINING

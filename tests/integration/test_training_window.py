@@ -87,7 +87,8 @@ def test_a_training_enters_an_idle_pools_window_with_its_submit(gym: Gym) -> Non
 
     assert not booked().ids  # the pool is looked at from now on
     relay.look()
-    assert len((booking := booked()).ids) == 2
+    booking = booked()
+    assert len(booking.ids) == 2
     booking.send()
     stop = threading.Event()
     stop.set()

@@ -17,9 +17,9 @@ def main(folder: Path) -> None:
     house = Household.on_sqlite(folder)
     gym = Gym.__new__(Gym)  # as it is
     gym.house, gym.folder, gym.urls = house, folder / "gym", None
-    with training_worker(gym, "other", lease_ttl_s=1.0, renew_every_s=0.2) as worker:
-        with postman(house, worker):
-            threading.Event().wait(60)
+    quick = {"lease_ttl_s": 1.0, "renew_every_s": 0.2}
+    with training_worker(gym, "other", **quick) as worker, postman(house, worker):
+        threading.Event().wait(60)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,14 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from storage.clock import SystemClock
-from storage.records.jobs import JobFilter
+from storage.records.jobs import JobFilter, JobKind, NewJob
 from storage.records.latency import VersionCost
 from tests.support.api import new_id
 from tests.support.waiting import wait_until
 from workers.inference.meters import Meters
 
 TOKEN = "token-of-the-operator"
+SESSIONS = "forebay_worker_sessions"
 AS_OPERATOR = {"Authorization": f"Bearer {TOKEN}"}
 
 
@@ -58,6 +59,19 @@ def names_in(house, headers=None) -> bool:
     known = [secret in text for secret in ("acme", "portraits", 'host="here"')]
     assert len(set(known)) == 1, "some names are shown and some are not"
     return known[0]
+
+
+def test_trainings_that_wait_are_a_pool_of_their_own_with_its_workers(busy):
+    def shown():
+        return {one.labels["pool"]: one.value for one in samples(busy) if one.name == SESSIONS}
+
+    wait_until(lambda: shown() == {"default": 1}, what="the pool that every job is for")
+    job = NewJob(new_id(), JobKind.TRAINING, "m", new_id(), 1, "train.default", b"{}")
+    with busy.database.begin() as tx:
+        tx.jobs.submit("acme", [job], published=True)
+    both = {"default": 1, "train.default": 1}
+    wait_until(lambda: shown() == both, what="the pool of its trainings")
+    assert value(samples(busy), "forebay_window_jobs", pool="train.default") == 1
 
 
 def test_the_page_tells_what_waits_and_what_workers_counted(busy):
