@@ -213,6 +213,26 @@ def test_a_session_that_is_lost_ends_its_trainer(gym: Gym) -> None:
         wait_until(lambda: is_gone(pid), what="the trainer to be gone")
 
 
+def test_a_training_past_its_run_deadline_ends_and_leaves_no_version(gym: Gym) -> None:
+    gym.behave(steps=10_000, step_s=0.02)
+    job_id = gym.submit(run_timeout_ms=1_500)
+    with training_worker(gym) as worker, postman(gym.house, worker):
+        wait_until(lambda: gym.starts(), 20, what="a trainer")
+
+        def timed_out() -> int:
+            with gym.house.database.begin() as tx:
+                return tx.jobs.time_out(limit=10)
+
+        wait_until(timed_out, what="the deadline")
+        wait_until(lambda: worker.side.owned == 0, what="its owner to notice")
+        assert is_gone(gym.starts()[0][0])
+    job = gym.house.job(job_id)
+    assert job.state is JobState.FAILED and job.error is not None
+    assert job.error.code == "run_timeout"
+    with gym.house.database.begin() as tx:
+        assert tx.models.abandon_orphans() == 1
+
+
 def test_two_workers_with_a_place_each_take_two_trainings(gym: Gym) -> None:
     gym.behave(steps=10_000, step_s=0.02)
     with (
