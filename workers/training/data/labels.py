@@ -1,0 +1,184 @@
+"""Labels: words to classes by the map that was given or by what there is, or numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from storage.records.errors import InvalidInput
+from storage.records.training import Preparation, Task
+from workers.training.data.complaints import (
+    Mask,
+    Verdict,
+    label_missing,
+    label_not_number,
+    label_unknown,
+)
+from workers.training.data.pieces import ColumnInfo, Kind
+from workers.training.data.values import (
+    Words,
+    number_of,
+    numbers_of,
+    replaced,
+    sorted_words,
+    word_of,
+)
+
+MAX_CLASSES = 10_000
+IntArray = npt.NDArray[np.int64]
+
+
+class Labels:
+    """Of all rows, 4 bytes each."""
+
+    def __init__(self, column: ColumnInfo, prepare: Preparation, task: Task) -> None:
+        self._column, self._prepare, self._task = column, prepare, task
+        self._given = dict(prepare.labels)
+        self._by_value = {_value(raw): name for raw, name in prepare.labels}
+        self._words = Words()
+        self._names: dict[str, None] = dict.fromkeys(name for _, name in prepare.labels)
+        self._values: npt.NDArray[Any] = np.empty(0)
+        self._kept: list[npt.NDArray[Any]] = []
+
+    def read(self, verdict: Verdict) -> None:
+        """Which rows have none, or a strange one."""
+        name = self._column.name
+        column = replaced(verdict.piece.columns[name], self._prepare.replace.get(name, {}))
+        if self._task is Task.NUMBERS:
+            self._values = self._read_numbers(verdict, column)
+        elif self._given:
+            self._values = self._read_given(verdict, self._as_written(column))
+        else:
+            self._values = self._read_words(verdict, self._as_written(column))
+
+    def write(self, keep: Mask) -> None:
+        self._kept.append(self._values[keep])
+
+    def codes(self, keep: Mask) -> npt.NDArray[Any]:
+        """What tells the labels of the piece's rows from each other."""
+        return self._values[keep]
+
+    def numbers(self) -> npt.NDArray[np.float32]:
+        """Of a task of numbers."""
+        return np.concatenate([np.empty(0, np.float32), *self._kept])
+
+    def classes(self, alive: Mask) -> tuple[tuple[str, ...], npt.NDArray[np.int32]]:
+        """The labels' names in order, and each row's; learned ones are those of rows that are
+        ``alive``. ``InvalidInput`` (``too_many_classes``)."""
+        codes = np.concatenate([np.empty(0, np.int32), *self._kept])
+        if self._given:
+            return tuple(self._names), codes
+        words = self._words.words
+        counts = np.bincount(codes[alive], minlength=len(words))
+        chosen = sorted_words([word for word, count in zip(words, counts, strict=True) if count])
+        if len(chosen) > MAX_CLASSES:
+            raise self._too_many()
+        places = {word: at for at, word in enumerate(chosen)}
+        table = np.array([places.get(word, 0) for word in words] or [0], np.int32)
+        return tuple(chosen), table[codes]
+
+    def _read_numbers(self, verdict: Verdict, column: Any) -> npt.NDArray[np.float32]:
+        values, wrong = numbers_of(column)
+        with np.errstate(over="ignore"):
+            numbers: npt.NDArray[np.float32] = values.astype(np.float32)
+        missing = np.isnan(numbers) & ~wrong
+        wrong = wrong | np.isinf(numbers)
+        self._refuse(verdict, label_not_number, wrong, column)
+        verdict.refuse(label_missing, self._column.name, missing)
+        return numbers
+
+    def _read_given(self, verdict: Verdict, column: Any) -> npt.NDArray[np.int32]:
+        words = Words()
+        codes = words.codes(column)
+        places = {name: at for at, name in enumerate(self._names)}
+        table = np.array(
+            [
+                places[name] if name is not None else -1
+                for name in (
+                    self._given.get(word, self._by_value.get(_value(word))) for word in words.words
+                )
+            ]
+            + [-1],
+            np.int32,
+        )
+        verdict.refuse(label_missing, self._column.name, codes < 0)
+        found = table[codes]
+        strange = (found < 0) & (codes >= 0)
+        if self._prepare.drop_unknown_labels:
+            verdict.drop("label_unknown", strange)
+        else:
+            self._refuse(verdict, label_unknown, strange, column)
+        return found
+
+    def _read_words(self, verdict: Verdict, column: Any) -> npt.NDArray[np.int32]:
+        codes = self._words.codes(column)
+        verdict.refuse(label_missing, self._column.name, codes < 0)
+        if len(self._words.numbers) > MAX_CLASSES:
+            raise self._too_many()
+        return codes
+
+    def _refuse(self, verdict: Verdict, says: Any, mask: Mask, column: Any) -> None:
+        mask = mask & verdict.keep
+        if mask.any():
+            value = column[int(np.argmax(mask))].as_py()
+            verdict.refuse(says, self._column.name, mask, value)
+
+    def _as_written(self, column: Any) -> Any:
+        """A column that holds numbers, but was read as texts, has its numbers' words: ``3.0`` is
+        ``3`` and ``NA`` is missing. What is none of them stays what it is."""
+        if self._column.kind is Kind.TEXT or not pa.types.is_string(column.type):
+            return column
+        encoded = column.dictionary_encode()
+        words = [_plain_word(one) for one in encoded.dictionary.to_pylist()]
+        return pa.array(words, pa.string()).take(encoded.indices)
+
+    def _too_many(self) -> InvalidInput:
+        return InvalidInput(
+            f"the label {self._column.name!r} has more than {MAX_CLASSES} different values: to"
+            " learn numbers choose a loss for numbers, such as mean_squared_error",
+            code="too_many_classes",
+            field="data.label",
+        )
+
+
+def _plain_word(word: str) -> str | None:
+    number = number_of(word)
+    if number is None:
+        return word.lower() if word.lower() in ("true", "false") else word
+    return word_of(number)
+
+
+def _value(word: str) -> object:
+    number = number_of(word)
+    return word if number is None or number != number else number
+
+
+def check_classes(
+    names: Sequence[str], counts: npt.NDArray[np.int64], column: str, *, binary: str | None
+) -> None:
+    """``InvalidInput``: ``class_too_small``, ``one_class``, ``not_two_classes``."""
+    for name, count in zip(names, counts.tolist(), strict=True):
+        if count < 2:
+            raise InvalidInput(
+                f"the class {name!r} of {column!r} has {count} example{'s' * (count != 1)}: it can"
+                " be in no split; a class needs two at least",
+                code="class_too_small",
+                field="data.label",
+            )
+    if len(names) < 2:
+        raise InvalidInput(
+            f"every row has the label {names[0]!r}: there is nothing to tell apart",
+            code="one_class",
+            field="data.label",
+        )
+    if binary is not None and len(names) != 2:
+        raise InvalidInput(
+            f"{binary} tells two classes apart, and {column!r} has {len(names)}: choose"
+            " categorical_crossentropy or sparse_categorical_crossentropy",
+            code="not_two_classes",
+            field="loss",
+        )

@@ -1,0 +1,91 @@
+"""Which rows are trained on, validated on and tested on: by seed and labels alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from storage.records.errors import InvalidInput
+from storage.records.training import Split
+from workers.training.ports import Part
+
+Rows = npt.NDArray[np.int64]
+
+
+def split_rows(split: Split, rows: int, labels: npt.NDArray[np.int32] | None) -> dict[Part, Rows]:
+    """The numbers of each part's rows, ascending. ``labels`` of a stratified split: every class is
+    in each part with its exact share, up or down to a whole row, and each part as a whole as well.
+    ``InvalidInput`` (``split_empty``)."""
+    order = np.random.Generator(np.random.PCG64([split.seed])).permutation(rows)
+    if labels is None:
+        parts = _slices(order, {part: _share(rows, share) for part, share in _shares(split)})
+    else:
+        parts = _stratified(split, order, labels)
+    for part, share in (*_shares(split), (Part.TRAIN, 1.0)):
+        if share > 0 and not len(parts[part]):
+            raise InvalidInput(
+                f"the {part} part of the split would be empty: there are {rows} rows, and its share"
+                f" is {_share_of(split, part):g}",
+                code="split_empty",
+                field="split" if part is Part.TRAIN else f"split.{part}",
+            )
+    return parts
+
+
+def _shares(split: Split) -> tuple[tuple[Part, float], ...]:
+    return (Part.VALIDATION, split.validation), (Part.TEST, split.test)
+
+
+def _share_of(split: Split, part: Part) -> float:
+    return {**dict(_shares(split)), Part.TRAIN: 1 - split.validation - split.test}[part]
+
+
+def _share(rows: int, share: float) -> int:
+    """To the nearest whole row; a half is one."""
+    return int(np.floor(rows * share + 0.5 + 1e-9))
+
+
+def _slices(order: Rows, counts: Mapping[Part, int]) -> dict[Part, Rows]:
+    parts, at = {}, 0
+    for part, count in counts.items():
+        parts[part] = np.sort(order[at : at + count])
+        at += count
+    parts[Part.TRAIN] = np.sort(order[at:])
+    return parts
+
+
+def _stratified(split: Split, order: Rows, labels: npt.NDArray[np.int32]) -> dict[Part, Rows]:
+    by_class = order[np.argsort(labels[order], kind="stable")]
+    counts = np.bincount(labels).astype(np.int64)
+    begins = np.cumsum(counts) - counts
+    left = np.maximum(counts - 1, 0)  # one of each is trained on at least
+    parts: dict[Part, Rows] = {}
+    for part, share in _shares(split):
+        taken = shares_of(counts, share, left)
+        where = np.repeat(begins, taken) + _within(taken)
+        parts[part] = np.sort(by_class[where])
+        begins, left = begins + taken, left - taken
+    rest = np.cumsum(counts) - begins
+    parts[Part.TRAIN] = np.sort(by_class[np.repeat(begins, rest) + _within(rest)])
+    return parts
+
+
+def shares_of(counts: Rows, share: float, most: Rows) -> Rows:
+    """How many of each class: its exact share rounded down, and one more for those with the
+    largest remainders until the whole has its share; never more than ``most``."""
+    exact = counts * share
+    taken: Rows = np.minimum(np.floor(exact + 1e-9).astype(np.int64), most)
+    remainders = np.where((exact - taken > 1e-9) & (taken < most), exact - taken, -1.0)
+    missing = _share(int(counts.sum()), share) - int(taken.sum())
+    chosen = np.argsort(-remainders, kind="stable")[: max(missing, 0)]
+    taken[chosen[remainders[chosen] > 0]] += 1
+    return taken
+
+
+def _within(counts: Rows) -> Rows:
+    """0 … count - 1 of each, one behind the other."""
+    ends = np.cumsum(counts)
+    total = int(ends[-1]) if len(ends) else 0
+    return np.arange(total) - np.repeat(ends - counts, counts)
