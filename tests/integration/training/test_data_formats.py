@@ -110,7 +110,7 @@ def test_csv_in_a_shape_that_holds_no_bytes_stays_numbers(desk: DataDesk) -> Non
 
 
 def table(n: int) -> dict[str, object]:
-    return {"a": n * 0.5, "b": n, "c": "xyz"[n % 3], "label": "no yes".split()[n % 2]}
+    return {"a": n * 0.5, "b": n, "c": "xyz"[n % 3], "label": ["no", "yes"][n % 2]}
 
 
 def written(desk: DataDesk, form: str, rows: list[dict[str, object]], name: str = "rows") -> str:

@@ -44,7 +44,7 @@ def scale_of(kept: KeptInput, prepare: Preparation, train: Mask) -> tuple[Scale 
 
 def _width(kept: KeptInput) -> int:
     """How many scales there are: one for each number of a vector and for each channel of a
-    picture; a grey picture as height × width has a single one."""
+    picture. A grey picture has a single one, whether it has an axis for it or not."""
     shape = kept.file.shape
     if not shape or (len(shape) == 2 and kept.file.dtype == np.uint8):
         return 1

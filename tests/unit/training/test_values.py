@@ -1,0 +1,63 @@
+"""Cells as words and as numbers, as somebody who wrote them meant them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from workers.training.data.trouble import nearest
+from workers.training.data.values import Words, numbers_of, replaced, sorted_words, word_of
+
+
+@pytest.mark.parametrize(
+    ("value", "word"),
+    [
+        (3, "3"),
+        (3.0, "3"),
+        (3.5, "3.5"),
+        (True, "true"),
+        ("yes", "yes"),
+        ("", None),
+        (" ", None),
+        (None, None),
+        (math.nan, None),
+    ],
+)
+def test_a_value_is_called(value: object, word: str | None) -> None:
+    assert word_of(value) == word
+
+
+def test_numbers_are_sorted_as_numbers_and_words_as_words() -> None:
+    assert sorted_words(["10", "9", "-1"]) == ["-1", "9", "10"]
+    assert sorted_words(["10", "9", "x"]) == ["10", "9", "x"]
+    assert sorted_words(["nan", "9"]) == ["9", "nan"]
+
+
+def test_words_are_numbered_as_they_come() -> None:
+    words = Words()
+    assert words.codes(pa.array(["b", None, "a", "b"])).tolist() == [0, -1, 1, 0]
+    assert words.codes(pa.array(["c", "a"])).tolist() == [2, 1]
+    assert words.codes(pa.array([], pa.string())).tolist() == []
+    assert words.words == ["b", "a", "c"]
+
+
+def test_texts_of_numbers_are_numbers() -> None:
+    values, wrong = numbers_of(pa.array(["1", " 2.5", "", "NA", "x", None]))
+    np.testing.assert_array_equal(values, [1, 2.5, np.nan, np.nan, np.nan, np.nan])
+    assert wrong.tolist() == [False, False, False, False, True, False]
+
+
+def test_rules_replace_numbers_by_value_and_texts_by_text() -> None:
+    assert replaced(pa.array([1.0, -999.0, None]), {"-999": None}).to_pylist() == [1, None, None]
+    assert replaced(pa.array([1, 2]), {"1.0": 5}).to_pylist() == [5, 2]
+    assert replaced(pa.array(["a", "b", None]), {"a": "c"}).to_pylist() == ["c", "b", None]
+    assert replaced(pa.array(["a", "b"]), {"a": None}).to_pylist() == [None, "b"]
+    assert replaced(pa.array(["?", "2"]), {"?": 1}).to_pylist() == ["1", "2"]
+
+
+def test_what_was_meant() -> None:
+    assert nearest("heigth", ["height", "width"]) == "; did you mean 'height'?"
+    assert nearest("qqq", ["height"]) == ""
