@@ -85,6 +85,11 @@ def test_npz_with_several_inputs(desk: DataDesk) -> None:
     assert rows.prepared.options.input is InputForm.TENSOR
 
 
+def test_labels_in_a_column_of_one(desk: DataDesk) -> None:
+    uri = desk.write("digits.npz", npz(x=DIGITS, label=LABELS.reshape(-1, 1)))
+    check_digits(desk.prepare(spec_of(uri)), (4, 3), "x")
+
+
 def test_csv_of_digits_is_a_picture(desk: DataDesk) -> None:
     header = ",".join(["label", *(f"p{at}" for at in range(12))])
     lines = [

@@ -253,8 +253,10 @@ def test_a_category_that_is_none_of_those_given(desk: DataDesk) -> None:
 
 
 def test_a_column_of_all_different_words_is_no_category(desk: DataDesk) -> None:
-    uri = desk.csv("d.csv", "c,label", [f"id{n},{n % 2}" for n in range(10_100)])
-    refused(desk, spec_of(uri), "too_many_categories", "'c'")
+    for rows in (10_100, 210):
+        uri = desk.csv(f"{rows}.csv", "c,label", [f"id{n},{n % 2}" for n in range(rows)])
+        refused(desk, spec_of(uri), "too_many_categories", "'c'", "prepare.text")
+    desk.prepare(spec_of(uri, prepare=Preparation(categories={"c": ()})))
 
 
 def test_fill_values_that_do_not_fit(desk: DataDesk) -> None:

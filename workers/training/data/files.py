@@ -23,7 +23,7 @@ from workers.training.data.trouble import data_changed
 
 T = TypeVar("T")
 
-MAX_PICTURES = 1_000_000
+MAX_FILES = 1_000_000
 MAX_NOTED = 1_000
 BLOCK_BYTES = 4 << 20
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -38,6 +38,7 @@ _FORMATS = {
 }
 _TROUBLE = (Unavailable, OSError)
 _PAUSES_S = (0.1, 0.5, 2.0, 5.0)
+_LOOK_EVERY_S = 0.1
 
 
 @dataclass(slots=True)
@@ -70,32 +71,32 @@ class Patient:
             try:
                 return call()
             except _TROUBLE:
-                if not self._still():
-                    raise Stopped from None
-                time.sleep(pause_s)
+                self._wait(pause_s)
         return call()
+
+    def _wait(self, pause_s: float) -> None:
+        ends_s = time.monotonic() + pause_s
+        while (left_s := ends_s - time.monotonic()) > 0:
+            if not self._still():
+                raise Stopped
+            time.sleep(min(left_s, _LOOK_EVERY_S))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._objects, name)
 
 
 def find_files(
-    places: Places, tenant: str, uris: Sequence[str], still: Callable[[], bool], *, many: bool
+    places: Places, tenant: str, uris: Sequence[str], still: Callable[[], bool]
 ) -> list[DataFile]:
-    """All files that the addresses name, in the addresses' order and by name. With ``many`` up to a
-    million (pictures). ``NotFound`` (``input_not_found``), ``InvalidInput`` (``input_empty``,
+    """All files that the addresses name, in the addresses' order and by name; up to a million, as
+    pictures are many. ``NotFound`` (``input_not_found``), ``InvalidInput`` (``input_empty``,
     ``too_many_files``, ``ref_not_allowed``)."""
     found: list[Found] = []
     for uri in uris:
-        if many:
-            each = list(islice(places.each(tenant, uri), MAX_PICTURES + 1))
-            found += sorted(each, key=lambda one: one.place.uri)
-        else:
-            found += places.expand(tenant, uri)
-        if len(found) > MAX_PICTURES:
-            raise InvalidInput(
-                f"the data are more than {MAX_PICTURES} files", code="too_many_files"
-            )
+        each = list(islice(places.each(tenant, uri), MAX_FILES + 1))
+        found += sorted(each, key=lambda one: one.place.uri)
+        if len(found) > MAX_FILES:
+            raise InvalidInput(f"the data are more than {MAX_FILES} files", code="too_many_files")
     return [DataFile(_patient(one, still)) for one in found]
 
 

@@ -6,15 +6,19 @@ need all of its data.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import math
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from storage.records.errors import InvalidInput
 
 BLOCK_BYTES = 4 << 20
 Indices = npt.NDArray[np.int64]
@@ -23,6 +27,21 @@ Indices = npt.NDArray[np.int64]
 def bytes_view(block: npt.NDArray[Any]) -> memoryview:
     """The bytes of a contiguous block, without a copy."""
     return block.reshape(-1).view(np.uint8).data
+
+
+@contextmanager
+def room(path: Path) -> Iterator[None]:
+    """A full disk is no trouble that passes by waiting: another machine may have more."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise InvalidInput(
+            f"this machine has no room for the prepared rows ({error.strerror}): give its spool"
+            " more disk, or train on fewer rows or columns",
+            code="no_room",
+        ) from error
 
 
 class FlatFile:
@@ -51,12 +70,13 @@ class FlatFile:
         return max(1, BLOCK_BYTES // max(self.row_bytes, 1))
 
     def append(self, block: Any) -> None:
-        """More rows. ``OSError`` where the disk is full."""
+        """More rows. ``InvalidInput`` (``no_room``) where the disk is full."""
         data = bytes_view(np.ascontiguousarray(block, self.dtype))
         self._digest.update(data)
         at = self.size_bytes
         while data:
-            written = os.pwrite(self._file, data, at)
+            with room(self.path):
+                written = os.pwrite(self._file, data, at)
             data, at = data[written:], at + written
         self.rows += len(block)
 

@@ -39,10 +39,11 @@ class Gathering:
         form: DataFormat,
         folder: Path,
         vectorizer_of: VectorizerOf,
+        still: Callable[[], bool],
         *,
         as_bytes: bool,
     ) -> None:
-        self._spec, self._roles, self._form = spec, roles, form
+        self._spec, self._roles, self._form, self._still = spec, roles, form, still
         self.dropped: dict[str, int] = {}
         self.skipped = 0
         self.rows = 0  # that are kept
@@ -56,13 +57,11 @@ class Gathering:
             for number, role in enumerate(roles.inputs)
         ]
 
-    def read(
-        self, reader: Reader, on_rows: Callable[[int], None], still: Callable[[], bool]
-    ) -> None:
+    def read(self, reader: Reader, on_rows: Callable[[int], None]) -> None:
         """All rows. Raises what is wrong with them once all were seen."""
         read = 0
         for piece in reader.pieces(self._texts(), self._roles.columns):
-            if not still():
+            if not self._still():
                 raise Stopped
             self._take(piece)
             read += piece.rows + len(piece.broken) + piece.skipped
@@ -118,7 +117,7 @@ class Gathering:
             case TextRole(column):
                 assert prepare.text is not None
                 vectorizer = vectorizer_of(prepare.text)
-                return TextInput(column, prepare, vectorizer, folder, number)
+                return TextInput(column, prepare, vectorizer, folder, number, self._still)
 
     def _take(self, piece: Piece) -> None:
         self.skipped += piece.skipped

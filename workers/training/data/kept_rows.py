@@ -20,7 +20,7 @@ BUDGET_BYTES = 512 << 20
 class PartRows:
     """One part of the split: where its rows are, their labels, and how much each counts."""
 
-    rows: npt.NDArray[np.int64]
+    rows: npt.NDArray[np.signedinteger[Any]]
     labels: npt.NDArray[Any]  # int32 indices of labels, or float32 numbers
     weights: npt.NDArray[np.float32] | None = None
 
@@ -47,7 +47,7 @@ class KeptRows:
     def take(self, part: Part, order: Order) -> Batch:
         """As the port has it. ``IndexError`` for a row that there is not."""
         some = self._parts[part]
-        rows = some.rows[order]
+        rows = some.rows[order].astype(np.int64, copy=False)
         inputs = {name: self._gathered(name, file, rows) for name, file in self._files.items()}
         target = targets(self._prepared.target, some.labels[order], len(self._prepared.labels))
         weights = None if some.weights is None else some.weights[order]

@@ -47,7 +47,10 @@ class Labels:
     def read(self, verdict: Verdict) -> None:
         """Which rows have none, or a strange one."""
         name = self._column.name
-        column = replaced(verdict.piece.columns[name], self._prepare.replace.get(name, {}))
+        column = verdict.piece.columns[name]
+        if self._column.kind is Kind.TENSOR:  # of one number a row
+            column = pa.array(column.reshape(-1))
+        column = replaced(column, self._prepare.replace.get(name, {}))
         if self._task is Task.NUMBERS:
             self._values = self._read_numbers(verdict, column)
         elif self._given:
@@ -67,9 +70,10 @@ class Labels:
         return np.concatenate([np.empty(0, np.float32), *self._kept])
 
     def classes(self, alive: Mask) -> tuple[tuple[str, ...], npt.NDArray[np.int32]]:
-        """The labels' names in order, and each row's; learned ones are those of rows that are
+        """The labels' names in order, and each row's, once; learned ones are those of rows that are
         ``alive``. ``InvalidInput`` (``too_many_classes``)."""
         codes = np.concatenate([np.empty(0, np.int32), *self._kept])
+        self._kept = []
         if self._given:
             return tuple(self._names), codes
         words = self._words.words
@@ -77,6 +81,8 @@ class Labels:
         chosen = sorted_words([word for word, count in zip(words, counts, strict=True) if count])
         if len(chosen) > MAX_CLASSES:
             raise self._too_many()
+        if chosen == words:
+            return tuple(chosen), codes
         places = {word: at for at, word in enumerate(chosen)}
         table = np.array([places.get(word, 0) for word in words] or [0], np.int32)
         return tuple(chosen), table[codes]

@@ -119,7 +119,8 @@ def _label(
     if name not in by_name:
         raise unknown_column(where, name, list(by_name), "data.label")
     label = by_name[name]
-    if label.kind in (Kind.TENSOR, Kind.OTHER):
+    several = label.kind is Kind.TENSOR and math.prod(label.shape) != 1
+    if several or label.kind is Kind.OTHER:
         what = "a number" if spec.task is Task.NUMBERS else "a word or a number"
         raise InvalidInput(
             f"the label {name!r} of {where} is not {what} a row",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,14 +12,18 @@ from storage.records.errors import InvalidInput
 from storage.records.training import Split
 from workers.training.ports import Part
 
-Rows = npt.NDArray[np.int64]
+Rows = npt.NDArray[np.signedinteger[Any]]
+Counts = npt.NDArray[np.int64]
 
 
 def split_rows(split: Split, rows: int, labels: npt.NDArray[np.int32] | None) -> dict[Part, Rows]:
-    """The numbers of each part's rows, ascending. ``labels`` of a stratified split: every class is
-    in each part with its exact share, up or down to a whole row, and each part as a whole as well.
-    ``InvalidInput`` (``split_empty``)."""
-    order = np.random.Generator(np.random.PCG64([split.seed])).permutation(rows)
+    """The numbers of each part's rows, ascending; of 4 bytes each where they fit.
+
+    ``labels`` of a stratified split: every class is in each part with its exact share, up or down
+    to a whole row, and each part as a whole as well. ``InvalidInput`` (``split_empty``).
+    """
+    order: Rows = np.arange(rows, dtype=np.int32 if rows < 1 << 31 else np.int64)
+    np.random.Generator(np.random.PCG64([split.seed])).shuffle(order)
     if labels is None:
         parts = _slices(order, {part: _share(rows, share) for part, share in _shares(split)})
     else:
@@ -57,26 +62,25 @@ def _slices(order: Rows, counts: Mapping[Part, int]) -> dict[Part, Rows]:
 
 
 def _stratified(split: Split, order: Rows, labels: npt.NDArray[np.int32]) -> dict[Part, Rows]:
-    by_class = order[np.argsort(labels[order], kind="stable")]
+    by_class = order[np.argsort(labels.astype(np.uint16)[order], kind="stable")]
     counts = np.bincount(labels).astype(np.int64)
-    begins = np.cumsum(counts) - counts
+    ends = np.cumsum(counts)
+    begins = ends - counts
     left = np.maximum(counts - 1, 0)  # one of each is trained on at least
     parts: dict[Part, Rows] = {}
     for part, share in _shares(split):
         taken = shares_of(counts, share, left)
-        where = np.repeat(begins, taken) + _within(taken)
-        parts[part] = np.sort(by_class[where])
+        parts[part] = _ranges(by_class, begins, begins + taken)
         begins, left = begins + taken, left - taken
-    rest = np.cumsum(counts) - begins
-    parts[Part.TRAIN] = np.sort(by_class[np.repeat(begins, rest) + _within(rest)])
+    parts[Part.TRAIN] = _ranges(by_class, begins, ends)
     return parts
 
 
-def shares_of(counts: Rows, share: float, most: Rows) -> Rows:
+def shares_of(counts: Counts, share: float, most: Counts) -> Counts:
     """How many of each class: its exact share rounded down, and one more for those with the
     largest remainders until the whole has its share; never more than ``most``."""
     exact = counts * share
-    taken: Rows = np.minimum(np.floor(exact + 1e-9).astype(np.int64), most)
+    taken: Counts = np.minimum(np.floor(exact + 1e-9).astype(np.int64), most)
     remainders = np.where((exact - taken > 1e-9) & (taken < most), exact - taken, -1.0)
     missing = _share(int(counts.sum()), share) - int(taken.sum())
     chosen = np.argsort(-remainders, kind="stable")[: max(missing, 0)]
@@ -84,8 +88,9 @@ def shares_of(counts: Rows, share: float, most: Rows) -> Rows:
     return taken
 
 
-def _within(counts: Rows) -> Rows:
-    """0 … count - 1 of each, one behind the other."""
-    ends = np.cumsum(counts)
-    total = int(ends[-1]) if len(ends) else 0
-    return np.arange(total) - np.repeat(ends - counts, counts)
+def _ranges(rows: Rows, begins: Counts, ends: Counts) -> Rows:
+    """What lies between, of every class, ascending."""
+    spans = zip(begins.tolist(), ends.tolist(), strict=True)
+    found: Rows = np.concatenate([rows[begin:end] for begin, end in spans])
+    found.sort()
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from storage.records.errors import InvalidInput
 from storage.records.training import MissingRule, Preparation, TextPreparation
+from workers.bulk.kit import Stopped
 from workers.training.data.complaints import Mask, Verdict
-from workers.training.data.flat import FlatFile
+from workers.training.data.flat import FlatFile, room
 from workers.training.data.inputs import LEARNED, KeptInput, settle
 from workers.training.data.pieces import ColumnInfo
 from workers.training.data.roles import TEXT
@@ -38,13 +39,15 @@ class Spool:
         """More texts, in order."""
         data = [one.encode() for one in texts]
         ends = np.cumsum([len(one) for one in data], dtype=np.int64) + self._size
-        self._file.write(b"".join(data))
+        with room(self._path):
+            self._file.write(b"".join(data))
         self._ends.append(ends)
         self._size = int(ends[-1]) if len(ends) else self._size
 
     def batches(self) -> Iterator[tuple[int, list[str]]]:
         """All texts in batches of a fixed number, and where each batch begins."""
-        self._file.flush()
+        with room(self._path):
+            self._file.flush()
         starts = np.concatenate([np.zeros(1, np.int64), *self._ends])
         for start in range(0, len(starts) - 1, BATCH_TEXTS):
             some = starts[start : start + BATCH_TEXTS + 1].tolist()
@@ -70,9 +73,11 @@ class TextInput:
         vectorizer: Vectorizer,
         folder: Path,
         number: int,
+        still: Callable[[], bool],
     ) -> None:
         assert prepare.text is not None
         self._column, self._prepare, self._vectorizer = column, prepare, vectorizer
+        self._still = still
         self._options: TextPreparation = prepare.text
         if prepare.missing is MissingRule.FILL and prepare.fill.get(column.name) in LEARNED:
             raise bad_rule(
@@ -108,14 +113,14 @@ class TextInput:
             raise self._only_numbers("the data")
 
         def texts() -> Iterable[Sequence[str]]:
-            for start, batch in self._spool.batches():
+            for start, batch in self._batches():
                 here = train[start : start + len(batch)]
                 yield [one for one, trained in zip(batch, here, strict=True) if trained]
 
         vocabulary = self._vectorizer.learn(texts)
         file = FlatFile(self._path, "int32", (self._options.length,))
         empty = 0
-        for _, batch in self._spool.batches():
+        for _, batch in self._batches():
             ids = self._vectorizer.apply(vocabulary, batch)
             empty += int(np.count_nonzero(~ids.any(axis=1)))
             file.append(ids)
@@ -125,6 +130,12 @@ class TextInput:
 
     def close(self) -> None:
         self._spool.remove()
+
+    def _batches(self) -> Iterator[tuple[int, list[str]]]:
+        for batch in self._spool.batches():
+            if not self._still():
+                raise Stopped
+            yield batch
 
     def _kept(self, keep: Mask) -> list[str]:
         return [one for one, kept in zip(self._texts, keep, strict=True) if kept]

@@ -29,6 +29,7 @@ from workers.training.data.trouble import bad_rule
 from workers.training.data.values import Words, replaced, sorted_words
 
 MAX_CATEGORIES = 10_000
+_FEW = 100
 
 
 class VectorInput:
@@ -196,10 +197,23 @@ class VectorInput:
             given = self._prepare.categories.get(name, ())
             trained, others = counts[name]
             seen = [word for word, count in zip(words.words, trained, strict=True) if count]
+            self._check_learned(name, len(words.numbers))
             chosen[name] = list(given) or sorted_words(seen)
             if not given and (strange := int(others[trained == 0].sum())):
                 unseen[name] = strange
         return chosen, {"unseen_categories": unseen} if unseen else {}
+
+    def _check_learned(self, name: str, words: int) -> None:
+        """Words of which nobody said that they are categories must come again and again."""
+        rows = self._codes.rows if self._codes else 0
+        if name not in self._prepare.categories and words > max(_FEW, rows // 2):
+            raise InvalidInput(
+                f"column {name!r} holds {words} different values in {rows} rows, which are hardly"
+                " categories: leave it out of data.features, name it as the text of prepare.text,"
+                " or name it under prepare.categories",
+                code="too_many_categories",
+                field="data.features",
+            )
 
     def _write_vectors(
         self, file: FlatFile, fills: dict[str, float], chosen: dict[str, list[str]]
