@@ -64,7 +64,7 @@ class DataDesk:
         self.folder = tmp_path / "listed"
         self.folder.mkdir()
         self._kept, self._numbers = tmp_path / "kept", count()
-        house = Household.on_sqlite(tmp_path)
+        self.house = house = Household.on_sqlite(tmp_path)
         self.places = Places(house.database, house.objects, [f"file://{self.folder}"], [])
         self.shelf = FolderShelf(self.folder)
         self.vectorizers: list[WordCounter] = []
