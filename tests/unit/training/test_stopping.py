@@ -1,0 +1,47 @@
+"""Early stopping decides as Keras does."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from storage.records.training import EarlyStopping
+from workers.training.stopping import Patience, after_epoch, is_over, more_is_better
+
+
+def run(rule: EarlyStopping, values: list[float | None]) -> tuple[int, int]:
+    """After how many epochs it stops, and the best one."""
+    patience = Patience()
+    for epoch, value in enumerate(values, 1):
+        patience = after_epoch(patience, rule, epoch, {rule.monitor: value})
+        if is_over(patience, rule):
+            return epoch, patience.best_epoch
+    return len(values) + 1, patience.best_epoch
+
+
+def test_it_waits_as_long_as_it_is_told() -> None:
+    losses: list[float | None] = [3.0, 2.0, 2.5, 2.1, 1.9, 2.0, 2.0, 2.0]
+    assert run(EarlyStopping(patience=3), losses) == (8, 5)
+    assert run(EarlyStopping(patience=2), losses) == (4, 2)
+    assert run(EarlyStopping(patience=0), losses) == (3, 2)
+
+
+def test_a_little_better_is_not_better() -> None:
+    assert run(EarlyStopping(patience=2, min_delta=0.5), [3.0, 2.6, 2.55, 1.0]) == (3, 1)
+
+
+@pytest.mark.parametrize("name", ["accuracy", "val_accuracy", "val_auc", "recall", "r2_score"])
+def test_of_accuracy_and_its_like_more_is_better(name: str) -> None:
+    assert more_is_better(name)
+    assert run(EarlyStopping(monitor=name, patience=1), [0.5, 0.6, 0.7, 0.6]) == (4, 3)
+
+
+@pytest.mark.parametrize("name", ["loss", "val_loss", "val_mean_squared_error", "mae"])
+def test_of_losses_less_is_better(name: str) -> None:
+    assert not more_is_better(name)
+
+
+def test_what_is_no_number_is_never_the_best() -> None:
+    assert run(EarlyStopping(patience=2), [None, math.nan, 1.0]) == (2, 0)
+    assert run(EarlyStopping(patience=3), [math.inf, 2.0, None, 1.0]) == (5, 4)

@@ -1,0 +1,206 @@
+"""Checkpoints of one run: written beside the training, and read where somebody goes on.
+
+A thread writes one at a time: a file in the spool folder, the object from it, then the run's row,
+which lets go of the one before. Training has copied its state and goes on meanwhile.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from storage.clock import random_bits
+from storage.database import Database
+from storage.objects import Objects
+from storage.objects.packs import pack_key, retention_day
+from storage.records.errors import InvalidInput, NotFound, ObjectCorrupt
+from storage.records.ids import uuid7
+from storage.records.packs import NewPack, PackKind
+from storage.records.training_runs import Checkpoint
+from workers.inference.artifacts import sha256
+from workers.training.checkpoint_file import CheckpointFile, read_checkpoint, write_checkpoint
+from workers.training.position import Snapshot
+from workers.training.retrying import GaveUp, Patience
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """What lets a process write of a run."""
+
+    job_id: str
+    session_id: str
+    epoch: int
+
+
+class CheckpointStore:
+    """One run's, in the service's own store."""
+
+    def __init__(
+        self,
+        database: Database,
+        objects: Objects,
+        hold: Hold,
+        tenant: str,
+        spool: Path,
+        retention_days: int,
+    ) -> None:
+        self._database, self._objects, self._hold = database, objects, hold
+        self._tenant, self._spool, self._days = tenant, spool, retention_days
+
+    def write(self, snapshot: Snapshot, *, spec: str, prepared: str) -> Path:
+        """A file of the spool folder, to ``put``."""
+        path = self._spool / "checkpoint.zip"
+        write_checkpoint(path, snapshot, spec=spec, prepared=prepared)
+        return path
+
+    def put(self, path: Path, snapshot: Snapshot) -> bool:
+        """Store it and make it the run's; False when the run is somebody else's by now. Raises
+        what storage raises, and may be called again: each time it is another object."""
+        at, hold = snapshot.at, self._hold
+        with self._database.begin() as tx:
+            now = tx.now()
+            pack_id = uuid7(now, random_bits())
+            key = pack_key(PackKind.RESULT, self._tenant, retention_day(now, self._days), pack_id)
+            tx.packs.open(NewPack(pack_id, self._tenant, PackKind.RESULT, key))
+        self._objects.put_file(key, path)
+        made = Checkpoint(
+            pack_id, key, sha256(path), path.stat().st_size, at.epoch, at.step, made_at=now
+        )
+        with self._database.begin() as tx:
+            return tx.training.keep_checkpoint(hold.job_id, hold.session_id, hold.epoch, made)
+
+    def read(self, checkpoint: Checkpoint, *, spec: str, prepared: str) -> CheckpointFile:
+        """Raises what storage raises, and ``InvalidInput``: ``checkpoint_unreadable``,
+        ``checkpoint_mismatch`` (another spec's), ``data_changed``."""
+        path = self._spool / "resumed.zip"
+        try:
+            self._objects.get_to_file(checkpoint.key, path)
+            if sha256(path) != checkpoint.digest:
+                raise ObjectCorrupt("its bytes are not the ones that were written")
+            found = read_checkpoint(path)
+        except (NotFound, ObjectCorrupt) as error:
+            raise InvalidInput(
+                f"the checkpoint of step {checkpoint.step} cannot be read ({error.message}):"
+                " submit the training again",
+                code="checkpoint_unreadable",
+            ) from error
+        finally:
+            path.unlink(missing_ok=True)
+        if found.spec != spec:
+            raise InvalidInput(
+                f"the checkpoint of step {checkpoint.step} belongs to another spec",
+                code="checkpoint_mismatch",
+            )
+        if found.prepared != prepared:
+            raise InvalidInput(
+                f"the data is not what it was when the checkpoint of step {checkpoint.step} was"
+                " made: put the files back as they were, or submit the training again",
+                code="data_changed",
+                field="spec.data.uris",
+            )
+        return found
+
+
+class CheckpointWriter:
+    """The thread. ``put`` stores a file as the run's checkpoint and says whether it is ours."""
+
+    def __init__(
+        self,
+        store: CheckpointStore,
+        patience: Patience,
+        *,
+        spec: str,
+        prepared: str,
+        before: Callable[[], None],
+        kept: Callable[[Snapshot, int], None],
+        lost: Callable[[], None],
+        ours: Callable[[], bool],
+    ) -> None:
+        """``before`` makes sure that what was measured up to here is written; ``kept`` and
+        ``lost`` are told how it ended."""
+        self._store, self._patience = store, patience
+        self._spec, self._prepared = spec, prepared
+        self._before, self._on_kept, self._on_lost, self._ours = before, kept, lost, ours
+        self._changed = threading.Condition()
+        self._next: Snapshot | None = None
+        self._busy = self._troubled = self._closed = False
+        self._fault: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name="forebay-checkpoints", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    @property
+    def busy(self) -> bool:
+        """Whether one is on its way."""
+        return self._busy or self._next is not None
+
+    def keep(self, snapshot: Snapshot) -> None:
+        """Hand it over. Waits for the one before the last, unless storage does not answer: then
+        the latest one is what will be kept."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._next is None or self._troubled or self._closed or self._fault
+            )
+            self._next = snapshot
+            self._changed.notify_all()
+
+    def settle(self) -> None:
+        """Wait for all that were handed over; raises a fault of the thread's."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self.busy or self._closed)
+            if self._fault is not None:
+                raise self._fault
+
+    def close(self) -> None:
+        """Nothing more is handed over, and what waits is forgotten."""
+        with self._changed:
+            self._closed, self._next = True, None
+            self._changed.notify_all()
+        self._thread.join(1.0)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._next is not None or self._closed)
+                snapshot, self._next = self._next, None
+                if snapshot is None:
+                    return
+                self._busy = True
+                self._changed.notify_all()
+            try:
+                self._keep(snapshot)
+            except GaveUp:
+                log.warning("the checkpoint of step %d is given up", snapshot.at.step)
+            except Exception as fault:
+                log.exception("a checkpoint cannot be written")
+                self._fault = fault
+            with self._changed:
+                self._busy = self._troubled = False
+                self._changed.notify_all()
+
+    def _keep(self, snapshot: Snapshot) -> None:
+        def attempt() -> tuple[bool, int]:
+            path = self._store.write(snapshot, spec=self._spec, prepared=self._prepared)
+            try:
+                size_bytes = path.stat().st_size
+                self._before()
+                return self._store.put(path, snapshot), size_bytes
+            finally:
+                path.unlink(missing_ok=True)
+
+        mine, size_bytes = self._patience.call(attempt, ours=self._ours, on_trouble=self._trouble)
+        if mine:
+            self._on_kept(snapshot, size_bytes)
+        else:
+            self._on_lost()
+
+    def _trouble(self, _: Exception) -> None:
+        with self._changed:
+            self._troubled = True
+            self._changed.notify_all()
