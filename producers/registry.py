@@ -19,7 +19,7 @@ from pathlib import Path
 
 from storage.clock import random_bits
 from storage.database import Database
-from storage.objects import Objects, object_key
+from storage.objects import Objects, artifact_key
 from storage.records.errors import Conflict, InvalidInput
 from storage.records.ids import uuid7
 from storage.records.keras_archive import ArchiveLimits, inspect_archive
@@ -61,7 +61,7 @@ def push_version(
         known = _latest_usable(tx.models.versions(tenant, name))
     if known and known.digest == digest and _same_signature(known, signature):
         return Pushed(known, is_new=False)
-    key = object_key("models", tenant, digest[:2], digest)
+    key = artifact_key(tenant, digest)
     # The key is the digest: whatever lies there already was put by somebody with these bytes.
     with contextlib.suppress(Conflict):
         objects.put_file(key, file)

@@ -7,8 +7,8 @@ pass one contract suite, so code above never asks which one it has.
 
 from __future__ import annotations
 
-from storage.objects.keys import check_key, object_key
+from storage.objects.keys import artifact_key, check_key, object_key
 from storage.objects.opening import open_objects
 from storage.objects.protocol import ObjectInfo, Objects
 
-__all__ = ["ObjectInfo", "Objects", "check_key", "object_key", "open_objects"]
+__all__ = ["ObjectInfo", "Objects", "artifact_key", "check_key", "object_key", "open_objects"]

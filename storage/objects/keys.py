@@ -58,6 +58,12 @@ def object_key(*segments: str) -> str:
     return check_key("/".join(segments))
 
 
+def artifact_key(tenant: str, digest: str) -> str:
+    """Where a version's artifact lies, pushed or trained: by its SHA-256 hex, so that whoever
+    finds it there has it there."""
+    return object_key("models", tenant, digest[:2], digest)
+
+
 def _check_segment(key: str, segment: str) -> None:
     if not segment:
         raise _wrong(key, "it starts or ends with '/', or holds '//'")

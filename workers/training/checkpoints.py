@@ -16,7 +16,7 @@ from storage.clock import random_bits
 from storage.database import Database
 from storage.objects import Objects
 from storage.objects.packs import pack_key, retention_day
-from storage.records.errors import InvalidInput, NotFound, ObjectCorrupt
+from storage.records.errors import Conflict, InvalidInput, NotFound, ObjectCorrupt, Unavailable
 from storage.records.ids import uuid7
 from storage.records.packs import NewPack, PackKind
 from storage.records.training_runs import Checkpoint
@@ -26,6 +26,8 @@ from workers.training.position import Snapshot
 from workers.training.retrying import GaveUp, Patience
 
 log = logging.getLogger(__name__)
+
+_WAIT_S = 2.0  # how long training is held up for the checkpoint before the last
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +73,11 @@ class CheckpointStore:
         made = Checkpoint(
             pack_id, key, sha256(path), path.stat().st_size, at.epoch, at.step, made_at=now
         )
-        with self._database.begin() as tx:
-            return tx.training.keep_checkpoint(hold.job_id, hold.session_id, hold.epoch, made)
+        try:
+            with self._database.begin() as tx:
+                return tx.training.keep_checkpoint(hold.job_id, hold.session_id, hold.epoch, made)
+        except Conflict as late:
+            raise Unavailable("the put took longer than a pack may be written") from late
 
     def read(self, checkpoint: Checkpoint, *, spec: str, prepared: str) -> CheckpointFile:
         """Raises what storage raises, and ``InvalidInput``: ``checkpoint_unreadable``,
@@ -141,11 +146,11 @@ class CheckpointWriter:
         return self._busy or self._next is not None
 
     def keep(self, snapshot: Snapshot) -> None:
-        """Hand it over. Waits for the one before the last, unless storage does not answer: then
-        the latest one is what will be kept."""
+        """Hand it over. Waits for the one before the last, but not for a store that is slow or
+        does not answer: then the latest one is what will be kept."""
         with self._changed:
             self._changed.wait_for(
-                lambda: self._next is None or self._troubled or self._closed or self._fault
+                lambda: self._next is None or self._troubled or self._closed, _WAIT_S
             )
             self._next = snapshot
             self._changed.notify_all()
