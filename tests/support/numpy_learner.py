@@ -53,18 +53,16 @@ def spec_of_numbers(**fields: Any) -> TrainingSpec:
 class ArrayRows:
     """Rows in memory."""
 
-    def __init__(
-        self, parts: Mapping[Part, tuple[Array, Array]], prepared: Prepared | None = None
-    ) -> None:
+    def __init__(self, parts: Mapping[Part, tuple[Array, Array]], digest: str = "d" * 64) -> None:
         self._parts = parts
         counts = {part: len(x) for part, (x, _) in parts.items()}
         width = parts[Part.TRAIN][0].shape[1]
-        self._prepared = prepared or Prepared(
+        self._prepared = Prepared(
             features=(Feature("columns", "float32", (width,)),),
             target=Target.NUMBER,
             labels=(),
             rows=counts,
-            digest="d" * 64,
+            digest=digest,
         )
         self.taken: list[tuple[Part, list[int]]] = []
         self.closed = False
@@ -85,7 +83,9 @@ class ArrayRows:
         self.closed = True
 
 
-def rows_of_numbers(train: int = 50, validation: int = 20, test: int = 10) -> ArrayRows:
+def rows_of_numbers(
+    train: int = 50, validation: int = 20, test: int = 10, digest: str = "d" * 64
+) -> ArrayRows:
     """Noisy linear data; the same for the same sizes."""
     chance = np.random.Generator(np.random.PCG64(3))
 
@@ -99,7 +99,8 @@ def rows_of_numbers(train: int = 50, validation: int = 20, test: int = 10) -> Ar
             Part.TRAIN: made(train),
             Part.VALIDATION: made(validation),
             Part.TEST: made(test),
-        }
+        },
+        digest,
     )
 
 

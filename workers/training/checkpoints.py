@@ -89,9 +89,10 @@ class CheckpointStore:
                 raise ObjectCorrupt("its bytes are not the ones that were written")
             found = read_checkpoint(path)
         except (NotFound, ObjectCorrupt) as error:
+            why = "it is gone" if isinstance(error, NotFound) else error.message
             raise InvalidInput(
-                f"the checkpoint of step {checkpoint.step} cannot be read ({error.message}):"
-                " submit the training again",
+                f"the checkpoint of step {checkpoint.step} cannot be read ({why}): submit the"
+                " training again",
                 code="checkpoint_unreadable",
             ) from error
         finally:
