@@ -99,7 +99,7 @@ def _parts(
     spool: Spool,
     stop: threading.Event,
 ) -> TrainerParts:
-    from workers.training.data import prepare
+    from workers.training.data.prepare import prepare
 
     from forebay.composition import open_database
     from storage.clock import SystemClock

@@ -8,6 +8,7 @@ with storage is waited out; anything else is a fault, and whoever started the pr
 from __future__ import annotations
 
 import logging
+import shutil
 import threading
 import traceback
 from collections.abc import Callable
@@ -50,8 +51,8 @@ _CLOSE_S = 5.0
 
 
 class Prepare(Protocol):
-    """From a spec to rows on this machine. ``on_rows`` is told how many were read, ``still`` is
-    asked whether to go on: if not, it raises ``Stopped``."""
+    """From a spec to rows on this machine, in an empty folder. ``on_rows`` is told how many were
+    read, ``still`` is asked whether to go on: if not, it raises ``Stopped``."""
 
     def __call__(
         self,
@@ -107,6 +108,7 @@ class _Trainer:
     def __init__(self, parts: TrainerParts, hold: Hold, patience: Patience) -> None:
         self._parts, self._hold, self._patience = parts, hold, patience
         self._began_s = parts.clock.monotonic_s()
+        self._data = parts.spool / "data"
 
     def run(self) -> TrainerExit:
         parts, hold = self._parts, self._hold
@@ -131,6 +133,7 @@ class _Trainer:
                 return self._guarded(run)
             finally:
                 self._journal.close(0.0)
+                shutil.rmtree(self._data, ignore_errors=True)
 
     def _guarded(self, run: TrainingRun) -> TrainerExit:
         try:
@@ -205,11 +208,13 @@ class _Trainer:
             journal.progress(replace(journal.latest, rows_read=count))
 
         def prepare() -> Rows:
+            shutil.rmtree(self._data, ignore_errors=True)
+            self._data.mkdir()
             return parts.prepare(
                 parts.places,
                 run.tenant,
                 self._spec,
-                parts.spool,
+                self._data,
                 lambda text: framework().vectorizer_of(text),
                 on_rows,
                 lambda: self._wish() is Wish.GO,
