@@ -47,13 +47,17 @@ class FrameworkImport:
 
     def _run(self) -> None:
         try:
-            from workers.runtime.learning import open_learning
+            from workers.runtime.framework import start
 
+            start(self._device, self._threads)
+            from workers.runtime.learning.opening import open_learning
             from workers.training.trainer import Framework
 
             spec = self._spec.result()
             opened = open_learning(self._device, self._threads, spec.deterministic, spec.seed)
-            self._framework.set_result(Framework(opened.open_learner, opened.vectorizer_of))
+            self._framework.set_result(
+                Framework(opened.open_learner, opened.vectorizer_of, opened.vectorizer_of_version)
+            )
         except BaseException as fault:  # whoever waits for it is told
             self._framework.set_exception(fault)
 
@@ -99,12 +103,11 @@ def _parts(
     spool: Spool,
     stop: threading.Event,
 ) -> TrainerParts:
-    from workers.training.data.prepare import prepare
-
     from forebay.composition import open_database
     from storage.clock import SystemClock
     from storage.objects import open_objects
     from workers.bulk.places import Places
+    from workers.training.data.prepare import prepare
     from workers.training.trainer import TrainerParts
 
     database, objects = open_database(settings), open_objects(settings.objects_url)

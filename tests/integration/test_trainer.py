@@ -67,7 +67,7 @@ class Desk:
                 "objects": self.objects,
                 "places": Places(self.database, self.objects, (), ()),
                 "prepare": self.prepare,
-                "import_framework": lambda _: lambda: Framework(self.open, _no_texts),
+                "import_framework": lambda _: lambda: Framework(self.open, _no_texts, _no_texts),
                 "clock": SystemClock(),
                 "spool": spool,
                 "cache_dir": self.folder / "cache",

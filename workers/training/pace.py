@@ -5,22 +5,25 @@ Pure: whoever holds the clock says how long a call took. How steps are grouped c
 
 from __future__ import annotations
 
+from collections import deque
+
 MOST_S = 0.05  # of one call: so soon a pause or a cancel is heard
 MOST_STEPS = 1_024
 MOST_BYTES = 64 << 20  # of one call's rows
-_NEWEST = 0.3  # of the latest call in the average
+_LATELY = 3  # calls that are looked at
 
 
 class Pace:
     """Doubles the steps of a call as long as it stays within ``MOST_S``.
 
-    The first call of a batch size is not counted: it compiles.
+    What counts is the fastest of the last few calls: the first one compiles, and any number of
+    steps that is new may compile again.
     """
 
     def __init__(self, batch_bytes: int) -> None:
         self._most = max(1, min(MOST_STEPS, MOST_BYTES // max(1, batch_bytes)))
-        self._step_s: float | None = None
-        self._calls = 0
+        self._lately: deque[float] = deque(maxlen=_LATELY)  # seconds a step, of each call
+        self._compiled = False
         self._steps = 1
 
     @property
@@ -31,17 +34,15 @@ class Pace:
     @property
     def step_s(self) -> float | None:
         """Seconds a step, lately; None while unknown."""
-        return self._step_s
+        return min(self._lately, default=None)
 
     def took(self, steps: int, seconds: float) -> None:
         """A call of so many steps took so long."""
-        self._calls += 1
-        if self._calls == 1:
+        if not self._compiled:
+            self._compiled = True
             return
-        each_s = max(seconds, 1e-9) / steps
-        known_s = self._step_s
-        self._step_s = each_s if known_s is None else known_s + _NEWEST * (each_s - known_s)
-        fits = int(MOST_S / self._step_s)
+        self._lately.append(max(seconds, 1e-9) / steps)
+        fits = int(MOST_S / min(self._lately))
         if fits >= 2 * self._steps:
             self._steps = min(2 * self._steps, _power_of_two(self._most))
         while self._steps > 1 and fits < self._steps:

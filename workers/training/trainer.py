@@ -23,7 +23,7 @@ from storage.objects import Objects
 from storage.records.errors import ForebayError, InvalidInput
 from storage.records.jobs import JobError
 from storage.records.models import ModelVersion
-from storage.records.training import TrainingSpec, is_training_payload, spec_of
+from storage.records.training import TextPreparation, TrainingSpec, is_training_payload, spec_of
 from storage.records.training_runs import Phase, TrainingControl, TrainingRun
 from workers.bulk.kit import Stopped
 from workers.bulk.places import Places
@@ -37,7 +37,7 @@ from workers.training.exits import Leave, TrainerExit
 from workers.training.held_out import HeldOut
 from workers.training.journal import Journal
 from workers.training.log_lines import told_to
-from workers.training.ports import Learner, OpenLearner, Part, Rows, VectorizerOf
+from workers.training.ports import Learner, OpenLearner, Part, Rows, Vectorizer, VectorizerOf
 from workers.training.position import Position, Snapshot, spec_digest
 from workers.training.publishing import described, origin_of, result_of, sign, store
 from workers.training.retrying import GaveUp, Patience
@@ -72,6 +72,7 @@ class Framework:
 
     open_learner: OpenLearner
     vectorizer_of: VectorizerOf
+    vectorizer_of_version: Callable[[Path], VectorizerOf]  # by the artifact of one to train on
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,9 +159,11 @@ class _Trainer:
     def _train(self, run: TrainingRun) -> None:
         parts, spec = self._parts, self._spec
         framework = parts.import_framework(spec)
-        rows = self._prepared(run, framework)
+        artifact = self._artifact()
+        rows = self._prepared(run, framework, artifact)
         try:
-            learner = self._opened(rows, framework)
+            learner = framework().open_learner(spec, rows.prepared, artifact)
+            leave_if(self._wish())
             resumed = self._resumed(run, rows, learner)
             self._say_ready(resumed)
             with closing(self._open_writer(run, rows)) as writer:
@@ -201,8 +204,30 @@ class _Trainer:
         journal.progress(progress)
         return journal
 
-    def _prepared(self, run: TrainingRun, framework: Callable[[], Framework]) -> Rows:
+    def _artifact(self) -> Path | None:
+        """Of the version to train on."""
+        if self._spec.network.version_id is None:
+            return None
+        parent = self._parent
+        if parent is None:
+            raise InvalidInput(
+                f"the version to train on, {self._spec.network.version}, is gone",
+                code="version_not_found",
+                field="spec.network.version",
+            )
+        artifacts = Artifacts(self._parts.objects, self._parts.cache_dir)
+        return self._patiently(lambda: artifacts.fetch(parent))
+
+    def _prepared(
+        self, run: TrainingRun, framework: Callable[[], Framework], artifact: Path | None
+    ) -> Rows:
         parts, journal = self._parts, self._journal
+
+        def vectorizer_of(text: TextPreparation) -> Vectorizer:
+            imported = framework()
+            if artifact is None:
+                return imported.vectorizer_of(text)
+            return imported.vectorizer_of_version(artifact)(text)
 
         def on_rows(count: int) -> None:
             journal.progress(replace(journal.latest, rows_read=count))
@@ -215,7 +240,7 @@ class _Trainer:
                 run.tenant,
                 self._spec,
                 self._data,
-                lambda text: framework().vectorizer_of(text),
+                vectorizer_of,
                 on_rows,
                 lambda: self._wish() is Wish.GO,
             )
@@ -242,21 +267,6 @@ class _Trainer:
         split = ", ".join(f"{count} for {part.value}" for part, count in prepared.rows.items())
         labels = f"; {len(prepared.labels)} labels" if prepared.labels else ""
         self._journal.say(f"the data is prepared in {took_s:.1f} s: rows: {split}{labels}")
-
-    def _opened(self, rows: Rows, framework: Callable[[], Framework]) -> Learner:
-        artifact, parent = None, self._parent
-        if parent is not None:
-            artifacts = Artifacts(self._parts.objects, self._parts.cache_dir)
-            artifact = self._patiently(lambda: artifacts.fetch(parent))
-        elif self._spec.network.version_id is not None:
-            raise InvalidInput(
-                f"the version to train on, {self._spec.network.version}, is gone",
-                code="version_not_found",
-                field="spec.network.version",
-            )
-        learner = framework().open_learner(self._spec, rows.prepared, artifact)
-        leave_if(self._wish())
-        return learner
 
     def _checkpoints(self, run: TrainingRun) -> CheckpointStore:
         parts = self._parts

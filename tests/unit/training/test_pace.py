@@ -21,12 +21,15 @@ def test_a_call_takes_no_longer_than_a_pause_may_wait_and_at_least_a_quarter_of_
     assert pace.step_s == pytest.approx(step_s)
 
 
-def test_steps_that_become_slow_are_grouped_less_at_once() -> None:
+def test_steps_that_become_slow_are_grouped_less_and_one_slow_call_changes_nothing() -> None:
     pace = Pace(1000)
     for _ in range(30):
         pace.took(pace.steps, pace.steps * 0.0005)
     assert pace.steps == 64
     pace.took(pace.steps, pace.steps * 0.1)
+    assert pace.steps == 64
+    for _ in range(3):
+        pace.took(pace.steps, pace.steps * 0.1)
     assert pace.steps == 1
 
 
