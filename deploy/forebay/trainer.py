@@ -79,10 +79,11 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     importing.start()
 
     from workers.bulk.spool import Spool
-    from workers.process import die_with_parent
+    from workers.parent import die_with_parent
     from workers.training.trainer import run
 
-    if asked.parent_pid and not die_with_parent(asked.parent_pid):
+    parent_pid = asked.parent_pid or tuned.parent_pid
+    if parent_pid and not die_with_parent(parent_pid):
         return TrainerExit.STOPPED
     spool = Spool(tuned.cache_dir.expanduser().parent / "spool")
     spool.open()

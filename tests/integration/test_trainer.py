@@ -30,7 +30,7 @@ from workers.bulk.kit import Stopped
 from workers.bulk.places import Places
 from workers.training import trainer
 from workers.training.exits import TrainerExit
-from workers.training.ports import OutOfMemory
+from workers.training.ports import OutOfMemory, Prepared
 from workers.training.trainer import Framework, TrainerParts, run
 
 
@@ -43,7 +43,7 @@ class Desk:
     """A database, a store, and trainings in them."""
 
     database: Database
-    objects: Objects
+    objects: Any
     folder: Path
     rows: Callable[[], ArrayRows] = rows_of_numbers
     learner: Callable[[], NumpyLearner] = NumpyLearner
@@ -84,7 +84,7 @@ class Desk:
         told[5](70)
         return self.rows()
 
-    def open(self, *_: Any) -> NumpyLearner:
+    def open(self, spec: TrainingSpec, prepared: Prepared, artifact: Path | None) -> NumpyLearner:
         self.learners.append(self.learner())
         return self.learners[-1]
 
@@ -359,7 +359,7 @@ def test_a_store_that_does_not_answer_is_waited_for_while_training_goes_on(desk:
     desk.train(quiet)
     calm = desk.learners[-1]
     moody = Moody(desk.objects, 3)
-    desk.objects = moody  # type: ignore[assignment]
+    desk.objects = moody
     owned = owned_training(desk)
     assert desk.train(owned) == TrainerExit.FINISHED
     assert not moody.refusals and desk.learners[-1].w.tobytes() == calm.w.tobytes()

@@ -23,7 +23,7 @@ from storage.records.training_runs import Checkpoint
 from workers.inference.artifacts import sha256
 from workers.training.checkpoint_file import CheckpointFile, read_checkpoint, write_checkpoint
 from workers.training.position import Snapshot
-from workers.training.retrying import GaveUp, Patience
+from workers.training.retrying import GaveUp, Retrying
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ class CheckpointWriter:
     def __init__(
         self,
         store: CheckpointStore,
-        patience: Patience,
+        retrying: Retrying,
         *,
         spec: str,
         prepared: str,
@@ -129,7 +129,7 @@ class CheckpointWriter:
     ) -> None:
         """``before`` makes sure that what was measured up to here is written; ``kept`` and
         ``lost`` are told how it ended."""
-        self._store, self._patience = store, patience
+        self._store, self._retrying = store, retrying
         self._spec, self._prepared = spec, prepared
         self._before, self._on_kept, self._on_lost, self._ours = before, kept, lost, ours
         self._changed = threading.Condition()
@@ -200,7 +200,7 @@ class CheckpointWriter:
             finally:
                 path.unlink(missing_ok=True)
 
-        mine, size_bytes = self._patience.call(attempt, ours=self._ours, on_trouble=self._trouble)
+        mine, size_bytes = self._retrying.call(attempt, ours=self._ours, on_trouble=self._trouble)
         if mine:
             self._on_kept(snapshot, size_bytes)
         else:

@@ -22,7 +22,7 @@ class GaveUp(Exception):
     """Storage did not answer for as long as there was time, or the run is not ours any more."""
 
 
-class Patience:
+class Retrying:
     """One process's. ``stop`` is set when it is to end."""
 
     def __init__(self, stop: threading.Event, clock: Clock) -> None:

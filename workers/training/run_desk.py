@@ -12,7 +12,7 @@ from workers.training.desk import Wish
 from workers.training.exits import Leave, TrainerExit
 from workers.training.journal import Journal
 from workers.training.position import Snapshot
-from workers.training.retrying import GaveUp, Patience
+from workers.training.retrying import GaveUp, Retrying
 
 _FLUSH_S = 5.0
 
@@ -43,10 +43,10 @@ def flush_once(journal: Journal) -> None:
         raise DatabaseUnavailable("what was measured cannot be written now")
 
 
-def flush(journal: Journal, patience: Patience) -> None:
+def flush(journal: Journal, retrying: Retrying) -> None:
     """Everything that was told is written; ``GaveUp``."""
     while not journal.flush(_FLUSH_S):
-        if patience.is_over() or not journal.is_ours():
+        if retrying.is_over() or not journal.is_ours():
             raise GaveUp
 
 
@@ -56,10 +56,10 @@ class RunDesk:
 
     journal: Journal
     writer: CheckpointWriter
-    patience: Patience
+    retrying: Retrying
 
     def wish(self) -> Wish:
-        return wish_of(self.journal.control, told_to_end=self.patience.stop.is_set())
+        return wish_of(self.journal.control, told_to_end=self.retrying.stop.is_set())
 
     def steps(
         self, first: int, losses: Sequence[float], metrics: Mapping[str, float], expected: int

@@ -40,7 +40,7 @@ from workers.training.log_lines import told_to
 from workers.training.ports import Learner, OpenLearner, Part, Rows, Vectorizer, VectorizerOf
 from workers.training.position import Position, Snapshot, spec_digest
 from workers.training.publishing import described, origin_of, result_of, sign, store
-from workers.training.retrying import GaveUp, Patience
+from workers.training.retrying import GaveUp, Retrying
 from workers.training.run_desk import RunDesk, flush, flush_once, leave_if, wish_of
 
 log = logging.getLogger(__name__)
@@ -94,9 +94,9 @@ class TrainerParts:
 
 def run(parts: TrainerParts, job_id: str, session_id: str, epoch: int) -> int:
     """Train; the process's exit code. What it raises is a fault."""
-    patience = Patience(parts.stop, parts.clock)
+    retrying = Retrying(parts.stop, parts.clock)
     try:
-        return _Trainer(parts, Hold(job_id, session_id, epoch), patience).run()
+        return _Trainer(parts, Hold(job_id, session_id, epoch), retrying).run()
     except Leave as leave:
         return leave.code
     except GaveUp:
@@ -106,8 +106,8 @@ def run(parts: TrainerParts, job_id: str, session_id: str, epoch: int) -> int:
 class _Trainer:
     """One run's, in one process."""
 
-    def __init__(self, parts: TrainerParts, hold: Hold, patience: Patience) -> None:
-        self._parts, self._hold, self._patience = parts, hold, patience
+    def __init__(self, parts: TrainerParts, hold: Hold, retrying: Retrying) -> None:
+        self._parts, self._hold, self._retrying = parts, hold, retrying
         self._began_s = parts.clock.monotonic_s()
         self._data = parts.spool / "data"
 
@@ -118,7 +118,7 @@ class _Trainer:
             with parts.database.begin() as tx:
                 return tx.training.begin(hold.job_id, hold.session_id, hold.epoch)
 
-        self._run = run = self._patience.call(begin)
+        self._run = run = self._retrying.call(begin)
         if run is None:
             return TrainerExit.STOPPED
         if run.result is not None:
@@ -127,7 +127,7 @@ class _Trainer:
             return TrainerExit.FAILED
         if run.paused_at is not None:
             return TrainerExit.PAUSED
-        self._spec, self._version, self._parent = self._patience.call(lambda: self._asked(run))
+        self._spec, self._version, self._parent = self._retrying.call(lambda: self._asked(run))
         self._journal = self._open_journal(run)
         with told_to(self._journal.say):
             try:
@@ -167,7 +167,7 @@ class _Trainer:
             resumed = self._resumed(run, rows, learner)
             self._say_ready(resumed)
             with closing(self._open_writer(run, rows)) as writer:
-                desk = RunDesk(self._journal, writer, self._patience)
+                desk = RunDesk(self._journal, writer, self._retrying)
                 at = Course(spec, rows, learner, desk, parts.clock, resumed).run()
             self._finish(run, rows, learner, at)
         finally:
@@ -282,7 +282,7 @@ class _Trainer:
 
         writer = CheckpointWriter(
             self._checkpoints(run),
-            self._patience,
+            self._retrying,
             spec=spec_digest(self._spec),
             prepared=rows.prepared.digest,
             before=lambda: flush_once(journal),
@@ -328,14 +328,14 @@ class _Trainer:
         journal.say(f"{self._version} is made of it: {made.size_bytes} bytes")
         leave_if(self._wish())
         # Nothing is noted after the end: it would take the run's phase back.
-        flush(journal, self._patience)
+        flush(journal, self._retrying)
         journal.close(_CLOSE_S)
 
         def finish() -> bool:
             with parts.database.begin() as tx:
                 return tx.training.finish(hold.job_id, hold.session_id, hold.epoch, result, made)
 
-        if not self._patience.call(finish):
+        if not self._retrying.call(finish):
             raise Leave(TrainerExit.STOPPED)
 
     def _evaluated(self, rows: Rows, learner: Learner, batch_size: int) -> dict[str, Any]:
@@ -354,18 +354,18 @@ class _Trainer:
     def _fail(self, error: ForebayError) -> TrainerExit:
         told, hold = JobError(error.stable_code, error.message), self._hold
         self._journal.say(f"the training fails ({told.code}): {told.message}")
-        flush(self._journal, self._patience)
+        flush(self._journal, self._retrying)
         self._journal.close(_CLOSE_S)
 
         def fail() -> bool:
             with self._parts.database.begin() as tx:
                 return tx.training.fail(hold.job_id, hold.session_id, hold.epoch, told)
 
-        mine = self._patience.call(fail)
+        mine = self._retrying.call(fail)
         return TrainerExit.FAILED if mine else TrainerExit.STOPPED
 
     def _patiently(self, call: Callable[[], T]) -> T:
-        return self._patience.call(call, ours=self._journal.is_ours)
+        return self._retrying.call(call, ours=self._journal.is_ours)
 
     def _wish(self) -> Wish:
         return wish_of(self._journal.control, told_to_end=self._parts.stop.is_set())

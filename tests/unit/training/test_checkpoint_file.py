@@ -11,6 +11,7 @@ import pytest
 
 from storage.records.errors import ObjectCorrupt
 from workers.training.checkpoint_file import read_checkpoint, write_checkpoint
+from workers.training.ports import Array
 from workers.training.position import End, Position, Snapshot
 from workers.training.stopping import Patience
 
@@ -28,7 +29,7 @@ AT = Position(
     ended=End.EARLY,
     checkpoints=7,
 )
-STATE = {
+STATE: dict[str, Array] = {
     "layers/dense/kernel": np.arange(12, dtype=np.float32).reshape(3, 4) / 7,
     "optimizer/iterations": np.array(1410, np.int64),
     "seed": np.array([1, 2**32 - 1], np.uint32),
@@ -36,7 +37,7 @@ STATE = {
     "empty": np.zeros((0, 4), np.float32),
     "äöü .. /x": np.array([True, False]),
 }
-BEST = {"layers/dense/kernel": np.full((3, 4), -0.0, np.float32)}
+BEST: dict[str, Array] = {"layers/dense/kernel": np.full((3, 4), -0.0, np.float32)}
 
 
 def written(path: Path, snapshot: Snapshot | None = None) -> Path:
