@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from storage.settings import Settings
     from workers.bulk.spool import Spool
     from workers.settings import WorkerSettings
-    from workers.training.trainer import Framework, TrainerParts
+    from workers.training.trainer_parts import Framework, TrainerParts
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class FrameworkImport:
 
             start(self._device, self._threads)
             from workers.runtime.learning.opening import open_learning
-            from workers.training.trainer import Framework
+            from workers.training.trainer_parts import Framework
 
             spec = self._spec.result()
             opened = open_learning(self._device, self._threads, spec.deterministic, spec.seed)
@@ -109,7 +109,7 @@ def _parts(
     from storage.objects import open_objects
     from workers.bulk.places import Places
     from workers.training.data.prepare import prepare
-    from workers.training.trainer import TrainerParts
+    from workers.training.trainer_parts import TrainerParts
 
     database, objects = open_database(settings), open_objects(settings.objects_url)
     return TrainerParts(

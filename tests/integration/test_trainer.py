@@ -31,7 +31,8 @@ from workers.bulk.places import Places
 from workers.training import trainer
 from workers.training.exits import TrainerExit
 from workers.training.ports import OutOfMemory, Prepared
-from workers.training.trainer import Framework, TrainerParts, run
+from workers.training.trainer import run
+from workers.training.trainer_parts import Framework, TrainerParts
 
 
 class Killed(BaseException):

@@ -9,11 +9,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from storage.clock import random_bits
-from storage.database import Database
 from storage.objects import Objects
 from storage.objects.packs import pack_key, retention_day
 from storage.records.errors import Conflict, InvalidInput, NotFound, ObjectCorrupt, Unavailable
@@ -24,34 +22,20 @@ from workers.inference.artifacts import sha256
 from workers.training.checkpoint_file import CheckpointFile, read_checkpoint, write_checkpoint
 from workers.training.position import Snapshot
 from workers.training.retrying import GaveUp, Retrying
+from workers.training.run_store import RunStore
 
 log = logging.getLogger(__name__)
 
 _WAIT_S = 2.0  # how long training is held up for the checkpoint before the last
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
-    """What lets a process write of a run."""
-
-    job_id: str
-    session_id: str
-    epoch: int
-
-
 class CheckpointStore:
     """One run's, in the service's own store."""
 
     def __init__(
-        self,
-        database: Database,
-        objects: Objects,
-        hold: Hold,
-        tenant: str,
-        spool: Path,
-        retention_days: int,
+        self, run: RunStore, objects: Objects, tenant: str, spool: Path, retention_days: int
     ) -> None:
-        self._database, self._objects, self._hold = database, objects, hold
+        self._run, self._objects = run, objects
         self._tenant, self._spool, self._days = tenant, spool, retention_days
 
     def write(self, snapshot: Snapshot, *, spec: str, prepared: str) -> Path:
@@ -63,8 +47,8 @@ class CheckpointStore:
     def put(self, path: Path, snapshot: Snapshot) -> bool:
         """Store it and make it the run's; False when the run is somebody else's by now. Raises
         what storage raises, and may be called again: each time it is another object."""
-        at, hold = snapshot.at, self._hold
-        with self._database.begin() as tx:
+        at = snapshot.at
+        with self._run.database.begin() as tx:
             now = tx.now()
             pack_id = uuid7(now, random_bits())
             key = pack_key(PackKind.RESULT, self._tenant, retention_day(now, self._days), pack_id)
@@ -74,8 +58,7 @@ class CheckpointStore:
             pack_id, key, sha256(path), path.stat().st_size, at.epoch, at.step, made_at=now
         )
         try:
-            with self._database.begin() as tx:
-                return tx.training.keep_checkpoint(hold.job_id, hold.session_id, hold.epoch, made)
+            return self._run.keep(made)
         except Conflict as late:
             raise Unavailable("the put took longer than a pack may be written") from late
 

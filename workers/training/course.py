@@ -26,6 +26,9 @@ from workers.training.pace import Pace
 from workers.training.ports import Array, Learner, OutOfMemory, Part, Rows
 from workers.training.position import End, Position, Snapshot, order_of, steps_left
 from workers.training.stopping import after_epoch, is_over
+from workers.training.telling import number, numbers, summary
+
+_MOST_LINES = 1_000  # on epochs
 
 
 class Course:
@@ -51,6 +54,7 @@ class Course:
         self._validation = HeldOut(rows, Part.VALIDATION, self._look)
         self._reader = ThreadPoolExecutor(1, "forebay-training-read")
         self._latest: Mapping[str, float] = {}
+        self._say_every = -(-spec.epochs // _MOST_LINES)
         self._kept: Position | None = resumed.at if resumed else None
         self._kept_s = self._marked_s = clock.monotonic_s()
         self._anchor: Snapshot | None = None  # where to go back to when memory does not suffice
@@ -148,7 +152,7 @@ class Course:
         self._pass_time()
         self._desk.steps(at.step + 1, losses, metrics, self._expected())
         if not self.at.epoch:
-            self._latest = _numbers({"loss": losses[-1], **metrics})
+            self._latest = numbers({"loss": losses[-1], **metrics})
         self._report()
         return True
 
@@ -185,10 +189,11 @@ class Course:
             patience=patience,
         )
         self.at = replace(behind, ended=self._ending(behind))
-        self._latest = _numbers(values)
-        self._desk.epoch(at.step, {name: _number(value) for name, value in told.items()})
+        self._latest = numbers(values)
+        self._desk.epoch(at.step, {name: number(value) for name, value in told.items()})
         self._report()
-        self._desk.say(_summary(told, self._spec.epochs, self.at))
+        if at.epoch % self._say_every == 0 or self.at.ended:
+            self._desk.say(summary(told, self._spec.epochs, self.at))
         self._keep()
 
     def _ending(self, at: Position) -> End | None:
@@ -335,28 +340,3 @@ class Course:
                 latest=self._latest,
             )
         )
-
-
-def _number(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else value
-
-
-def _numbers(values: Mapping[str, float | None]) -> dict[str, float]:
-    known = {name: _number(value) for name, value in values.items()}
-    return {name: value for name, value in known.items() if value is not None}
-
-
-def _summary(told: Mapping[str, float | None], epochs: int, at: Position) -> str:
-    """One line on an epoch."""
-    measured = [
-        f"{name} {value:.5g}" if value is not None else f"{name} is no number"
-        for name, value in told.items()
-        if name not in ("epoch", "rows", "seconds")
-    ]
-    line = f"epoch {told['epoch']} of {epochs}: {', '.join(measured)}; {told['seconds']} s"
-    reasons = {
-        End.EARLY: f"nothing got better for {at.patience.waited} epochs: it stops",
-        End.MAX_S: "the time that limits.max_s allows is over: it stops",
-        End.MAX_STEPS: "the steps that limits.max_steps allows are done: it stops",
-    }
-    return f"{line}; {reasons[at.ended]}" if at.ended in reasons else line

@@ -18,18 +18,39 @@ scores to keep. No value is NaN or infinite: such are None.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from storage.records.training import Task, TrainingSpec
 from workers.training.held_out import HeldOut
-from workers.training.ports import Array, Learner, Prepared, Target
+from workers.training.ports import Array, Learner, Part, Prepared, Rows, Target
 from workers.training.scores import auc, auc_macro, confusion, errors_of_numbers, macro, shares
 
 MOST_CONFUSED = 200  # labels
 _MOST_SCORES = 32 << 20  # numbers that are kept for the AUC
+_NOT_TEST = (
+    "no test rows were set aside (split.test is 0): these are the validation rows, which early"
+    " stopping may have chosen by"
+)
+
+
+def evaluated(
+    spec: TrainingSpec,
+    rows: Rows,
+    learner: Learner,
+    batch_size: int,
+    look: Callable[[], None],
+) -> dict[str, Any]:
+    """On the rows that were set aside for it, or the next best. ``look`` is called now and then,
+    and may raise."""
+    for part in (Part.TEST, Part.VALIDATION):
+        held = HeldOut(rows, part, look)
+        if held.count:
+            told = evaluate(spec, held, rows.labels_of(part), learner, batch_size)
+            return told if part is Part.TEST else told | {"note": _NOT_TEST}
+    return nothing_held_out()
 
 
 def nothing_held_out() -> dict[str, Any]:

@@ -86,9 +86,8 @@ class Gathered:
 class Journal:
     """One run's. ``note`` writes, ``ask`` only asks; both raise what the database raises."""
 
-    def __init__(self, note: Note, ask: Callable[[], TrainingControl], epochs: int) -> None:
+    def __init__(self, note: Note, ask: Callable[[], TrainingControl]) -> None:
         self._note, self._ask = note, ask
-        self._epoch_stride = stride_of(epochs)
         self._changed = threading.Condition()
         self._gathered = Gathered()
         self._lines: list[str] = []
@@ -113,9 +112,9 @@ class Journal:
         """Whether there is anything to go on for."""
         return self._control not in (TrainingControl.LOST, TrainingControl.STOP)
 
-    def start(self, progress: TrainingProgress, control: TrainingControl) -> None:
+    def start(self, progress: TrainingProgress) -> None:
         """Begin to write and to listen."""
-        self._progress, self._control = progress, control
+        self._progress, self._noted = progress, 1
         self._thread.start()
 
     def steps(
@@ -130,7 +129,7 @@ class Journal:
         """See ``Desk``."""
         number = int(values.get("epoch") or 0)
         with self._changed:
-            if (number - 1) % self._epoch_stride == 0:
+            if (number - 1) % stride_of(self._progress.epochs) == 0:
                 self._gathered.epoch(step, values)
             self._noted += 1
             self._hasten()
@@ -207,7 +206,8 @@ class Journal:
                 self._write()
                 pause_s = 0.0
             except TROUBLE as trouble:
-                log.warning("measures cannot be written now: %s", type(trouble).__name__)
+                if not pause_s:
+                    log.warning("measures cannot be written now: %s", type(trouble).__name__)
                 pause_s = min(2 * pause_s or FIRST_PAUSE_S, LAST_PAUSE_S)
             except Exception:
                 log.exception("measures cannot be written")

@@ -64,10 +64,9 @@ def result_of(
     }
 
 
-def origin_of(
-    job_id: str, spec: TrainingSpec, parents: list[str], result: Mapping[str, Any]
-) -> dict[str, Any]:
+def origin_of(job_id: str, spec: TrainingSpec, result: Mapping[str, Any]) -> dict[str, Any]:
     """Where a version comes from, as it is shown with it."""
+    parents = [spec.network.version] if spec.network.version else []
     return {
         "job_id": job_id,
         "spec": asdict(spec),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import threading
 from collections.abc import Callable
@@ -15,6 +16,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.1, 5.0
+_SAY_EVERY_S = 60.0
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 LEAVING_S = 8.0  # how long storage is asked once this process has been told to end
 
 
@@ -45,18 +48,22 @@ class Retrying:
         ours: Callable[[], bool] = lambda: True,
         on_trouble: Callable[[Exception], None] = lambda _: None,
     ) -> T:
-        """What it returns once storage answers; ``GaveUp``."""
-        pause_s = FIRST_PAUSE_S
+        """What it returns once storage answers; ``GaveUp``. A full disk of our own is raised: it
+        does not get empty by waiting."""
+        pause_s, said_s = FIRST_PAUSE_S, -_SAY_EVERY_S
         while True:
             try:
                 return attempt()
             except TROUBLE as trouble:
-                log.warning("storage does not answer: %s", type(trouble).__name__)
+                if isinstance(trouble, OSError) and trouble.errno in _FULL:
+                    raise
+                if self._clock.monotonic_s() - said_s >= _SAY_EVERY_S:
+                    said_s = self._clock.monotonic_s()
+                    log.warning("storage does not answer: %s", type(trouble).__name__)
                 on_trouble(trouble)
             if self.is_over() or not ours():
                 raise GaveUp
-            # A stop shortens the pause once; later ones are waited for in full.
-            if self.stop.is_set():
+            if self.stop.is_set():  # a stop shortens the pause that it falls into, and no other
                 threading.Event().wait(min(pause_s, 1.0))
             else:
                 self.stop.wait(pause_s)

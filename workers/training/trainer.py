@@ -7,96 +7,47 @@ with storage is waited out; anything else is a fault, and whoever started the pr
 
 from __future__ import annotations
 
-import logging
 import shutil
-import threading
 import traceback
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TypeVar
 
-from storage.clock import Clock
-from storage.database import Database
-from storage.objects import Objects
-from storage.records.errors import ForebayError, InvalidInput
+from storage.records.errors import ForebayError, Unavailable
 from storage.records.jobs import JobError
 from storage.records.models import ModelVersion
-from storage.records.training import TextPreparation, TrainingSpec, is_training_payload, spec_of
-from storage.records.training_runs import Phase, TrainingControl, TrainingRun
-from workers.bulk.kit import Stopped
-from workers.bulk.places import Places
+from storage.records.training import TextPreparation
+from storage.records.training_runs import Phase, TrainingRun
 from workers.inference.artifacts import Artifacts
-from workers.inference.gate import TROUBLE
-from workers.training.checkpoints import CheckpointStore, CheckpointWriter, Hold
+from workers.patience import Stopped
+from workers.training.checkpoints import CheckpointStore, CheckpointWriter
 from workers.training.course import Course
 from workers.training.desk import Wish
-from workers.training.evaluation import evaluate, nothing_held_out
+from workers.training.evaluation import evaluated
 from workers.training.exits import Leave, TrainerExit
-from workers.training.held_out import HeldOut
 from workers.training.journal import Journal
 from workers.training.log_lines import told_to
-from workers.training.ports import Learner, OpenLearner, Part, Rows, Vectorizer, VectorizerOf
+from workers.training.ports import Learner, Rows, Vectorizer
 from workers.training.position import Position, Snapshot, spec_digest
 from workers.training.publishing import described, origin_of, result_of, sign, store
 from workers.training.retrying import GaveUp, Retrying
 from workers.training.run_desk import RunDesk, flush, flush_once, leave_if, wish_of
-
-log = logging.getLogger(__name__)
+from workers.training.run_store import RunStore
+from workers.training.trainer_parts import Framework, TrainerParts
 
 T = TypeVar("T")
 
 _CLOSE_S = 5.0
-
-
-class Prepare(Protocol):
-    """From a spec to rows on this machine, in an empty folder. ``on_rows`` is told how many were
-    read, ``still`` is asked whether to go on: if not, it raises ``Stopped``."""
-
-    def __call__(
-        self,
-        places: Places,
-        tenant: str,
-        spec: TrainingSpec,
-        folder: Path,
-        vectorizer_of: VectorizerOf,
-        on_rows: Callable[[int], None],
-        still: Callable[[], bool],
-    ) -> Rows: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Framework:
-    """What only TensorFlow can do."""
-
-    open_learner: OpenLearner
-    vectorizer_of: VectorizerOf
-    vectorizer_of_version: Callable[[Path], VectorizerOf]  # by the artifact of one to train on
-
-
-@dataclass(frozen=True, slots=True)
-class TrainerParts:
-    """What a trainer is put together from."""
-
-    database: Database
-    objects: Objects
-    places: Places
-    prepare: Prepare
-    import_framework: Callable[[TrainingSpec], Callable[[], Framework]]
-    """Begins to import it, and gives what waits for that."""
-    clock: Clock
-    spool: Path  # an empty folder of this process
-    cache_dir: Path  # of artifacts
-    retention_days: int
-    stop: threading.Event  # set when this process is to end
+_FIRST_SAID, _SAY_EVERY_S = 20, 60.0  # checkpoints in the log
 
 
 def run(parts: TrainerParts, job_id: str, session_id: str, epoch: int) -> int:
     """Train; the process's exit code. What it raises is a fault."""
     retrying = Retrying(parts.stop, parts.clock)
     try:
-        return _Trainer(parts, Hold(job_id, session_id, epoch), retrying).run()
+        return _Trainer(parts, RunStore(parts.database, job_id, session_id, epoch), retrying).run()
     except Leave as leave:
         return leave.code
     except GaveUp:
@@ -106,19 +57,14 @@ def run(parts: TrainerParts, job_id: str, session_id: str, epoch: int) -> int:
 class _Trainer:
     """One run's, in one process."""
 
-    def __init__(self, parts: TrainerParts, hold: Hold, retrying: Retrying) -> None:
-        self._parts, self._hold, self._retrying = parts, hold, retrying
+    def __init__(self, parts: TrainerParts, store: RunStore, retrying: Retrying) -> None:
+        self._parts, self._store, self._retrying = parts, store, retrying
         self._began_s = parts.clock.monotonic_s()
         self._data = parts.spool / "data"
+        self._said_s = 0.0
 
     def run(self) -> TrainerExit:
-        parts, hold = self._parts, self._hold
-
-        def begin() -> TrainingRun | None:
-            with parts.database.begin() as tx:
-                return tx.training.begin(hold.job_id, hold.session_id, hold.epoch)
-
-        self._run = run = self._retrying.call(begin)
+        run = self._retrying.call(self._store.begin)
         if run is None:
             return TrainerExit.STOPPED
         if run.result is not None:
@@ -127,39 +73,38 @@ class _Trainer:
             return TrainerExit.FAILED
         if run.paused_at is not None:
             return TrainerExit.PAUSED
-        self._spec, self._version, self._parent = self._retrying.call(lambda: self._asked(run))
-        self._journal = self._open_journal(run)
+        self._journal = Journal(self._store.note, self._store.control)
+        self._journal.start(replace(run.progress, phase=Phase.PREPARING))
         with told_to(self._journal.say):
             try:
                 return self._guarded(run)
             finally:
-                self._journal.close(0.0)
+                self._journal.close(_CLOSE_S if self._journal.is_ours() else 0.0)
                 shutil.rmtree(self._data, ignore_errors=True)
 
     def _guarded(self, run: TrainingRun) -> TrainerExit:
         try:
             self._train(run)
             return TrainerExit.FINISHED
-        except TROUBLE:
+        except (Leave, GaveUp):
             raise
-        except ForebayError as error:
-            return self._fail(error)
         except Stopped:
             leave_if(self._wish())
             raise
-        except (Leave, GaveUp):
-            self._journal.close(_CLOSE_S if self._journal.is_ours() else 0.0)
-            raise
         except Exception as fault:
+            if isinstance(fault, ForebayError) and not isinstance(fault, Unavailable):
+                return self._fail(fault)
             last = traceback.format_exception_only(fault)[-1].strip()
             self._journal.say(f"the training's process fails: {last[:500]}")
-            self._journal.close(_CLOSE_S)
             raise
 
     def _train(self, run: TrainingRun) -> None:
-        parts, spec = self._parts, self._spec
+        parts = self._parts
+        self._asked = asked = self._patiently(lambda: self._store.asked(run))
+        self._spec = spec = asked.spec
         framework = parts.import_framework(spec)
-        artifact = self._artifact()
+        self._journal.progress(replace(self._journal.latest, epochs=spec.epochs))
+        artifact = self._artifact(asked.parent)
         rows = self._prepared(run, framework, artifact)
         try:
             learner = framework().open_learner(spec, rows.prepared, artifact)
@@ -173,48 +118,10 @@ class _Trainer:
         finally:
             rows.close()
 
-    def _asked(self, run: TrainingRun) -> tuple[TrainingSpec, str, ModelVersion | None]:
-        """The spec, what the version is called, and the one to train on."""
-        with self._parts.database.read() as tx:
-            payload = tx.jobs.payload(run.tenant, run.job_id)
-            version = tx.models.by_id(run.version_id)
-            if not is_training_payload(payload) or version is None:
-                raise InvalidInput("the training's spec is gone", code="internal_error")
-            assert isinstance(payload, bytes)
-            spec = spec_of(payload)
-            wanted = spec.network.version_id
-            parent = tx.models.by_id(wanted) if wanted else None
-        return spec, f"{version.name}:{version.version}", parent
-
-    def _open_journal(self, run: TrainingRun) -> Journal:
-        database, hold = self._parts.database, self._hold
-
-        def note(*told: Any) -> TrainingControl:
-            # A crash of the database may take the last moment's back: it is measured again.
-            with database.begin(lasting=False) as tx:
-                return tx.training.note(hold.job_id, hold.session_id, hold.epoch, *told)
-
-        def ask() -> TrainingControl:
-            with database.read() as tx:
-                return tx.training.control(hold.job_id, hold.session_id, hold.epoch)
-
-        journal = Journal(note, ask, self._spec.epochs)
-        progress = replace(run.progress, phase=Phase.PREPARING, epochs=self._spec.epochs)
-        journal.start(progress, TrainingControl.GO)
-        journal.progress(progress)
-        return journal
-
-    def _artifact(self) -> Path | None:
+    def _artifact(self, parent: ModelVersion | None) -> Path | None:
         """Of the version to train on."""
-        if self._spec.network.version_id is None:
-            return None
-        parent = self._parent
         if parent is None:
-            raise InvalidInput(
-                f"the version to train on, {self._spec.network.version}, is gone",
-                code="version_not_found",
-                field="spec.network.version",
-            )
+            return None
         artifacts = Artifacts(self._parts.objects, self._parts.cache_dir)
         return self._patiently(lambda: artifacts.fetch(parent))
 
@@ -255,14 +162,9 @@ class _Trainer:
         return rows
 
     def _describe(self, rows: Rows, took_s: float) -> None:
-        hold, prepared = self._hold, rows.prepared
+        prepared = rows.prepared
         data = described(prepared)
-
-        def describe() -> bool:
-            with self._parts.database.begin() as tx:
-                return tx.training.describe(hold.job_id, hold.session_id, hold.epoch, data)
-
-        if not self._patiently(describe):
+        if not self._patiently(lambda: self._store.describe(data)):
             raise Leave(TrainerExit.STOPPED)
         split = ", ".join(f"{count} for {part.value}" for part, count in prepared.rows.items())
         labels = f"; {len(prepared.labels)} labels" if prepared.labels else ""
@@ -271,14 +173,15 @@ class _Trainer:
     def _checkpoints(self, run: TrainingRun) -> CheckpointStore:
         parts = self._parts
         return CheckpointStore(
-            parts.database, parts.objects, self._hold, run.tenant, parts.spool, parts.retention_days
+            self._store, parts.objects, run.tenant, parts.spool, parts.retention_days
         )
 
     def _open_writer(self, run: TrainingRun, rows: Rows) -> CheckpointWriter:
         journal = self._journal
 
         def kept(snapshot: Snapshot, size_bytes: int) -> None:
-            journal.say(f"checkpoint of step {snapshot.at.step}: {size_bytes} bytes")
+            if self._may_say_kept(snapshot):
+                journal.say(f"checkpoint of step {snapshot.at.step}: {size_bytes} bytes")
 
         writer = CheckpointWriter(
             self._checkpoints(run),
@@ -292,6 +195,14 @@ class _Trainer:
         )
         writer.start()
         return writer
+
+    def _may_say_kept(self, snapshot: Snapshot) -> bool:
+        """The first ones; later at most one a minute."""
+        now_s = self._parts.clock.monotonic_s()
+        if snapshot.at.checkpoints > _FIRST_SAID and now_s - self._said_s < _SAY_EVERY_S:
+            return False
+        self._said_s = now_s
+        return True
 
     def _resumed(self, run: TrainingRun, rows: Rows, learner: Learner) -> Snapshot | None:
         checkpoint = run.checkpoint
@@ -315,54 +226,34 @@ class _Trainer:
         self._journal.say(f"training {where}, {after_s:.1f} s after its process")
 
     def _finish(self, run: TrainingRun, rows: Rows, learner: Learner, at: Position) -> None:
-        journal, parts, hold = self._journal, self._parts, self._hold
+        journal, parts, asked = self._journal, self._parts, self._asked
         journal.progress(replace(journal.latest, phase=Phase.EVALUATING))
-        evaluation = self._evaluated(rows, learner, at.batch_size)
-        result = result_of(self._version, at, evaluation, described(rows.prepared))
+        evaluation = evaluated(
+            asked.spec, rows, learner, at.batch_size, lambda: leave_if(self._wish())
+        )
+        result = result_of(asked.version, at, evaluation, described(rows.prepared))
         archive = parts.spool / "model.keras"
         learner.export(archive, rows.prepared)
         signature = sign(archive, rows.prepared)
-        parents = [self._spec.network.version] if self._spec.network.version else []
-        origin = origin_of(run.job_id, self._spec, parents, result)
+        origin = origin_of(run.job_id, asked.spec, result)
         made = self._patiently(lambda: store(parts.objects, run.tenant, archive, signature, origin))
-        journal.say(f"{self._version} is made of it: {made.size_bytes} bytes")
+        journal.say(f"{asked.version} is made of it: {made.size_bytes} bytes")
         leave_if(self._wish())
-        # Nothing is noted after the end: it would take the run's phase back.
-        flush(journal, self._retrying)
-        journal.close(_CLOSE_S)
-
-        def finish() -> bool:
-            with parts.database.begin() as tx:
-                return tx.training.finish(hold.job_id, hold.session_id, hold.epoch, result, made)
-
-        if not self._retrying.call(finish):
+        self._last_words()
+        if not self._retrying.call(lambda: self._store.finish(result, made)):
             raise Leave(TrainerExit.STOPPED)
 
-    def _evaluated(self, rows: Rows, learner: Learner, batch_size: int) -> dict[str, Any]:
-        for part in (Part.TEST, Part.VALIDATION):
-            held = HeldOut(rows, part, lambda: leave_if(self._wish()))
-            if held.count:
-                told = evaluate(self._spec, held, rows.labels_of(part), learner, batch_size)
-                if part is Part.VALIDATION:
-                    told["note"] = (
-                        "no test rows were set aside (split.test is 0): these are the validation"
-                        " rows, which early stopping may have chosen by"
-                    )
-                return told
-        return nothing_held_out()
-
     def _fail(self, error: ForebayError) -> TrainerExit:
-        told, hold = JobError(error.stable_code, error.message), self._hold
+        told = JobError(error.stable_code, error.message)
         self._journal.say(f"the training fails ({told.code}): {told.message}")
+        self._last_words()
+        mine = self._retrying.call(lambda: self._store.fail(told))
+        return TrainerExit.FAILED if mine else TrainerExit.STOPPED
+
+    def _last_words(self) -> None:
+        """Nothing is noted after the end: it would take the run's phase back."""
         flush(self._journal, self._retrying)
         self._journal.close(_CLOSE_S)
-
-        def fail() -> bool:
-            with self._parts.database.begin() as tx:
-                return tx.training.fail(hold.job_id, hold.session_id, hold.epoch, told)
-
-        mine = self._retrying.call(fail)
-        return TrainerExit.FAILED if mine else TrainerExit.STOPPED
 
     def _patiently(self, call: Callable[[], T]) -> T:
         return self._retrying.call(call, ours=self._journal.is_ours)

@@ -59,9 +59,9 @@ def book() -> Book:
     return Book()
 
 
-def started(book: Book, epochs: int = 10) -> Journal:
-    journal = Journal(book.note, book.ask, epochs)
-    journal.start(TrainingProgress(phase=Phase.PREPARING), TrainingControl.GO)
+def started(book: Book) -> Journal:
+    journal = Journal(book.note, book.ask)
+    journal.start(TrainingProgress(phase=Phase.PREPARING))
     return journal
 
 
@@ -110,6 +110,7 @@ def test_what_arrived_although_the_answer_was_lost_is_not_there_twice(book: Book
 
 def test_the_control_is_heard_although_there_is_nothing_to_tell(book: Book) -> None:
     journal = started(book)
+    assert journal.flush(5)
     book.control = TrainingControl.PAUSE
     wait_until(lambda: journal.control is TrainingControl.PAUSE, 5)
     assert book.asked and journal.is_ours()
