@@ -22,7 +22,13 @@ from storage.records.models import VersionState
 from storage.records.training import TrainingSpec, payload_of
 from storage.records.training_runs import Phase, TrainingRun, curves_of
 from tests.support.bulk import Owned
-from tests.support.database import ALICE, claim, open_session
+from tests.support.database import (  # noqa: F401
+    ALICE,
+    claim,
+    emptied,
+    migrated_postgres_url,
+    open_session,
+)
 from tests.support.numpy_learner import ArrayRows, NumpyLearner, rows_of_numbers, spec_of_numbers
 from tests.support.training import submit_training
 from tests.support.waiting import wait_until
@@ -116,6 +122,20 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
     database.close()
 
 
+@pytest.fixture(params=["laptop", "services"])
+def anywhere(request: pytest.FixtureRequest) -> Iterator[Desk]:
+    """SQLite and a folder; PostgreSQL and S3."""
+    if request.param == "laptop":
+        yield request.getfixturevalue("desk")
+        return
+    tmp_path = request.getfixturevalue("tmp_path")
+    objects = open_objects(request.getfixturevalue("s3_objects_url"))
+    database = emptied(Database.open(request.getfixturevalue("migrated_postgres_url")))
+    yield Desk(database, objects, tmp_path)
+    database.close()
+    objects.close()
+
+
 def owned_training(desk: Desk, **fields: Any) -> Owned:
     return desk.own(desk.submit(spec_of_numbers(**fields)))
 
@@ -127,7 +147,8 @@ def losses(desk: Desk, owned: Owned) -> dict[int, float]:
     return found
 
 
-def test_a_training_fills_its_version_in(desk: Desk) -> None:
+def test_a_training_fills_its_version_in(anywhere: Desk) -> None:
+    desk = anywhere
     owned = owned_training(desk)
     assert desk.train(owned) == TrainerExit.FINISHED
     found = desk.run_of(owned)
@@ -160,8 +181,9 @@ def test_a_training_fills_its_version_in(desk: Desk) -> None:
 
 
 def test_killed_at_any_step_it_goes_on_elsewhere_to_the_same_weights_and_curves(
-    desk: Desk,
+    anywhere: Desk,
 ) -> None:
+    desk = anywhere
     quiet = owned_training(desk)
     desk.train(quiet)
     calm = desk.learners[-1]
@@ -181,7 +203,8 @@ def test_killed_at_any_step_it_goes_on_elsewhere_to_the_same_weights_and_curves(
         assert told[0] == told[1]
 
 
-def test_only_the_last_checkpoint_is_kept(desk: Desk) -> None:
+def test_only_the_last_checkpoint_is_kept(anywhere: Desk) -> None:
+    desk = anywhere
     owned = owned_training(desk)
     desk.train(owned)
     checkpoint = desk.run_of(owned).checkpoint

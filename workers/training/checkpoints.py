@@ -26,6 +26,7 @@ from workers.training.run_store import RunStore
 
 log = logging.getLogger(__name__)
 
+_JOIN_S = 5.0
 _WAIT_S = 2.0  # how long training is held up for the checkpoint before the last
 
 
@@ -151,7 +152,7 @@ class CheckpointWriter:
         with self._changed:
             self._closed, self._next = True, None
             self._changed.notify_all()
-        self._thread.join(1.0)
+        self._thread.join(_JOIN_S)
 
     def _run(self) -> None:
         while True:

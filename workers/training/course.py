@@ -108,8 +108,10 @@ class Course:
             group = feed.get()
             self._ask(feed)
             if not self._learn(group):
+                feed.drop()
                 return
             self._keep_in_time()
+        feed.drop()  # a limit may have come between
         self._pass_time()
         if self.at.row > 0:
             self._end_epoch()

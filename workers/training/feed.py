@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 from workers.training.ports import Batch, Order
@@ -41,6 +41,12 @@ class Feed:
         asked, self._asked = self._asked, None
         assert asked is not None
         return asked.result()
+
+    def drop(self) -> None:
+        """What was asked for is not wanted any more; it is not being read afterwards."""
+        asked, self._asked = self._asked, None
+        if asked is not None and not asked.cancel():
+            wait([asked])
 
     @property
     def next_row(self) -> int:
