@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import gzip
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from storage.records.bulk import Condition
 from storage.records.push_options import InputForm
+from storage.records.signatures import InputSpec, build_signature
 from storage.records.training import DataFormat, Preparation, Split, TextPreparation
 from tests.support.bulk_files import npz, parquet
 from tests.support.training_data import (
@@ -20,6 +24,7 @@ from tests.support.training_data import (
     png,
     spec_of,
 )
+from workers.inference.decode_image import decode_image
 from workers.training.data.kept_rows import KeptRows
 from workers.training.ports import Part
 
@@ -245,3 +250,41 @@ def test_no_text_stays_on_the_disk(desk: DataDesk) -> None:
     rows = desk.prepare(spec_of(uri, prepare=Preparation(text=TextPreparation())))
     assert [path.suffix for path in (desk.folder.parent / "kept" / "0").iterdir()] == [".rows"]
     rows.close()
+
+
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.lists(st.integers(0, 24), max_size=4), st.integers(0, 5), st.booleans())
+def test_how_files_are_cut_changes_nothing(
+    desk: DataDesk, cuts: list[int], seed: int, stratify: bool
+) -> None:
+    every = [table(n) for n in range(24)]
+    split = Split(0.25, 0.25, seed, stratify)
+    whole = desk.prepare(spec_of(written(desk, "jsonl", every), split=split))
+    folder = f"cut-{len(list(desk.folder.iterdir()))}"
+    for number, (begin, end) in enumerate(pairwise([0, *sorted(cuts), 24])):
+        text = "".join(json.dumps(one) + "\n" for one in every[begin:end])
+        desk.write(f"{folder}/{number}.jsonl", text)
+    cut = desk.prepare(spec_of(desk.uri(f"{folder}/"), split=split))
+    assert cut.prepared.digest == whole.prepared.digest
+    for part in Part:
+        mine, theirs = everything(cut, part), everything(whole, part)
+        assert np.array_equal(mine.inputs["features"], theirs.inputs["features"])
+        assert np.array_equal(mine.target, theirs.target)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_a_version_takes_pictures_as_they_were_trained_on(desk: DataDesk, dtype: str) -> None:
+    """Pixels of 0 to 255 go in as they are; those of 0 to 1 are divided first."""
+    pixels = DIGITS[..., np.newaxis]
+    held = pixels if dtype == "uint8" else (pixels / np.float32(255))
+    rows = desk.prepare(spec_of(desk.write("x.npz", npz(x=held, label=LABELS))))
+    (feature,) = rows.prepared.features
+    assert feature.dtype == dtype
+    signature = build_signature([InputSpec("x", "float32", feature.shape)], rows.prepared.options)
+    assert signature.image is not None
+    first = everything(rows).inputs["x"][0]
+    sent = png(DIGITS[round(float(first[0, 0, 0]) * (255 if dtype == "float32" else 1))])
+    made = decode_image(signature.image, "float32", sent, "image")
+    np.testing.assert_allclose(made, first, rtol=1e-6)

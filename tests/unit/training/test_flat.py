@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workers.training.data.flat import FlatFile
@@ -21,12 +21,14 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> FlatFile:
     return made
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 49), max_size=80))
 def test_any_rows_in_any_order(file: FlatFile, wanted: list[int]) -> None:
     indices = np.array(wanted, np.int64)
     assert np.array_equal(file.gather(indices), ROWS[indices])
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 50), max_size=6))
 def test_the_digest_does_not_know_how_rows_were_cut(
     tmp_path_factory: pytest.TempPathFactory, file: FlatFile, cuts: list[int]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workers.training.data import flat
@@ -27,6 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("learned")
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(FLOATS, FLOATS, st.booleans()), min_size=1, max_size=60))
 def test_a_median_is_the_middle_of_what_is_there(
     folder: Path, rows: list[tuple[float, float, bool]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage.records.errors import InvalidInput
@@ -29,6 +29,7 @@ def parted(split: Split, labels: np.ndarray) -> dict[Part, np.ndarray] | None:
         return None
 
 
+@settings(deadline=None)
 @given(COUNTS, SHARES, SHARES, st.integers(0, 99), st.booleans())
 def test_parts_are_disjoint_and_cover_all_rows(
     counts: list[int], validation: float, test: float, seed: int, stratify: bool
@@ -41,6 +42,7 @@ def test_parts_are_disjoint_and_cover_all_rows(
         assert all((np.diff(rows) > 0).all() for rows in parts.values())
 
 
+@settings(deadline=None)
 @given(COUNTS, SHARES, SHARES, st.integers(0, 99))
 def test_each_class_has_its_share_to_a_row(
     counts: list[int], validation: float, test: float, seed: int
@@ -58,6 +60,7 @@ def test_each_class_has_its_share_to_a_row(
     assert set(labels[parts[Part.TRAIN]]) == set(range(len(counts)))
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(3, 60), min_size=1, max_size=12), SHARES, st.integers(0, 99))
 def test_a_part_as_a_whole_has_its_share(counts: list[int], share: float, seed: int) -> None:
     labels = labels_of(counts, seed)

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from storage.records.push_options import Column
 from storage.records.training import MissingRule, Preparation
@@ -69,8 +70,12 @@ class Input(Protocol):
 
 
 def take_numbers(prepare: Preparation, verdict: Verdict, info: ColumnInfo) -> npt.NDArray[Any]:
-    """A column as float32 with NaN where it is missing, by the rules."""
-    column = replaced(verdict.piece.columns[info.name], prepare.replace.get(info.name, {}))
+    """A column as numbers that fit into float32, NaN where it is missing, by the rules."""
+    column, rules = verdict.piece.columns[info.name], prepare.replace.get(info.name, {})
+    if info.integers and not rules and not column.null_count and pa.types.is_integer(column.type):
+        whole: npt.NDArray[Any] = column.to_numpy()
+        return whole
+    column = replaced(column, rules)
     values, wrong = numbers_of(column)
     if wrong.any():
         if prepare.missing is MissingRule.DROP:

@@ -36,7 +36,7 @@ def split_rows(split: Split, rows: int, labels: npt.NDArray[np.int32] | None) ->
                 code="split_empty",
                 field="split" if part is Part.TRAIN else f"split.{part}",
             )
-    return parts
+    return {part: parts[part] for part in Part}
 
 
 def _shares(split: Split) -> tuple[tuple[Part, float], ...]:
