@@ -416,6 +416,13 @@ def test_preparing_stops_when_nobody_wants_it_any_more(desk: DataDesk) -> None:
         desk.prepare(spec_of(uri), lambda: False)
 
 
+def test_preparing_stops_while_texts_are_cut(desk: DataDesk) -> None:
+    uri = desk.csv("d.csv", "t,label", [f"say {n},{n % 2}" for n in range(20)])
+    spec = spec_of(uri, prepare=Preparation(text=TextPreparation()))
+    with pytest.raises(Stopped):
+        desk.prepare(spec, lambda: not desk.told)
+
+
 def test_nothing_stays_open_after_a_refusal(desk: DataDesk) -> None:
     uri = desk.csv("d.csv", "a,b,label", changed(ROWS, 2, ",,"))
     before = len(list(Path("/proc/self/fd").iterdir()))

@@ -41,6 +41,8 @@ class Labels:
         self._by_value = {_value(raw): name for raw, name in prepare.labels}
         self._words = Words()
         self._names: dict[str, None] = dict.fromkeys(name for _, name in prepare.labels)
+        if len(self._names) > MAX_CLASSES:
+            raise self._too_many()
         self._values: npt.NDArray[Any] = np.empty(0)
         self._kept: list[npt.NDArray[Any]] = []
 
