@@ -23,6 +23,7 @@ from workers.training.data import files
 from workers.training.ports import Part
 
 
+@pytest.mark.slow
 def test_rows_of_any_number_are_prepared_in_little_memory() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.integration.training.prepare_large", "500"],
