@@ -21,6 +21,7 @@ from workers.settings import PREFIX
 LAST_LINES = 40
 LINE_CHARACTERS = 500
 NICENESS = 10  # it gives way to the passes that somebody waits for
+NOISE = (b"WARNING: All log messages before absl::InitializeLog()", b"I0000 ")  # TensorFlow's own
 _LISTEN_S = 1.0  # a process of its own may hold the stream open
 
 
@@ -85,11 +86,15 @@ class TrainerChild:
         stream = self._process.stdout
         assert stream is not None
         with stream, contextlib.suppress(OSError, ValueError):
-            whole = True  # a very long line comes in pieces, of which the first is kept
+            begins = True  # a very long line comes in pieces, of which the first is kept
             while piece := stream.readline(4 * LINE_CHARACTERS):
-                if whole and (text := piece.decode(errors="replace").rstrip()):
-                    self._lines.append(text[:LINE_CHARACTERS])
-                whole = piece.endswith(b"\n")
+                if begins and not piece.startswith(NOISE):
+                    self._keep(piece.decode(errors="replace").rstrip())
+                begins = piece.endswith(b"\n")
+
+    def _keep(self, line: str) -> None:
+        if line:
+            self._lines.append(line[:LINE_CHARACTERS])
 
 
 def how(code: int) -> str:

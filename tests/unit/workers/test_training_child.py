@@ -31,6 +31,7 @@ def test_the_last_lines_are_kept_and_long_ones_are_cut() -> None:
         "import sys\n"
         "for n in range(100): print('line', n)\n"
         "sys.stdout.flush()\n"
+        "sys.stderr.write('I0000 00:00:1 port.cc:153] oneDNN is on\\n')\n"
         "sys.stderr.write('  ' + 'x' * 100_000 + '\\n\\nthe end\\n')\n"
         "sys.exit(3)"
     )
