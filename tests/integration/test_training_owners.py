@@ -121,7 +121,7 @@ def test_a_cancelled_training_ends_and_leaves_no_version(gym: Gym, deaf: bool) -
     job_id = gym.submit()
     timing = replace(QUICK, stop_grace_s=0.3)
     with training_worker(gym, timing=timing) as worker, postman(gym.house, worker):
-        wait_until(lambda: gym.starts(), 20, what="a trainer")
+        wait_until(lambda: gym.starts(), 60, what="a trainer")
         with gym.house.database.begin() as tx:
             tx.jobs.request_cancel(gym.house.tenant, job_id)
         (job,) = gym.house.wait_terminal([job_id], 10)
@@ -217,7 +217,7 @@ def test_a_training_past_its_run_deadline_ends_and_leaves_no_version(gym: Gym) -
     gym.behave(steps=10_000, step_s=0.02)
     job_id = gym.submit(run_timeout_ms=1_500)
     with training_worker(gym) as worker, postman(gym.house, worker):
-        wait_until(lambda: gym.starts(), 20, what="a trainer")
+        wait_until(lambda: gym.starts(), 60, what="a trainer")
 
         def timed_out() -> int:
             with gym.house.database.begin() as tx:
@@ -241,7 +241,7 @@ def test_two_workers_with_a_place_each_take_two_trainings(gym: Gym) -> None:
         postman(gym.house, one, one, one, two),
     ):
         ids = [gym.submit(f"m{n}") for n in range(3)]
-        wait_until(lambda: len(gym.starts()) == 2, 20, what="two trainers")
+        wait_until(lambda: len(gym.starts()) == 2, 60, what="two trainers")
         states = sorted(job.state for job in gym.house.jobs(ids))
         assert states == sorted([JobState.RUNNING, JobState.RUNNING, JobState.QUEUED])
         assert (one.side.owned, two.side.owned) == (1, 1)

@@ -146,7 +146,7 @@ def test_a_training_and_twenty_that_wait_do_not_keep_inference_from_running(gym:
     gym.behave(steps=100_000, step_s=0.05)
     trainings = [gym.submit(f"m{n}", priority=9) for n in range(21)]
     with whole_worker(gym, 1):
-        wait_until(lambda: gym.starts(), 20, what="a trainer")
+        wait_until(lambda: gym.starts(), 60, what="a trainer")
         for _ in range(3):
             ids = gym.house.submit([tensor(n) for n in range(300)])
             assert {job.state for job in gym.house.wait_terminal(ids, 20)} == {JobState.SUCCEEDED}
@@ -162,7 +162,7 @@ def test_queued_trainings_run_one_after_the_other(gym: Gym) -> None:
     gym.behave(steps=2)
     ids = [gym.submit(f"m{n}") for n in range(4)]
     with whole_worker(gym, 1):
-        jobs = gym.house.wait_terminal(ids, 60)
+        jobs = gym.house.wait_terminal(ids, 90)
     assert {job.state for job in jobs} == {JobState.SUCCEEDED}
 
 

@@ -107,7 +107,7 @@ class Gym:
             return "\n".join(line.text for line in tx.training.log(job_id))
 
     def wait_step(self, job_id: str, step: int) -> None:
-        wait_until(lambda: self.run(job_id).progress.step >= step, 20, what=f"step {step}")
+        wait_until(lambda: self.run(job_id).progress.step >= step, 60, what=f"step {step}")
 
 
 @dataclass

@@ -84,10 +84,10 @@ class TrainingSide:
         self._ended.set()
         self._kit.hurry.set()
         deadline_s = self._kit.clock.monotonic_s() + self._kit.timing.stop_grace_s + _JOIN_S
-        threads = [*self._threads, *self._owners]
-        for thread in threads:
-            thread.join(max(0.1, deadline_s - self._kit.clock.monotonic_s()))
-        if any(thread.is_alive() for thread in threads):
+        for threads in (self._threads, self._owners):  # the last owner comes of the first
+            for thread in threads:
+                thread.join(max(0.1, deadline_s - self._kit.clock.monotonic_s()))
+        if any(thread.is_alive() for thread in (*self._threads, *self._owners)):
             log.error("a training did not end in time; it goes on from its last checkpoint")
 
     # --- claiming
