@@ -53,7 +53,7 @@ def refused(code: str, *arguments: object, **said: object) -> InvalidInput:
             ("accuracy", "recall", "auc"),
         ),
         (
-            recipe("rnn", cell="gru", units=[6], bidirectional=True, embedding=6),
+            recipe("rnn", cell="simple", units=[6], bidirectional=True, embedding=6),
             texts(Target.INDEX),
             "sparse_categorical_crossentropy",
             ("accuracy",),
@@ -259,6 +259,16 @@ def test_a_text_without_words_spoils_no_weight() -> None:
     rows.inputs["text"][3:] = 0
     assert np.isfinite(learner.run(rows, 4).losses).all()
     assert all(np.isfinite(value).all() for value in learner.weights().values())
+
+
+def test_a_loss_that_is_no_number_comes_back_as_such() -> None:
+    prepared = columns(labels=("a", "b"))
+    metrics = ("accuracy", "auc", "f1", "categorical_accuracy")
+    learner = opened("linear", prepared, metrics=metrics)
+    rows = rows_of(prepared, 20)
+    rows.inputs["record"][9] = np.nan
+    losses = learner.run(rows, 8).losses
+    assert np.isfinite(losses).tolist() == [True, False, False]
 
 
 def test_rows_that_count_nothing_teach_nothing() -> None:

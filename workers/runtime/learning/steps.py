@@ -129,9 +129,19 @@ class Steps:
         )
 
     def _traced(self, name: str, size: int, weighted: bool, function: Any) -> Any:
+        """The function, traced at its first call for any number of rows: never again."""
         key = (name, size, weighted)
-        if key not in self._known:
-            self._known[key] = self._framework.tf.function(
-                function, autograph=False, reduce_retracing=True
-            )
-        return self._known[key]
+
+        def call(*given: Any) -> Any:
+            if key not in self._known:
+                tf, tree = self._framework.tf, self._framework.keras.tree
+                signature = tree.map_structure(
+                    lambda one: tf.TensorSpec(
+                        (None, *one.shape[1:]) if one.shape.rank else (), one.dtype
+                    ),
+                    list(given),
+                )
+                self._known[key] = tf.function(function, autograph=False, input_signature=signature)
+            return self._known[key](*given)
+
+        return call

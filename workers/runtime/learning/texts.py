@@ -39,15 +39,16 @@ class KerasVectorizer:
         tf = self._framework.tf
         layer = text_layer(self._framework, self._text, ())
 
-        @tf.function(input_signature=[tf.TensorSpec((None,), tf.string)])
         def tokens(some: Any) -> Any:
             flat = layer._preprocess(some).flat_values
             found, _, counts = tf.unique_with_counts(flat)
             return found, counts
 
+        traced = _of_texts(self._framework, tokens)
+
         def counted() -> Counts:
             for chunk in _chunks(texts()):
-                found, counts = tokens(tf.constant(_bytes(chunk)))
+                found, counts = traced(tf.constant(_bytes(chunk)))
                 yield found.numpy().tolist(), counts.numpy().tolist()
 
         best = most_frequent(counted, self._text.max_tokens - _SPECIAL)
@@ -67,11 +68,10 @@ class KerasVectorizer:
             tf = self._framework.tf
             layer = text_layer(self._framework, self._text, vocabulary)
 
-            @tf.function(input_signature=[tf.TensorSpec((None,), tf.string)])
             def ids(some: Any) -> Any:
                 return tf.cast(layer(some), tf.int32)
 
-            self._applied = (vocabulary, ids)
+            self._applied = (vocabulary, _of_texts(self._framework, ids))
         return self._applied[1]
 
 
@@ -139,6 +139,12 @@ def most_frequent(
         found = ((-n, token) for token, n in table.items() if _may_be_kept(token))
         best = heapq.nsmallest(count, [*best, *heapq.nsmallest(count, found)])
     return [token for _, token in best]
+
+
+def _of_texts(framework: Framework, function: Callable[[Any], Any]) -> Any:
+    """Traced once, for any number of texts."""
+    tf = framework.tf
+    return tf.function(function, input_signature=[tf.TensorSpec((None,), tf.string)])
 
 
 def _may_be_kept(token: bytes) -> bool:
