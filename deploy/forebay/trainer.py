@@ -68,9 +68,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     stop = threading.Event()
     _listen_to_signals(stop)
 
-    # Whole, before a second thread wants it: its modules need each other while they are imported,
-    # and of two threads one may see a half of it.
-    import numpy.typing  # noqa: F401
+    # What both threads need is imported before there are two: none meets the other's half of it.
+    import numpy as np  # noqa: F401
 
     from forebay.composition import start_logging, worker_settings
     from storage.settings import Settings
