@@ -24,7 +24,8 @@ _MEMORY_SIGNS = ("out of memory", "out_of_memory", "OOM", "Dst tensor is not cop
 
 class KerasLearner:
     """See the port. After ``OutOfMemory`` some of the call's steps may be done, one of them in
-    part: restore a state before going on."""
+    part: restore a state before going on. Where TensorFlow has no answer to missing memory but to
+    end the process (convolutions on a CPU), nothing can be raised."""
 
     def __init__(
         self,

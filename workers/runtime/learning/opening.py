@@ -19,6 +19,9 @@ from workers.runtime.learning.refusals import LOSS
 from workers.runtime.learning.texts import KerasVectorizer, VersionVectorizer
 from workers.training.ports import Learner, Prepared, Vectorizer, VectorizerOf
 
+DETERMINISTIC_THREADS = 2
+"""Sums are cut into as many parts as there are threads, so their last bits depend on that."""
+
 
 @dataclass(frozen=True, slots=True)
 class Learning:
@@ -71,8 +74,9 @@ def open_learning(
     seed: int = 0,
 ) -> Learning:
     """Start TensorFlow, once per process; takes seconds. ``deterministic`` can not be taken
-    back in this process: the same steps then give the same bits."""
-    framework = start(device, threads)
+    back in this process: the same steps then give the same bits, also on a machine with more or
+    fewer cores. For that the number of threads is fixed, whatever ``threads`` says."""
+    framework = start(device, DETERMINISTIC_THREADS if deterministic else threads)
     if deterministic:
         framework.tf.config.experimental.enable_op_determinism()
     framework.keras.utils.set_random_seed(seed)

@@ -55,7 +55,6 @@ class Steps:
                 lambda step, *_: step < count,
                 body,
                 (0, losses, outputs),
-                parallel_iterations=1,
             )
             if self._gauges.any:
                 self._gauges.update(target, outputs.concat())
