@@ -111,7 +111,9 @@ def _train(client: Forebay, name: str, data: Path, target: Path) -> Trained:
     picture = target / f"{name}.png"
     picture.write_bytes(job.curves_png())
     told = result["evaluation"]
-    measured = {key: told[key] for key in ("accuracy", "recall") if key in told}
+    measured = {"accuracy": told["accuracy"]}
+    if "positive" in told:  # of two labels
+        measured["recall"] = told["positive"]["recall"]
     return Trained(
         name, result["version"], result["epochs"], result["seconds"], measured, str(picture)
     )
