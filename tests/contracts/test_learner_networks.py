@@ -252,6 +252,14 @@ def test_a_network_or_loss_that_the_data_cannot_have_is_refused() -> None:
     refused("bad_network", recipe("cnn", kernel=9), pictures())
 
 
+@pytest.mark.parametrize("name", ["label", "value", "a/b", "two words"])
+def test_an_input_may_be_called_anything(name: str) -> None:
+    prepared = columns()
+    feature = replace(prepared.features[0], name=name)
+    prepared = replace(prepared, features=(feature,))
+    assert len(opened("linear", prepared).run(rows_of(prepared, 8), 8).losses) == 1
+
+
 def test_a_text_without_words_spoils_no_weight() -> None:
     prepared = texts()
     learner = opened("text-average", prepared, "binary_crossentropy")

@@ -38,7 +38,14 @@ def head_of(loss: Named, prepared: Prepared) -> Head:
         )
     if target is Target.NUMBER:
         # Of a count, which Poisson's loss takes the logarithm of.
-        return Head(1, "softplus" if loss.name == "poisson" else "linear", "value")
+        return Head(1, "softplus" if loss.name == "poisson" else "linear", _free("value", prepared))
     single = target is Target.BINARY or (target is Target.SIGNED and count == 2)
     activation = "linear" if loss.arguments.get("from_logits") else _ACTIVATIONS[target]
-    return Head(1 if single else count, activation, "label")
+    return Head(1 if single else count, activation, _free("label", prepared))
+
+
+def _free(name: str, prepared: Prepared) -> str:
+    """A name that no input has: Keras takes each only once."""
+    while any(feature.name == name for feature in prepared.features):
+        name += "_out"
+    return name

@@ -106,12 +106,11 @@ def _is_same(base: Any, inputs: Sequence[Any]) -> bool:
 
 def _name(feature: Feature, prepared: Prepared, *, tokens: bool = False) -> str:
     """What callers call it: by the form of the input where there is only one."""
-    if tokens and feature.dtype == "int32":
-        return f"{feature.name}_tokens"
     form = prepared.options.input
-    if len(prepared.features) == 1 and form in _FORMS:
-        return _FORMS[form]
-    return feature.name
+    own = feature.name.replace("/", "_")  # which Keras keeps for itself
+    if tokens and feature.dtype == "int32":
+        return f"{own}_tokens"
+    return _FORMS[form] if len(prepared.features) == 1 and form in _FORMS else own
 
 
 def _one(some: Sequence[Any]) -> Any:
