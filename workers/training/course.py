@@ -84,7 +84,9 @@ class Course:
 
     def _check(self) -> None:
         if self._count == 0:
-            raise InvalidInput("no rows are left to train on", code="empty_split", field="split")
+            raise InvalidInput(
+                "no rows are left to train on", code="split_empty", field="spec.split"
+            )
         if self._spec.batch_size > self._count:
             raise InvalidInput(
                 f"batch_size is {self._spec.batch_size}, but there are only {self._count} rows to"

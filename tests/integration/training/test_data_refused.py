@@ -370,7 +370,7 @@ def test_a_broken_idx_file(desk: DataDesk, content: bytes, says: str) -> None:
 
 def test_idx_without_labels(desk: DataDesk) -> None:
     uri = desk.write("t-images.idx3", idx(np.zeros((9, 4, 4), np.uint8)))
-    refused(desk, spec_of(uri, label=None), "labels_needed", "t-labels.idx1", "data.labels_uri")
+    refused(desk, spec_of(uri, label=None), "label_needed", "t-labels.idx1", "data.labels_uri")
 
 
 @pytest.fixture

@@ -264,7 +264,7 @@ def test_a_batch_larger_than_the_data_and_an_empty_split_are_refused() -> None:
     assert caught.value.stable_code == "batch_too_large"
     with pytest.raises(InvalidInput) as caught:
         trained(spec_of_numbers(), train=0)
-    assert caught.value.stable_code == "empty_split"
+    assert caught.value.stable_code == "split_empty"
 
 
 def test_without_validation_rows_nothing_is_validated() -> None:

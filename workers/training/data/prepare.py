@@ -89,7 +89,7 @@ def _files(
         if uri is None:
             raise InvalidInput(
                 f"say in data.labels_uri which file has the labels of {files[0].uri}",
-                code="labels_needed",
+                code="label_needed",
                 field="data.labels_uri",
             )
     else:
@@ -99,7 +99,7 @@ def _files(
     except NotFound as error:
         raise InvalidInput(
             f"{error.message}, where the labels of {files[0].uri} would be: say data.labels_uri",
-            code="labels_needed",
+            code="label_needed",
             field="data.labels_uri",
         ) from error
     return files, labels, form
