@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import orjson
 
@@ -121,13 +122,7 @@ class Drafting:
             payload=orjson.dumps(request.input)
             if request.bulk is None
             else bulk.payload_of(request.bulk),
-            priority=request.priority,
-            custom_id=request.custom_id,
-            metadata=request.metadata,
-            expires_in_ms=request.expires_in_ms,
-            run_timeout_ms=request.run_timeout_ms,
-            max_attempts=request.max_attempts,
-            webhook=request.webhook,
+            **_wishes(request),
         )
 
     def _training(
@@ -148,14 +143,21 @@ class Drafting:
             version=0,
             pool=training_pool(self._pool),
             payload=training.payload_of(spec),
-            priority=request.priority,
-            custom_id=request.custom_id,
-            metadata=request.metadata,
-            expires_in_ms=request.expires_in_ms,
-            run_timeout_ms=request.run_timeout_ms,
-            max_attempts=request.max_attempts,
-            webhook=request.webhook,
+            **_wishes(request),
         )
+
+
+def _wishes(request: JobRequest) -> dict[str, Any]:
+    """What a request of any kind says of its job."""
+    return {
+        "priority": request.priority,
+        "custom_id": request.custom_id,
+        "metadata": request.metadata,
+        "expires_in_ms": request.expires_in_ms,
+        "run_timeout_ms": request.run_timeout_ms,
+        "max_attempts": request.max_attempts,
+        "webhook": request.webhook,
+    }
 
 
 def of_tenants(requests: Iterable[tuple[str, JobRequest]]) -> dict[str, list[JobRequest]]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from storage.clock import random_bits
+from storage.database import Database
+from storage.objects import Objects
 from storage.objects.packs import PackWriter, pack_key, retention_day
 from storage.records.ids import uuid7
 from storage.records.jobs import ClaimedJob, Millis, PackSlice
 from storage.records.packs import NewPack, PackKind, PackSummary
+from workers.patience import Patience
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,3 +33,17 @@ def result_pack(job: ClaimedJob, data: bytes, now_ms: Millis, retention_days: in
     place = writer.add(job.id, data)
     body, summary = writer.finish()
     return ResultPack(NewPack(pack_id, job.tenant, PackKind.RESULT, key), body, place, summary)
+
+
+def put_result(
+    kit: Patience, database: Database, objects: Objects, pack: ResultPack, still: Callable[[], bool]
+) -> None:
+    """Open it in SQL, then put it; both as long as it takes. ``Stopped`` when it is not ours."""
+
+    def open_pack() -> None:
+        with database.begin() as tx:
+            if tx.packs.get(pack.new.id) is None:
+                tx.packs.open(pack.new)
+
+    kit.patiently(open_pack, still)
+    kit.patiently(lambda: objects.put(pack.new.key, pack.body), still)

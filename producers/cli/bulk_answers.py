@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from producers.cli.exits import Exit, of_states
-from producers.cli.output import PLAIN_EVERY_S, note, say, say_fields, say_json, say_table
+from producers.cli.output import Show, note, plain_lines, say, say_fields, say_json, say_table
 
 if TYPE_CHECKING:
     from producers.client import Job
 
 CELL, COLUMNS, ROWS = 24, 8, 10  # of a table of first rows
-Show = Callable[[Mapping[str, Any]], None]
 
 
 def wait_for_bulk(job: Job, timeout_s: float | None, *, quiet: bool) -> None:
@@ -165,7 +164,7 @@ def _display(*, quiet: bool) -> Iterator[Show]:
         with _bar() as show:
             yield show
     else:
-        yield _lines()
+        yield plain_lines(told)
 
 
 @contextmanager
@@ -183,17 +182,3 @@ def _bar() -> Iterator[Show]:
             bar.update(task, completed=done, total=1.0 if known else None, text=told(progress))
 
         yield show
-
-
-def _lines() -> Show:
-    last: tuple[float, str] = (-PLAIN_EVERY_S, "")
-
-    def show(progress: Mapping[str, Any]) -> None:
-        nonlocal last
-        now, text = time.monotonic(), told(progress)
-        over = progress.get("state") == "ended"
-        if text != last[1] and (now - last[0] >= PLAIN_EVERY_S or over):
-            note(text)
-            last = (now, text)
-
-    return show

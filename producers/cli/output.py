@@ -71,6 +71,7 @@ def complain(failure: Failure, *, as_json: bool) -> None:
         note(f"  {failure.hint}")
 
 
+Show = Callable[[Mapping[str, Any]], None]
 Step = Callable[[int, int, str], None]  # done, total, what else there is to say
 
 
@@ -101,6 +102,21 @@ def _bar(title: str) -> Iterator[Step]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=None, text="")
         yield lambda done, total, text: bar.update(task, completed=done, total=total, text=text)
+
+
+def plain_lines(told: Callable[[Mapping[str, Any]], str]) -> Show:
+    """Each new state as a line, not too often; the last one always."""
+    last: tuple[float, str] = (-PLAIN_EVERY_S, "")
+
+    def show(state: Mapping[str, Any]) -> None:
+        nonlocal last
+        now, text = time.monotonic(), told(state)
+        over = state.get("state") == "ended"
+        if text != last[1] and (now - last[0] >= PLAIN_EVERY_S or over):
+            note(text)
+            last = (now, text)
+
+    return show
 
 
 def _lines(title: str) -> Step:

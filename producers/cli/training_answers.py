@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from producers.cli.bulk_answers import duration, left_s
 from producers.cli.exits import Exit, of_states
-from producers.cli.output import PLAIN_EVERY_S, note, say, say_fields, say_json
+from producers.cli.output import Show, note, plain_lines, say, say_fields, say_json
 from producers.cli.plot import spark
 
 if TYPE_CHECKING:
     from producers.client import Job
 
-Show = Callable[[Mapping[str, Any]], None]
 MAX_MEASURES, SPARKS = 4, 24
 
 
@@ -116,7 +115,7 @@ def _display(*, quiet: bool) -> Iterator[Show]:
         with _bar() as show:
             yield show
     else:
-        yield _lines()
+        yield plain_lines(told)
 
 
 @contextmanager
@@ -147,17 +146,3 @@ def _bar() -> Iterator[Show]:
             )
 
         yield show
-
-
-def _lines() -> Show:
-    last: tuple[float, str] = (-PLAIN_EVERY_S, "")
-
-    def show(training: Mapping[str, Any]) -> None:
-        nonlocal last
-        now, text = time.monotonic(), told(training)
-        over = training.get("state") == "ended"
-        if text != last[1] and (now - last[0] >= PLAIN_EVERY_S or over):
-            note(text)
-            last = (now, text)
-
-    return show

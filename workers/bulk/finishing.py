@@ -44,7 +44,7 @@ from workers.bulk.manifest import Outcome as RunOutcome
 from workers.bulk.manifest import manifest_of
 from workers.bulk.names import is_ours
 from workers.inference.gate import TROUBLE
-from workers.result_packs import result_pack
+from workers.result_packs import put_result, result_pack
 
 log = logging.getLogger(__name__)
 
@@ -185,14 +185,7 @@ class Finishing:
         kit, job = self._kit, self._job
         data = orjson.dumps(result)
         pack = result_pack(job, data, kit.clock.now_ms(), kit.retention_days)
-
-        def open_pack() -> None:
-            with kit.database.begin() as tx:
-                if tx.packs.get(pack.new.id) is None:
-                    tx.packs.open(pack.new)
-
-        kit.patiently(open_pack, self._is_mine)
-        kit.patiently(lambda: kit.objects.put(pack.new.key, pack.body), self._is_mine)
+        put_result(kit, kit.database, kit.objects, pack, self._is_mine)
         outcome = Outcome(job.id, job.epoch, Verdict.SUCCEEDED, False, result=pack.slice)
 
         def commit() -> JobState | None:

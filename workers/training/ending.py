@@ -23,7 +23,7 @@ from storage.records.models import VersionState
 from storage.records.packs import PackSummary
 from storage.records.training_runs import TrainingControl, TrainingRun
 from workers.patience import Stopped
-from workers.result_packs import result_pack
+from workers.result_packs import put_result, result_pack
 from workers.training.kit import TrainingKit
 
 _LOOK_EVERY_S = 0.1
@@ -48,14 +48,7 @@ class Ending:
         kit, job = self._kit, self._job
         data = orjson.dumps({**run.result, "version_state": state.value})
         pack = result_pack(job, data, kit.clock.now_ms(), kit.retention_days)
-
-        def open_pack() -> None:
-            with kit.database.begin() as tx:
-                if tx.packs.get(pack.new.id) is None:
-                    tx.packs.open(pack.new)
-
-        kit.patiently(open_pack, self._is_mine)
-        kit.patiently(lambda: kit.objects.put(pack.new.key, pack.body), self._is_mine)
+        put_result(kit, kit.database, kit.objects, pack, self._is_mine)
         outcome = Outcome(job.id, job.epoch, Verdict.SUCCEEDED, False, result=pack.slice)
         self._patiently_commit(outcome, [pack.summary])
 

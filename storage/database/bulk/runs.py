@@ -17,6 +17,7 @@ from storage.database.bulk.told import (
     told_of,
 )
 from storage.database.statements import Statement
+from storage.database.steering import steer
 from storage.database.store import Store
 from storage.records.bulk import BulkProgress, BulkRun, Control, Plan, ShardPlan
 from storage.records.ids import is_id
@@ -41,11 +42,6 @@ STEERED = Statement(
     SELECT r.paused_at FROM live AS l JOIN bulk_runs AS r ON r.job_id = l.id
     WHERE l.id = :job AND l.tenant || '' = :tenant
     """,
-)
-
-BUMP = Statement(
-    "A live job's watchers have something to see.",
-    "UPDATE live SET seq = seq + 1 WHERE id = :job",
 )
 
 STEER = Statement(
@@ -186,26 +182,11 @@ class Planning(Store):
 
     def pause(self, tenant: str, job_id: str) -> bool:
         """Nobody claims its shards any more; False when the tenant has no such live run."""
-        return self._steer(tenant, job_id, paused=True)
+        return steer(self._work, STEERED, STEER, tenant, job_id, paused=True)
 
     def resume(self, tenant: str, job_id: str) -> bool:
         """Its shards are claimed again; False when the tenant has no such live run."""
-        return self._steer(tenant, job_id, paused=False)
-
-    def _steer(self, tenant: str, job_id: str, *, paused: bool) -> bool:
-        work = self._work
-        if not is_id(job_id):
-            return False
-        row = work.row(STEERED, job=job_id, tenant=tenant)
-        if row is None:
-            return False
-        if (row.paused_at is not None) is paused:
-            return True
-        if not work.count(BUMP, job=job_id):
-            return False  # it ended just now
-        work.count(STEER, job=job_id, at=work.now() if paused else None)
-        work.tell([job_id])
-        return True
+        return steer(self._work, STEERED, STEER, tenant, job_id, paused=False)
 
     def plan(
         self, job_id: str, session_id: str, epoch: int, plan: Plan, shards: Sequence[ShardPlan]

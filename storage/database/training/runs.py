@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Row
 
-from storage.database.bulk.runs import BUMP, OWNED
+from storage.database.bulk.runs import OWNED
 from storage.database.bulk.told import told_of
 from storage.database.statements import Statement
+from storage.database.steering import steer
 from storage.database.store import Store
 from storage.database.training.told import RUN, control_of, json_text, run_of
 from storage.records.ids import is_id
@@ -106,26 +107,11 @@ class Going(Store):
 
     def pause(self, tenant: str, job_id: str) -> bool:
         """It stops with a checkpoint within a step; False when the tenant has no such live run."""
-        return self._steer(tenant, job_id, paused=True)
+        return steer(self._work, STEERED, STEER, tenant, job_id, paused=True)
 
     def resume(self, tenant: str, job_id: str) -> bool:
         """It goes on from its checkpoint; False when the tenant has no such live run."""
-        return self._steer(tenant, job_id, paused=False)
-
-    def _steer(self, tenant: str, job_id: str, *, paused: bool) -> bool:
-        work = self._work
-        if not is_id(job_id):
-            return False
-        row = work.row(STEERED, job=job_id, tenant=tenant)
-        if row is None:
-            return False
-        if (row.paused_at is not None) is paused:
-            return True
-        if not work.count(BUMP, job=job_id):
-            return False  # it ended just now
-        work.count(STEER, job=job_id, at=work.now() if paused else None)
-        work.tell([job_id])
-        return True
+        return steer(self._work, STEERED, STEER, tenant, job_id, paused=False)
 
     def begin(self, job_id: str, session_id: str, epoch: int) -> TrainingRun | None:
         """Somebody goes on from the checkpoint, or begins: what was measured behind it is
