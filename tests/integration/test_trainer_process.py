@@ -60,9 +60,9 @@ class Place:
         (job,) = claim(self.database, session_id, [job_id])
         return Owned(job_id, session_id, job.epoch)
 
-    def start(self, owned: Owned) -> subprocess.Popen[bytes]:
+    def start(self, owned: Owned, module: str = "forebay.trainer") -> subprocess.Popen[bytes]:
         told = ["--job", owned.job_id, "--session", owned.session_id, "--epoch", str(owned.epoch)]
-        command = [sys.executable, "-P", "-m", "forebay.trainer", *told]
+        command = [sys.executable, "-P", "-m", module, *told]
         return subprocess.Popen([*command, "--parent-pid", str(os.getpid())], env=self.environment)
 
     def run_of(self, owned: Owned) -> TrainingRun:
@@ -179,6 +179,28 @@ def _went_on(
     place: Place, owned: Owned, before: Checkpoint | None, process: subprocess.Popen[bytes]
 ) -> bool:
     return place.run_of(owned).checkpoint != before or process.poll() is not None
+
+
+def test_rows_beyond_memory_are_learned_from_the_disk_to_the_same_bits(place: Place) -> None:
+    spec = spec_of(place, epochs=4)
+    held, streamed = place.own(spec), place.own(spec)
+    assert place.start(held).wait(START_S) == TrainerExit.FINISHED
+    taken = place.folder / "taken"
+    place.environment["FOREBAY_TEST_TAKEN"] = str(taken)
+    process = place.start(streamed, "tests.support.disk_trainer")
+    assert process.wait(START_S) == TrainerExit.FINISHED
+
+    rows = place.run_of(streamed).data
+    assert rows is not None
+    row_bytes = 6 * 4
+    assert int(taken.read_text()) >= 4 * rows["rows"]["train"] * row_bytes, "rows were not read"
+    ours, theirs = place.last(streamed), place.last(held)
+    assert list(ours.state) == list(theirs.state)
+    for name, array in theirs.state.items():
+        assert ours.state[name].tobytes() == array.tobytes(), name
+    assert place.curves(streamed)["steps"]["loss"] == place.curves(held)["steps"]["loss"]
+    results = [place.run_of(one).result or {} for one in (streamed, held)]
+    assert results[0]["evaluation"] == results[1]["evaluation"]
 
 
 def test_a_signal_to_end_leaves_a_checkpoint_of_the_last_step(place: Place) -> None:
