@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from storage.records.errors import Conflict
-from storage.records.jobs import JobError, JobKind
+from storage.records.jobs import JobError, JobKind, JobState
 from storage.records.models import VersionState
 from storage.records.packs import STALE_AFTER_MS, PackState
 from storage.records.training_runs import (
@@ -365,6 +365,30 @@ class TestEnds:
         assert (error.code, error.message) == ("loss_is_nan", "at step 7")
         assert control_of(database, owned) is STOP
         assert note(database, owned, step=7) is STOP
+
+    def test_what_was_asked_to_stop_makes_no_model(self, database):
+        owned = own_training(database)
+        version_id = run_of(database, owned.job_id).version_id
+        with database.begin() as tx:
+            tx.jobs.request_cancel(ALICE, owned.job_id)
+        assert not finish_training(database, owned)
+        assert run_of(database, owned.job_id).result is None
+        with database.read() as tx:
+            assert tx.models.by_id(version_id).state is VersionState.TRAINING
+
+    def test_what_has_made_its_model_is_done_and_cannot_be_cancelled(self, database):
+        owned = own_training(database)
+        assert finish_training(database, owned)
+        with database.begin() as tx:
+            job = tx.jobs.request_cancel(ALICE, owned.job_id)
+        assert job.cancel_requested_at is None
+        assert control_of(database, owned) is GO
+        with database.begin() as tx:  # also while nobody has it
+            tx.sessions.close(owned.session_id)
+            tx.jobs.reap(limit=10)
+        with database.begin() as tx:
+            assert tx.jobs.request_cancel(ALICE, owned.job_id).state is JobState.QUEUED
+        assert finish_training(database, own_training(database, owned.job_id))
 
     def test_a_finished_run_has_its_result_and_fills_its_version_in(self, database):
         owned = own_training(database)

@@ -1,7 +1,7 @@
 """Cancelling, and failing what can never run: ends that a session has no part in.
 
 A queued job is cancelled at once. A running one is only asked: the commit decides, and whoever
-commits first wins.
+commits first wins. A training whose model is made is done, though its job has not ended yet.
 """
 
 from __future__ import annotations
@@ -37,6 +37,11 @@ OF_GROUP = Statement(
     """,
 )
 
+MADE = Statement(
+    "Those of these jobs, held before, that are trainings with a result.",
+    "SELECT r.job_id FROM training_runs AS r WHERE r.job_id {among_ids} AND r.result IS NOT NULL",
+)
+
 OF_VERSION = Statement(
     "Queued jobs of a version.",
     f"""
@@ -52,7 +57,8 @@ class Stopping(Leaving):
     """Jobs are ended from outside."""
 
     def request_cancel(self, tenant: str, job_id: str) -> Job | None:
-        """The job after the request; unchanged when it is terminal or was asked before."""
+        """The job after the request; unchanged when it is terminal or was asked before, or when
+        it is a training that is done."""
         if not is_id(job_id):
             return None
         work = self._work
@@ -73,13 +79,20 @@ class Stopping(Leaving):
     def _stop(self, held: Iterable[Held]) -> None:
         queued: list[str] = []
         running: list[str] = []
-        for one in held:
-            if not one.asked:
+        wanted = [one for one in held if not one.asked]
+        made = self._made([one.id for one in wanted if one.epoch])
+        for one in wanted:
+            if one.id not in made:
                 (queued if one.state is JobState.QUEUED else running).append(one.id)
         self._leave(Ending(one, JobState.CANCELLED) for one in queued)
         if running:
             self._work.count(ASK, ids=self._work.ids(running))
             self._work.tell(running)
+
+    def _made(self, begun: Sequence[str]) -> set[str]:
+        """Those of the jobs that have made their model: its version is filled in by now."""
+        rows = self._work.rows(MADE, ids=self._work.ids(begun)) if begun else []
+        return {row.job_id for row in rows}
 
     def fail(self, ids: Sequence[str], error: JobError) -> int:
         """Fail those of the jobs that are queued; how many there were."""

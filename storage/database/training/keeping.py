@@ -88,17 +88,21 @@ class Keeping(Going):
         version: TrainedVersion,
     ) -> bool:
         """The training is over: its result is kept for the job's end, and its version has what a
-        worker is to load (``training`` → ``pending``). False when the job is not this session's.
+        worker is to load (``training`` → ``pending``). From now on it cannot be cancelled. False
+        when the job is not this session's, or was asked to stop before.
 
         Said again, as an answer was lost, it changes nothing. ``Conflict`` with code
         ``version_not_in_training`` when the version was given up meanwhile.
         """
         work = self._work
-        if self._bump(job_id, session_id, epoch) is None:
+        job = self._bump(job_id, session_id, epoch)
+        if job is None:
             return False
         (run,) = work.change(KEPT, job=job_id)
         if run.result is not None:
             return True
+        if job.cancel_requested_at is not None:
+            return False
         if not Models(work).fill_in(run.version_id, version):
             raise Conflict(
                 "the version that this training was to fill in was given up: submit it again",

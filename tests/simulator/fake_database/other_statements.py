@@ -8,6 +8,7 @@ from typing import Any
 
 from storage.database import duties, groups, idempotency, latency, models, packs, sessions
 from storage.database.bulk import deaths
+from storage.database.jobs import ending
 from storage.records.errors import Conflict
 from storage.records.jobs import Millis
 from storage.records.packs import STALE_AFTER_MS
@@ -282,7 +283,7 @@ def forget_keys(t: Tables, now: Millis, p: P) -> int:
     return len(old[: p["limit"]])
 
 
-# --- bulk runs: there are none
+# --- bulk runs and trainings: there are none
 
 
 def reap_shards(t: Tables, now: Millis, p: P) -> list[Any]:
@@ -290,6 +291,10 @@ def reap_shards(t: Tables, now: Millis, p: P) -> list[Any]:
 
 
 def looked_after(t: Tables, now: Millis, p: P) -> list[Any]:
+    return []
+
+
+def made(t: Tables, now: Millis, p: P) -> list[Any]:
     return []
 
 
@@ -317,6 +322,7 @@ PLAYED: Sequence[tuple[object, Callable[[Tables, Millis, P], Any]]] = (
     (deaths.REAP, reap_shards),
     (deaths.CLOSE, close_runs),
     (deaths.LOOKED_AFTER, looked_after),
+    (ending.MADE, made),
     (groups.CREATE, create_group),
     (groups.COUNTS, counts),
     (groups.ENDED, ended),
