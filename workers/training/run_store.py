@@ -70,9 +70,9 @@ class RunStore:
     def note(
         self, progress: TrainingProgress, rows: Sequence[Measures], lines: Sequence[str]
     ) -> TrainingControl:
-        """Measures and lines. A crash of the database may take the last moment's back: it goes on
-        from a checkpoint then, before which they were written for good."""
-        with self.database.begin(lasting=False) as tx:
+        """Measures and lines, for good: who measured them has them no more, and trains on through
+        a crash of the database, which may take back only how far it said it was."""
+        with self.database.begin(lasting=bool(rows or lines)) as tx:
             return tx.training.note(*self._who, progress, rows, lines)
 
     def control(self) -> TrainingControl:
