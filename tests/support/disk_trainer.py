@@ -25,8 +25,8 @@ def main() -> None:
         taken += len(indices) * file.row_bytes
         return gather(file, indices)
 
-    FlatFile.gather = counted  # type: ignore[method-assign]
-    preparing.prepare = partial(preparing.prepare, budget_bytes=0)  # type: ignore[assignment]
+    FlatFile.gather = counted  # type: ignore[method-assign,assignment]
+    preparing.prepare = partial(preparing.prepare, budget_bytes=0)
     code = trainer.main(sys.argv[1:], os.environ)
     Path(os.environ["FOREBAY_TEST_TAKEN"]).write_text(str(taken))
     os._exit(code)

@@ -103,12 +103,12 @@ class Trainings:
         """Until it has a checkpoint that is not of the very beginning, steps behind that, and
         ``step`` of them in all; how far it is."""
 
-        def there() -> dict[str, Any] | None:
+        def there() -> dict[str, Any]:
             job = self.caller.job(job_id)
             assert job["state"] not in ("failed", "succeeded"), f"{job}\n{self.stack.logs()}"
             seen: dict[str, Any] = job["training"]
             kept = (seen["checkpoint"] or {}).get("step", 0)
-            return seen if 0 < kept < seen["step"] and seen["step"] >= step else None
+            return seen if 0 < kept < seen["step"] and seen["step"] >= step else {}
 
         return wait_until(there, ENDS_WITHIN_S, what=f"step {step} behind a checkpoint")
 
@@ -140,11 +140,11 @@ class Trainings:
     def trainer(self, job_id: str, parts: Sequence[str]) -> tuple[str, int]:
         """Which of these parts trains it, in which process."""
 
-        def found() -> tuple[str, int] | None:
-            pids = [(part, pid) for part in parts for pid in self.trainers(job_id, part)]
-            return pids[0] if len(pids) == 1 else None
+        def found() -> list[tuple[str, int]]:
+            return [(part, pid) for part in parts for pid in self.trainers(job_id, part)]
 
-        return wait_until(found, 30, what="the one process that trains")
+        wait_until(lambda: len(found()) == 1, 30, what="the one process that trains")
+        return found()[0]
 
 
 def words_of(pid: int) -> list[str]:
