@@ -2,7 +2,8 @@
 
 Everything is the product's own but what computes, which saves TensorFlow's import at each of the
 many starts. The folder ``FOREBAY_FAULTS_CONTROL`` steers it while it runs: while the file ``hold``
-is there every pass waits, after writing ``held``; ``pace`` holds the seconds that a pass takes. It
+is there every pass waits, after writing ``held``; ``pace`` holds the seconds that a pass takes. Its
+trainers are light as well (``light_trainer``). It
 writes what it takes for the time to ``clock`` when it starts, and the first number of each row that
 it scores to ``seen``, behind a NaN for each batch.
 """
@@ -29,6 +30,7 @@ from workers.inference.ports import Array, DeviceOutOfMemory, LoadedModel, Plan
 from workers.process import WorkerParts, run_worker
 
 CONTROL = "FOREBAY_FAULTS_CONTROL"
+TRAINER = (sys.executable, "-m", "tests.faults.light_trainer")
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 _TOO_MUCH = 1 << 46  # bytes: more than any address space that Linux gives
 
@@ -97,6 +99,8 @@ def main(environ: Mapping[str, str]) -> int:
         lambda: EchoRuntime(control),
         settings.broker_url,
         worker_settings(settings, environ),
+        trainer=TRAINER,
+        environ=environ,
     )
     return run_worker(parts)
 

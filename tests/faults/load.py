@@ -153,6 +153,18 @@ class Load:
         (job_id,) = self._send(person, "/v1/jobs", [asked], asked["job"], True, False)
         return job_id
 
+    def train(
+        self, person: Person, model: str, spec: dict[str, Any], told: dict[str, Any], *, expect: Any
+    ) -> str:
+        """One training; its id. ``told`` is what the auditor is told of it."""
+        with self._lock:
+            name = f"t{next(self._numbers)}"
+        job = {"kind": "training", "model": model, "spec": spec, "custom_id": name}
+        asked = {"job": job, "question": None, "training": {"model": model, **told}}
+        asked["expect"] = expect or SUCCEEDS
+        (job_id,) = self._send(person, "/v1/jobs", [asked], job, True, True)
+        return job_id
+
     def _send(
         self,
         person: Person,
@@ -168,9 +180,9 @@ class Load:
         said = [
             {
                 "custom_id": one["job"]["custom_id"],
-                "question": one["job"]["input"].get("tensor"),
+                "question": one["job"].get("input", {}).get("tensor"),
                 "expect": one["expect"],
-                **({"bulk": one["bulk"]} if "bulk" in one else {}),
+                **{kind: one[kind] for kind in ("bulk", "training") if kind in one},
             }
             for one in asked
         ]

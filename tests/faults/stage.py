@@ -33,6 +33,9 @@ FINISHED = (
     "DELETE FROM bulk_parts",
     "DELETE FROM bulk_shards",
     "DELETE FROM bulk_runs",
+    "DELETE FROM training_measures",
+    "DELETE FROM training_log",
+    "DELETE FROM training_runs",
     "DELETE FROM jobs WHERE id IN (SELECT id FROM ends)",
     "DELETE FROM ends",
     "DELETE FROM groups",
@@ -126,7 +129,7 @@ class Stage(OneStack[FaultStack]):
         dump_tables(stack.services.database_url, folder / "tables")
         client = self._servers.s3.buckets.client()
         try:
-            for kind in ("packs/", "bulk/"):
+            for kind in ("packs/", "bulk/", "models/"):
                 dump_objects(client, stack.services.objects_url, folder / "objects", kind)
         finally:
             client.close()

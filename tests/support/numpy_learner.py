@@ -109,6 +109,7 @@ class NumpyLearner:
     """``dropout`` draws from a generator whose state is part of the learner's."""
 
     width: int = 3
+    feature: str = "columns"
     rate: float = 0.05
     momentum: float = 0.9
     dropout: float = 0.2
@@ -126,7 +127,7 @@ class NumpyLearner:
         self.chance = np.random.Generator(np.random.PCG64(11))
 
     def run(self, batch: Batch, batch_size: int) -> Steps:
-        x, y = batch.inputs["columns"], batch.target[:, 0]
+        x, y = batch.inputs[self.feature], batch.target[:, 0]
         losses = []
         for row in range(0, len(x), batch_size):
             rows = x[row : row + batch_size]
@@ -158,10 +159,10 @@ class NumpyLearner:
         return {"mae": float(self.mae[0] / max(1.0, self.mae[1]))}
 
     def predict(self, inputs: Mapping[str, Array]) -> Array:
-        return np.asarray(self._said(inputs["columns"])).reshape(-1, 1).astype(np.float32)
+        return np.asarray(self._said(inputs[self.feature])).reshape(-1, 1).astype(np.float32)
 
     def loss_and_metrics(self, batches: Iterable[Batch]) -> dict[str, float]:
-        off = [self._said(one.inputs["columns"]) - one.target[:, 0] for one in batches]
+        off = [self._said(one.inputs[self.feature]) - one.target[:, 0] for one in batches]
         every = np.concatenate(off).astype(np.float64)
         return {"loss": float(np.mean(every**2)), "mae": float(np.mean(np.abs(every)))}
 
@@ -202,7 +203,7 @@ class NumpyLearner:
 
     def export(self, path: Path, prepared: Prepared) -> None:
         network = sequential(
-            input_layer("columns", (None, self.width)),
+            input_layer(self.feature, (None, self.width)),
             layer("Dense", name="said", units=1, activation="linear"),
         )
         path.write_bytes(archive(network, weights=HDF5 + self.w.tobytes()).getvalue())

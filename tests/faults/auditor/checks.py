@@ -11,6 +11,7 @@ from typing import Any
 from tests.faults.auditor.evidence import Evidence, Promise, Row
 from tests.faults.auditor.packs import Damaged, Entry, read
 from tests.faults.auditor.runs import runs
+from tests.faults.auditor.trainings import checkpoints, trainings
 from tests.faults.auditor.webhooks import webhooks
 
 LOST, DOUBLED, CROSSED, STUCK, STRAY = "lost", "doubled", "crossed", "stuck", "stray"
@@ -21,7 +22,7 @@ Found = Iterator[tuple[str, str]]  # what kind of damage, and a sentence
 
 def audit(evidence: Evidence) -> dict[str, Any]:
     """Everything that is wrong."""
-    checks = (answers, jobs, strangers, results, packs, runs, queues, events, webhooks)
+    checks = (answers, jobs, strangers, results, packs, runs, trainings, queues, events, webhooks)
     found = [one for check in checks for one in check(evidence)]
     counts = Counter(kind for kind, _ in found)
     return {
@@ -150,7 +151,7 @@ def _answer(name: str, promise: Promise | None, end: Row, entries: dict[str, Ent
         return
     if hashlib.sha256(entry.data).hexdigest() != end["result_digest"]:
         yield LOST, f"{name}: the bytes are not those of its digest"
-    if promise is None or promise.bulk is not None:
+    if promise is None or promise.bulk is not None or promise.training is not None:
         return
     try:
         outputs = json.loads(entry.data)["outputs"]
@@ -164,9 +165,9 @@ def _answer(name: str, promise: Promise | None, end: Row, entries: dict[str, Ent
 
 def packs(evidence: Evidence) -> Found:
     """What is live is there and whole, and nothing is there that no row knows."""
-    rows = evidence.table("packs")
+    rows, places = evidence.table("packs"), checkpoints(evidence)
     for row in rows:
-        if row["state"] != "live":
+        if row["state"] != "live" or row["id"] in places:
             continue
         data = evidence.object(row["object_key"])
         if row["object_key"].startswith("bulk/"):  # a file of a bulk job, known as a pack is
@@ -180,7 +181,7 @@ def packs(evidence: Evidence) -> Found:
             yield LOST, f"the pack {row['object_key']} holds {len(entries)} of {row['entries']}"
     known = {row["object_key"] for row in rows}
     for key in evidence.object_keys():
-        if key not in known:
+        if key not in known and not key.startswith("models/"):
             yield STRAY, f"no row knows the object {key}"
 
 

@@ -24,6 +24,7 @@ class Promise:
     question: Any
     expect: Row
     bulk: Row | None = None  # its files, its output and its wrong rows, where it is a bulk job
+    training: Row | None = None  # its model, its steps and its epochs, where it is a training
 
 
 @dataclass
@@ -64,6 +65,7 @@ def read_book(path: Path) -> Book:
                 one["question"],
                 minds.get(job_id) or one.get("expect") or SUCCEEDS,
                 one.get("bulk"),
+                one.get("training"),
             )
     return book
 

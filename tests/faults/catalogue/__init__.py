@@ -17,6 +17,7 @@ from tests.faults.catalogue import (
     objects,
     receivers,
     stops,
+    training,
 )
 from tests.faults.fault import Fault
 
@@ -33,6 +34,7 @@ MODULES = (
     receivers,
     bulk,
     bulk_services,
+    training,
     embedded,
 )
 ALL: tuple[Fault, ...] = tuple(
