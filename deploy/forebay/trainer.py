@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from types import FrameType
@@ -47,16 +48,23 @@ class FrameworkImport:
 
     def _run(self) -> None:
         try:
+            began_s = time.monotonic()
             from workers.runtime.framework import start
 
             start(self._device, self._threads)
+            import_s = time.monotonic() - began_s
             from workers.runtime.learning.opening import open_learning
             from workers.training.trainer_parts import Framework
 
             spec = self._spec.result()
             opened = open_learning(self._device, self._threads, spec.deterministic, spec.seed)
             self._framework.set_result(
-                Framework(opened.open_learner, opened.vectorizer_of, opened.vectorizer_of_version)
+                Framework(
+                    opened.open_learner,
+                    opened.vectorizer_of,
+                    opened.vectorizer_of_version,
+                    import_s,
+                )
             )
         except BaseException as fault:  # whoever waits for it is told
             self._framework.set_exception(fault)
@@ -64,6 +72,7 @@ class FrameworkImport:
 
 def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """Train; the exit code."""
+    began_s = time.monotonic()
     asked = _asked(argv)
     stop = threading.Event()
     _listen_to_signals(stop)
@@ -91,7 +100,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     spool = Spool(tuned.cache_dir.expanduser().parent / "spool")
     spool.open()
     try:
-        parts = _parts(settings, tuned, importing, spool, stop)
+        parts = _parts(settings, tuned, importing, spool, stop, began_s)
         return run(parts, asked.job, asked.session, asked.epoch)
     except Exception:
         log.exception("the training's process fails")
@@ -106,6 +115,7 @@ def _parts(
     importing: FrameworkImport,
     spool: Spool,
     stop: threading.Event,
+    began_s: float,
 ) -> TrainerParts:
     from forebay.composition import open_database
     from storage.clock import SystemClock
@@ -126,6 +136,7 @@ def _parts(
         cache_dir=tuned.cache_dir,
         retention_days=tuned.retention_days,
         stop=stop,
+        began_s=began_s,
     )
 
 

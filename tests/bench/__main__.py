@@ -31,6 +31,7 @@ from tests.bench import (
     report,
     startup,
     throughput,
+    training_start,
     webhooks,
 )
 from tests.bench.report import Figure
@@ -71,6 +72,7 @@ WITH_STACKS_OF_ITS_OWN: Mapping[str, OnARig] = {
     bulk_cores.NAME: bulk_cores,
     bulk_shards.NAME: bulk_shards,
     bulk_kill.NAME: bulk_kill,
+    training_start.NAME: training_start,
 }
 NAMES = (
     *WITHOUT_SERVERS,

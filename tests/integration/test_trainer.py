@@ -163,6 +163,9 @@ def test_a_training_fills_its_version_in(anywhere: Desk) -> None:
     result = found.result or {}
     assert result["version"] == "digits:1" and result["stopped"] == "epochs"
     assert (result["epochs"], result["steps"], result["batch_size"]) == (4, 28, 8)
+    timings = result["timings"]
+    assert timings["import_s"] is None and min(timings["prepare_s"], timings["open_s"]) >= 0
+    assert 0 <= timings["first_step_at_ms"] - timings["began_at_ms"] < 60_000
     evaluation = result["evaluation"]
     assert evaluation["on"] == "test" and evaluation["rows"] == 10
     assert evaluation["r2"] < 1 and evaluation["rmse"] == pytest.approx(evaluation["mse"] ** 0.5)

@@ -58,6 +58,7 @@ class Course:
         self._kept: Position | None = resumed.at if resumed else None
         self._kept_s = self._marked_s = clock.monotonic_s()
         self._anchor: Snapshot | None = None  # where to go back to when memory does not suffice
+        self.first_step_at: int | None = None  # when the first one here was done
 
     def run(self) -> Position:
         """Where it ended; the learner has the weights to keep. ``Leave`` when it is to end before,
@@ -137,6 +138,8 @@ class Course:
         except OutOfMemory as error:
             self._halve(error)
             return False
+        if self.first_step_at is None:
+            self.first_step_at = self._clock.now_ms()
         losses = [float(one) for one in np.asarray(taken.losses, np.float64)]
         self._must_be_numbers(losses)
         self._pace.took(len(losses), self._clock.monotonic_s() - began_s)

@@ -35,6 +35,7 @@ from workers.training.publishing import described, origin_of, result_of, sign, s
 from workers.training.retrying import GaveUp, Retrying
 from workers.training.run_desk import RunDesk, flush, flush_once, leave_if, wish_of
 from workers.training.run_store import RunStore
+from workers.training.timings import began_now
 from workers.training.trainer_parts import Framework, TrainerParts
 
 T = TypeVar("T")
@@ -59,7 +60,9 @@ class _Trainer:
 
     def __init__(self, parts: TrainerParts, store: RunStore, retrying: Retrying) -> None:
         self._parts, self._store, self._retrying = parts, store, retrying
-        self._began_s = parts.clock.monotonic_s()
+        now_s = parts.clock.monotonic_s()
+        self._began_s = now_s if parts.began_s is None else parts.began_s
+        self._timings = began_now(parts.clock, now_s - self._began_s)
         self._data = parts.spool / "data"
         self._said_s = 0.0
 
@@ -107,13 +110,18 @@ class _Trainer:
         artifact = self._artifact(asked.parent)
         rows = self._prepared(run, framework, artifact)
         try:
-            learner = framework().open_learner(spec, rows.prepared, artifact)
+            imported, timings = framework(), self._timings
+            timings.import_s, opening_s = imported.import_s, parts.clock.monotonic_s()
+            learner = imported.open_learner(spec, rows.prepared, artifact)
             leave_if(self._wish())
             resumed = self._resumed(run, rows, learner)
+            timings.open_s = parts.clock.monotonic_s() - opening_s
             self._say_ready(resumed)
             with closing(self._open_writer(run, rows)) as writer:
                 desk = RunDesk(self._journal, writer, self._retrying)
-                at = Course(spec, rows, learner, desk, parts.clock, resumed).run()
+                course = Course(spec, rows, learner, desk, parts.clock, resumed)
+                at = course.run()
+            timings.first_step_at = course.first_step_at
             self._finish(run, rows, learner, at)
         finally:
             rows.close()
@@ -155,7 +163,8 @@ class _Trainer:
         began_s = parts.clock.monotonic_s()
         rows = self._patiently(prepare)
         try:
-            self._describe(rows, parts.clock.monotonic_s() - began_s)
+            self._timings.prepare_s = parts.clock.monotonic_s() - began_s
+            self._describe(rows, self._timings.prepare_s)
         except BaseException:
             rows.close()
             raise
@@ -231,7 +240,8 @@ class _Trainer:
         evaluation = evaluated(
             asked.spec, rows, learner, at.batch_size, lambda: leave_if(self._wish())
         )
-        result = result_of(asked.version, at, evaluation, described(rows.prepared))
+        data = described(rows.prepared)
+        result = result_of(asked.version, at, evaluation, data, self._timings)
         archive = parts.spool / "model.keras"
         learner.export(archive, rows.prepared)
         signature = sign(archive, rows.prepared)

@@ -39,6 +39,7 @@ class Framework:
     open_learner: OpenLearner
     vectorizer_of: VectorizerOf
     vectorizer_of_version: Callable[[Path], VectorizerOf]  # by the artifact of one to train on
+    import_s: float | None = None  # what importing it took
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,3 +57,4 @@ class TrainerParts:
     cache_dir: Path  # of artifacts
     retention_days: int
     stop: threading.Event  # set when this process is to end
+    began_s: float | None = None  # when this process began, by the clock's monotonic seconds
