@@ -31,6 +31,9 @@ from tests.bench import (
     report,
     startup,
     throughput,
+    training_epoch,
+    training_memory,
+    training_quality,
     training_start,
     webhooks,
 )
@@ -73,6 +76,9 @@ WITH_STACKS_OF_ITS_OWN: Mapping[str, OnARig] = {
     bulk_shards.NAME: bulk_shards,
     bulk_kill.NAME: bulk_kill,
     training_start.NAME: training_start,
+    training_epoch.NAME: training_epoch,
+    training_quality.NAME: training_quality,
+    training_memory.NAME: training_memory,
 }
 NAMES = (
     *WITHOUT_SERVERS,

@@ -36,9 +36,7 @@ def measure(rig: Rig) -> list[Figure]:
         made = [train(caller, model, spec) for _ in range(1 if rig.quick else JOBS)]
     alone_s = statistics.median(_import_s() for _ in range(1 if rig.quick else IMPORTS))
     walls = [_wall_s(one) for one in made]
-    beyond = [
-        wall - float(one.timings["import_s"]) for wall, one in zip(walls, made, strict=True)
-    ]
+    beyond = [wall - float(one.timings["import_s"]) for wall, one in zip(walls, made, strict=True)]
     wall_s = statistics.median(walls)
     detail = {
         "wall_s": [round(one, 2) for one in walls],
