@@ -45,7 +45,7 @@ class Case:
     metrics: tuple[str, ...] = ("accuracy",)
 
 
-class Epochs(keras.callbacks.Callback):  # type: ignore[misc,name-defined]
+class Epochs(keras.callbacks.Callback):  # type: ignore[misc]
     """The seconds of each epoch, its validation among them."""
 
     def __init__(self) -> None:
