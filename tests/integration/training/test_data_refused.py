@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from storage.records.bulk import Condition
 from storage.records.errors import InvalidInput, NotFound
 from storage.records.training import (
     DataFormat,
     MissingRule,
     Named,
+    Network,
     Preparation,
     Split,
     TextPreparation,
@@ -120,6 +122,36 @@ def test_a_class_with_one_example(desk: DataDesk) -> None:
     for stratify in (True, False):
         spec = spec_of(uri, split=Split(0.2, 0.2, 1, stratify))
         refused(desk, spec, "class_too_small", "'maybe'", "1 example:")
+
+
+def test_a_label_with_a_nul_is_refused_before_anything_is_trained(desk: DataDesk) -> None:
+    uri = desk.csv("d.csv", "a,b,label", [*ROWS, "1,2,y\0s", "1,3,y\0s"])
+    refused(desk, spec_of(uri), "bad_label", r"'y\x00s'", "prepare.labels")
+
+
+@pytest.mark.parametrize("cut", [";", "\t"])
+def test_fields_that_no_comma_separates(desk: DataDesk, cut: str) -> None:
+    rows = [row.replace(",", cut) for row in ROWS]
+    uri = desk.csv("d.csv", cut.join(("a", "b", "label")), rows)
+    refused(desk, spec_of(uri), "unknown_column", f"separated by {cut!r}", "commas")
+
+
+def test_a_file_whose_name_says_nothing_is_told_of_in_the_specs_words(desk: DataDesk) -> None:
+    error = refused(desk, spec_of(desk.write("d.bin", b"x")), "unknown_format", "idx, npz, csv")
+    assert error.field == "data.format"
+
+
+def test_a_condition_that_no_row_fits(desk: DataDesk) -> None:
+    uri = desk.csv("d.csv", "a,b,label", ROWS)
+    spec = spec_of(uri, data={"where": (Condition("a", ">", 1000),)})
+    refused(desk, spec, "data_empty", "data.where")
+
+
+def test_a_text_recipe_on_numbers_says_to_take_another_one(desk: DataDesk) -> None:
+    uri = desk.csv("d.csv", "a,label", [f"{n},{n % 2}" for n in range(20)])
+    spec = spec_of(uri, prepare=Preparation(text=TextPreparation()))
+    spec = replace(spec, network=Network("text-average"))
+    refused(desk, spec, "text_is_numbers", "another recipe")
 
 
 def test_a_class_of_the_map_without_examples(desk: DataDesk) -> None:
@@ -341,6 +373,7 @@ def test_a_file_that_is_not_there(desk: DataDesk) -> None:
     with pytest.raises(NotFound) as caught:
         desk.prepare(spec_of(desk.uri("none.csv")))
     assert caught.value.stable_code == "input_not_found"
+    assert caught.value.field == "data.uri"
 
 
 def test_files_of_two_kinds(desk: DataDesk) -> None:

@@ -235,4 +235,5 @@ def _not_utf8(lines: Lines) -> Iterator[tuple[int, str]]:
         try:
             lines.text(index).decode()
         except UnicodeDecodeError as error:
-            yield int(index), f"the line is not UTF-8: {error.reason} at its byte {error.start}"
+            where = f"{error.reason} at its byte {error.start}"
+            yield int(index), f"the line is not UTF-8: {where}; save the file as UTF-8"

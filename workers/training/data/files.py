@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 
 from storage.objects import Objects
 from storage.records.bulk import BulkFormat
-from storage.records.errors import InvalidInput, Unavailable
+from storage.records.errors import InvalidInput, NotFound, Unavailable
 from storage.records.training import DataFormat
 from workers.bulk.kit import Stopped
 from workers.bulk.places import Found, Places
@@ -86,18 +86,32 @@ class Patient:
 
 
 def find_files(
-    places: Places, tenant: str, uris: Sequence[str], still: Callable[[], bool]
+    places: Places,
+    tenant: str,
+    uris: Sequence[str],
+    still: Callable[[], bool],
+    field: str = "data.uri",
 ) -> list[DataFile]:
     """All files that the addresses name, in the addresses' order and by name; up to a million, as
     pictures are many. ``NotFound`` (``input_not_found``), ``InvalidInput`` (``input_empty``,
     ``too_many_files``, ``ref_not_allowed``)."""
     found: list[Found] = []
     for uri in uris:
-        each = list(islice(places.each(tenant, uri), MAX_FILES + 1))
+        with _about(field):
+            each = list(islice(places.each(tenant, uri), MAX_FILES + 1))
         found += sorted(each, key=lambda one: one.place.uri)
         if len(found) > MAX_FILES:
             raise InvalidInput(f"the data are more than {MAX_FILES} files", code="too_many_files")
     return [DataFile(_patient(one, still)) for one in found]
+
+
+@contextmanager
+def _about(field: str) -> Iterator[None]:
+    """What is wrong with an address is said of the spec's field."""
+    try:
+        yield
+    except (InvalidInput, NotFound) as error:
+        raise type(error)(error.message, code=error.stable_code, field=field) from error
 
 
 def _patient(found: Found, still: Callable[[], bool]) -> Found:
@@ -125,7 +139,10 @@ def _format_of(name: str) -> DataFormat:
         return DataFormat.IDX
     if _PICTURES.search(plain):
         return DataFormat.IMAGES
-    form = _FORMATS.get(format_of(name)[0])
+    try:
+        form = _FORMATS.get(format_of(name)[0])
+    except InvalidInput:  # it says what of bulk jobs
+        form = None
     if form is None:
         raise InvalidInput(
             f"the name of {name[-200:]!r} does not tell what it holds: say data.format, one of"

@@ -54,7 +54,9 @@ class Finishing:
         gathering = self._gathering
         alive = gathering.alive()
         if not alive.any():
-            raise data_empty([one.uri for one in self._files], sum(gathering.dropped.values()))
+            dropped = sum(gathering.dropped.values())
+            chosen = bool(self._spec.data.where)
+            raise data_empty([one.uri for one in self._files], dropped, chosen=chosen)
         names, values = self._labels(alive)
         parts = self._split(alive, names, values)
         train = np.zeros(len(alive), np.bool_)
@@ -92,7 +94,8 @@ class Finishing:
         trained = len(parts[Part.TRAIN])
         if spec.batch_size > trained:
             raise InvalidInput(
-                f"a batch of {spec.batch_size} is more than the {trained} rows that are trained on",
+                f"a batch of {spec.batch_size} is more than the {trained} rows that are trained on:"
+                f" take a batch_size of {trained} or less, or give more rows",
                 code="batch_too_large",
                 field="batch_size",
             )

@@ -19,6 +19,7 @@ from workers.training.data.complaints import (
     label_unknown,
 )
 from workers.training.data.pieces import ColumnInfo, Kind
+from workers.training.data.trouble import told
 from workers.training.data.values import (
     Words,
     number_of,
@@ -168,18 +169,27 @@ def _value(word: str) -> object:
 def check_classes(
     names: Sequence[str], counts: npt.NDArray[np.int64], column: str, *, binary: str | None
 ) -> None:
-    """``InvalidInput``: ``class_too_small``, ``one_class``, ``not_two_classes``."""
+    """``InvalidInput``: ``bad_label``, ``class_too_small``, ``one_class``, ``not_two_classes``."""
     for name, count in zip(names, counts.tolist(), strict=True):
+        if "\x00" in name:  # nothing that is served may be called so
+            raise InvalidInput(
+                f"the label {told(name)} of {column!r} has a NUL in it: give it another name by"
+                " prepare.labels, or mend the file",
+                code="bad_label",
+                field="data.label",
+            )
         if count < 2:
             raise InvalidInput(
                 f"the class {name!r} of {column!r} has {count} example{'s' * (count != 1)}: it can"
-                " be in no split; a class needs two at least",
+                " be in no split; a class needs two at least. Add some, or leave the class out by"
+                " data.where",
                 code="class_too_small",
                 field="data.label",
             )
     if len(names) < 2:
         raise InvalidInput(
-            f"every row has the label {names[0]!r}: there is nothing to tell apart",
+            f"every row has the label {names[0]!r}: there is nothing to tell apart. Add rows of"
+            " other classes, or see that data.label names the right column",
             code="one_class",
             field="data.label",
         )

@@ -117,7 +117,7 @@ def image_spec(shape: tuple[int, ...]) -> ImageSpec:
         return ImageSpec(shape[0], shape[1], shape[2], scale=1.0)
     raise shape_mismatch(
         f"pictures need data.shape as [height, width, channels] with 1, 3 or 4 channels, and it is"
-        f" {list(shape)}"
+        f" {list(shape) if shape else 'missing'}"
     )
 
 
@@ -134,7 +134,8 @@ def _labels(uris: Sequence[str], files: Sequence[DataFile]) -> list[str]:
             label = folder.rpartition("/")[2]
         if not slash or not label:
             raise InvalidInput(
-                f"the picture {file.uri} lies in no folder that would be its label",
+                f"the picture {file.uri} lies in no folder that would be its label: put each"
+                " picture into a folder that is called as its label",
                 code="label_missing",
                 field="data.uri",
             )

@@ -95,7 +95,7 @@ def _files(
     else:
         files = [one for one in files if one.uri != uri] or files
     try:
-        (labels,) = find_files(places, tenant, [uri], still)
+        (labels,) = find_files(places, tenant, [uri], still, "data.labels_uri")
     except NotFound as error:
         raise InvalidInput(
             f"{error.message}, where the labels of {files[0].uri} would be: say data.labels_uri",

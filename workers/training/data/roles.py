@@ -162,7 +162,9 @@ def _features(
     chosen = spec.data.features or [name for name in by_name if name not in (label.name, group)]
     if not chosen:
         raise InvalidInput(
-            f"{where} has no column but the label", code="no_features", field="data.features"
+            f"{where} has no column of numbers, words or texts but the label",
+            code="no_features",
+            field="data.features",
         )
     return [by_name[name] for name in dict.fromkeys(chosen)]
 
@@ -183,11 +185,17 @@ def _text(spec: TrainingSpec, features: Sequence[ColumnInfo]) -> ColumnInfo:
     if not texts:
         raise InvalidInput(
             f"column {features[0].name!r} is to be the text, and holds numbers: name the column of"
-            " texts in data.features, or leave prepare.text out",
+            f" texts in data.features, or {_without_text(spec)}",
             code="text_is_numbers",
             field="prepare.text",
         )
     return texts[0]
+
+
+def _without_text(spec: TrainingSpec) -> str:
+    if spec.network.recipe == "text-average":
+        return "choose another recipe than text-average"
+    return "leave prepare.text out"
 
 
 def _tensor(spec: TrainingSpec, column: ColumnInfo, *, alone: bool) -> TensorRole:

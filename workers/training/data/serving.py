@@ -28,7 +28,7 @@ def options_of(
         return PushOptions(input=InputForm.TEXT, labels=told, scores=scores)
     if kept.name == VECTOR and kept.columns:
         fits = len(kept.columns) <= MAX_COLUMNS and all(
-            1 <= len(one.name) <= MAX_TEXT for one in kept.columns
+            1 <= len(one.name) <= MAX_TEXT and "\x00" not in one.name for one in kept.columns
         )
         if fits:
             return PushOptions(

@@ -32,7 +32,7 @@ def split_rows(split: Split, rows: int, labels: npt.NDArray[np.int32] | None) ->
         if share > 0 and not len(parts[part]):
             raise InvalidInput(
                 f"the {part} part of the split would be empty: there are {rows} rows, and its share"
-                f" is {_share_of(split, part):g}",
+                f" is {_share_of(split, part):g}. {_what_to_do(part)}",
                 code="split_empty",
                 field="split" if part is Part.TRAIN else f"split.{part}",
             )
@@ -94,3 +94,9 @@ def _ranges(rows: Rows, begins: Counts, ends: Counts) -> Rows:
     found: Rows = np.concatenate([rows[begin:end] for begin, end in spans])
     found.sort()
     return found
+
+
+def _what_to_do(part: Part) -> str:
+    if part is Part.TRAIN:
+        return "Give more rows, or smaller shares to the other parts"
+    return f"Give more rows or a larger share, or do without it by split.{part}: 0"

@@ -143,9 +143,10 @@ class TableReader:
         info = _info(name, column) if len(column) else self._infos[name]
         known = self._infos[name]
         if known.kind is Kind.TENSOR and info.shape != known.shape:
+            other = f"others of shape {list(info.shape)}" if info.shape else "others of another"
             raise shape_mismatch(
-                f"column {name!r} of {file.uri} has rows of shape {list(info.shape)}, and"
-                f" {list(known.shape)} in its first row"
+                f"column {name!r} of {file.uri} has rows of shape {list(known.shape)} and {other}:"
+                " all have to be alike"
             )
         return info
 

@@ -9,6 +9,7 @@ from storage.records.errors import InvalidInput
 
 _SHOWN = 20
 _CHARS = 80
+_CUTS = {";": "", "\t": ", or call the file .tsv", "|": ""}
 
 
 def told(value: object) -> str:
@@ -25,6 +26,13 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 def unknown_column(where: str, name: str, names: Sequence[str], field: str) -> InvalidInput:
     """A column that was asked for is not there."""
+    if len(names) == 1 and (cut := next((one for one in _CUTS if one in names[0]), None)):
+        return InvalidInput(
+            f"{where} has no column {told(name)}: its only column is {told(names[0])}, whose parts"
+            f" seem to be separated by {cut!r}. Separate them by commas{_CUTS[cut]}",
+            code="unknown_column",
+            field=field,
+        )
     has = ", ".join(names[:_SHOWN]) + (" …" if len(names) > _SHOWN else "")
     return InvalidInput(
         f"{where} has no column {told(name)}{nearest(name, names)}; it has: {has or 'none'}",
@@ -40,14 +48,18 @@ def data_changed(uri: str, wanted: str | None, found: str | None) -> InvalidInpu
     elif found is None:
         why = f"is not among the files any more; the spec has its digest {wanted}"
     else:
-        why = f"was changed: the spec has its digest {wanted}, and it is {found} now"
+        why = (
+            f"was changed: the spec has its digest {wanted}, and it is {found} now. Put the old"
+            " file back, or name the new digest"
+        )
     return InvalidInput(f"{uri} {why}", code="data_changed", field="data.digests")
 
 
-def data_empty(uris: Sequence[str], dropped: int) -> InvalidInput:
-    """There is no row to learn from."""
+def data_empty(uris: Sequence[str], dropped: int, *, chosen: bool = False) -> InvalidInput:
+    """There is no row to learn from. ``chosen``: by conditions."""
     more = f" and {len(uris) - 3} more" if len(uris) > 3 else ""
     but = f"; {dropped} were dropped" if dropped else ""
+    but += ": data.where may choose none" if chosen else ""
     return InvalidInput(
         f"there is no row to learn from in {', '.join(uris[:3])}{more}{but}",
         code="data_empty",
