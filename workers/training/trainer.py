@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from storage.records.errors import ForebayError, Unavailable
+from storage.records.errors import ForebayError, InvalidInput, Unavailable
 from storage.records.jobs import JobError
 from storage.records.models import ModelVersion
 from storage.records.training import TextPreparation
@@ -35,6 +35,7 @@ from workers.training.publishing import described, origin_of, result_of, sign, s
 from workers.training.retrying import GaveUp, Retrying
 from workers.training.run_desk import RunDesk, flush, flush_once, leave_if, wish_of
 from workers.training.run_store import RunStore
+from workers.training.telling import with_files, with_place
 from workers.training.timings import began_now
 from workers.training.trainer_parts import Framework, TrainerParts
 
@@ -219,7 +220,12 @@ class _Trainer:
             return None
         checkpoints = self._checkpoints(run)
         spec, prepared = spec_digest(self._spec), rows.prepared.digest
-        found = self._patiently(lambda: checkpoints.read(checkpoint, spec=spec, prepared=prepared))
+        try:
+            found = self._patiently(
+                lambda: checkpoints.read(checkpoint, spec=spec, prepared=prepared)
+            )
+        except InvalidInput as error:
+            raise with_files(error, run.data, rows.prepared.note) from error
         learner.restore(found.snapshot.state)
         at = found.snapshot.at
         spent_s = max(at.trained_s, run.progress.trained_s)  # also what was lost is spent
@@ -254,7 +260,7 @@ class _Trainer:
             raise Leave(TrainerExit.STOPPED)
 
     def _fail(self, error: ForebayError) -> TrainerExit:
-        told = JobError(error.stable_code, error.message)
+        told = JobError(error.stable_code, with_place(error))
         self._journal.say(f"the training fails ({told.code}): {told.message}")
         self._last_words()
         mine = self._retrying.call(lambda: self._store.fail(told))
