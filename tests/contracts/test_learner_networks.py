@@ -300,6 +300,17 @@ def test_too_little_memory_is_told_with_the_batch(monkeypatch: pytest.MonkeyPatc
         learner.run(rows_of(prepared, 40), 16)
 
 
+def test_weights_that_do_not_fit_are_no_fault_but_told() -> None:
+    with pytest.raises(OutOfMemory, match="take a smaller network") as caught:
+        opened(recipe("dense", units=[10**6, 10**6]), columns())
+    assert caught.value.field == "spec.network"
+
+
+def test_a_whole_number_is_a_learning_rate_as_well() -> None:
+    learner = opened("linear", columns(), optimizer=Named("adadelta", {"learning_rate": 1}))
+    assert learner.learning_rate() == 1.0
+
+
 def _cut(rows: Batch, start: int, stop: int) -> Batch:
     inputs = {name: value[start:stop] for name, value in rows.inputs.items()}
     return Batch(inputs, rows.target[start:stop], None)

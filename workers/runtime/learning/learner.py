@@ -11,15 +11,15 @@ import numpy as np
 from workers.runtime.framework import Framework
 from workers.runtime.learning import state
 from workers.runtime.learning.measuring import Gauges
+from workers.runtime.learning.memory import within_memory
 from workers.runtime.learning.networks import served
 from workers.runtime.learning.steps import Steps as Traced
-from workers.training.ports import Array, Batch, Feature, OutOfMemory, Prepared, Steps
+from workers.training.ports import Array, Batch, Feature, Prepared, Steps
 
 T = TypeVar("T")
 
 _PASS_ROWS = 256  # in one pass that learns nothing
 _OPTIMIZER, _METRICS, _MODEL = "optimizer", "metrics", "model"
-_MEMORY_SIGNS = ("out of memory", "out_of_memory", "OOM", "Dst tensor is not copied")
 
 
 class KerasLearner:
@@ -159,15 +159,9 @@ class KerasLearner:
         return [constant(inputs[name][start:stop]) for name in self._features]
 
     def _within_memory(self, call: Callable[[], T], rows: int) -> T:
-        errors = self._framework.tf.errors
-        try:
+        too_much = f"the device has not enough memory for a batch of {rows} rows"
+        with within_memory(self._framework, too_much):
             return call()
-        except (errors.ResourceExhaustedError, MemoryError) as error:
-            raise _too_much(rows) from error
-        except errors.InternalError as error:
-            if any(sign in str(error) for sign in _MEMORY_SIGNS):
-                raise _too_much(rows) from error
-            raise
 
 
 def _pieces(rows: int) -> Iterator[tuple[int, int]]:
@@ -177,7 +171,3 @@ def _pieces(rows: int) -> Iterator[tuple[int, int]]:
 
 def _numbers(results: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in results.items()}
-
-
-def _too_much(rows: int) -> OutOfMemory:
-    return OutOfMemory(f"the device has not enough memory for a batch of {rows} rows")

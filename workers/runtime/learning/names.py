@@ -56,13 +56,20 @@ def made(
     found = class_of(module, path, named.name)
     if found is None:
         raise InvalidInput(unknown(what, named.name, known(path)), code=code, field=field)
-    taken = set(inspect.signature(found.__init__).parameters) - _NOT_FOR_CALLERS  # type: ignore[misc]
+    parameters = inspect.signature(found.__init__).parameters  # type: ignore[misc]
+    taken = set(parameters) - _NOT_FOR_CALLERS
     for argument in named.arguments:
         if argument not in taken:
             message = unknown(f"argument of {snake(found.__name__)} called", argument, taken)
             raise InvalidInput(message, code=code, field=f"{field}.{argument}")
+    arguments = {
+        name: float(value)  # Keras takes no 1 for 1.0
+        if type(value) is int and type(parameters[name].default) is float
+        else value
+        for name, value in named.arguments.items()
+    }
     try:
-        return found(**{**named.arguments, **(also or {})})
+        return found(**{**arguments, **(also or {})})
     except (TypeError, ValueError, AttributeError) as error:
         raise InvalidInput(
             f"{snake(found.__name__)} cannot be made with {dict(named.arguments)}:"

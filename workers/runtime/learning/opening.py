@@ -12,15 +12,21 @@ from workers.runtime.learning.architectures import text_layer_of
 from workers.runtime.learning.heads import head_of
 from workers.runtime.learning.learner import KerasLearner
 from workers.runtime.learning.measuring import Gauges, measured_of
+from workers.runtime.learning.memory import within_memory
 from workers.runtime.learning.names import made
 from workers.runtime.learning.networks import build
 from workers.runtime.learning.optimizers import optimizer_of
-from workers.runtime.learning.refusals import LOSS
+from workers.runtime.learning.refusals import LOSS, NETWORK
 from workers.runtime.learning.texts import KerasVectorizer, VersionVectorizer
 from workers.training.ports import Learner, Prepared, Vectorizer, VectorizerOf
 
 DETERMINISTIC_THREADS = 2
 """Sums are cut into as many parts as there are threads, so their last bits depend on that."""
+
+_TOO_LARGE = (
+    "the network's weights, with what the optimizer keeps of each, do not fit into the device's"
+    " memory: take a smaller network, or an optimizer that keeps less, such as sgd"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +40,10 @@ class Learning:
         self, spec: TrainingSpec, prepared: Prepared, artifact: Path | None
     ) -> Learner:
         """As the port says. The spec's seed decides about first weights and dropout."""
+        with within_memory(self.framework, _TOO_LARGE, NETWORK):
+            return self._opened(spec, prepared, artifact)
+
+    def _opened(self, spec: TrainingSpec, prepared: Prepared, artifact: Path | None) -> Learner:
         self.framework.keras.utils.set_random_seed(spec.seed)
         head = head_of(spec.loss, prepared)
         losses = self.framework.keras.losses

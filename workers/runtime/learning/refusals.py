@@ -10,6 +10,7 @@ from storage.records.errors import InvalidInput
 
 NETWORK, OPTIMIZER, LOSS = "spec.network", "spec.optimizer", "spec.loss"
 SCHEDULE, METRICS = "spec.schedule", "spec.metrics"
+_CAUSE = "Exception encountered:"
 
 
 def bad_network(message: str, field: str = NETWORK) -> InvalidInput:
@@ -42,7 +43,9 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
 
 def first_line(error: Exception) -> str:
     """Keras's complaint, as far as it fits a message."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = str(error)
+    _, cause, inner = text.partition(_CAUSE)  # behind the whole configuration
+    lines = [line.strip() for line in (inner if cause else text).splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__)[:500]
 
 
