@@ -15,5 +15,5 @@ NEW_MODEL = Text(
     least=1,
     most=63,
     pattern=rf"^{NAME}$",
-    is_called="a model's bare name (a training makes its next version)",
+    is_called="a model's bare name of a-z, 0-9, ., _ and - (a training makes its next version)",
 )

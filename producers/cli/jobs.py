@@ -14,7 +14,7 @@ from producers.cli.connection import be_patient, connect
 from producers.cli.exits import Exit, of_states, usage
 from producers.cli.options import AsJson, TimeoutS, key_values
 from producers.cli.output import note, say, say_json, say_table
-from producers.cli.training_answers import say_log, wait_for_training
+from producers.cli.training_answers import save_picture, say_log, wait_for_training
 from producers.cli.training_curves import show_training_curves
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def show(
     with connect() as client:
         job = client.job(job_id)
         if png is not None:
-            job.curves_png(png)
+            save_picture(job, png)
         if as_json:
             say_json(dict(job.document) | ({"log": list(job.log())} if log else {}))
         elif log:

@@ -81,6 +81,8 @@ def read_spec_file(name: str, text: str, *, whole: bool = True) -> SpecFile:
         raise usage(f"{name}{at}: {error.problem or error.context}") from None
     except yaml.YAMLError as error:
         raise usage(f"{name} is not YAML: {str(error)[:200]}") from None
+    except RecursionError:  # YAML's own reader takes a call a level
+        raise usage(f"{name} nests too deep: that is no spec") from None
     reader = _Reader(name)
     value = None if node is None else reader.value(node, ())
     if not whole:
@@ -171,6 +173,8 @@ def model_of(told: dict[str, Any], option: str | None, name: str) -> str:
     """The model's name, taken out of the file's fields."""
     named = told.pop("model", None)
     model = option or named
+    if option is None and named is not None and not isinstance(named, str):
+        raise usage(f"{name}: model must be a name, not {named!r}", "put it in quotes")
     if not isinstance(model, str) or not model:
         raise usage(f"{name} names no model", "say it with model: in the file, or with --model")
     return model

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,7 +25,12 @@ from producers.cli.options import (
 )
 from producers.cli.output import note, say, say_json
 from producers.cli.spec_file import SpecFile, model_of, pointed_to, read_spec_file
-from producers.cli.training_answers import end_of_training, wait_for_training
+from producers.cli.training_answers import end_of_training, save_picture, wait_for_training
+
+if TYPE_CHECKING:
+    from producers.client import Forebay
+
+_UPLOADED = re.compile(r"forebay://files/[0-9a-f-]{36}")
 
 
 def train(
@@ -58,6 +66,8 @@ def train(
     """Train the next version of a model, as a spec says."""
     if png is not None and not wait:
         raise usage("--png goes with --wait", "or draw it later: forebay jobs show JOB --png FILE")
+    if png is not None and not png.absolute().parent.is_dir():
+        raise usage(f"--png {png}: there is no folder {png.parent}")
     file, folder = _opened(spec)
     file.set(set_ or [])
     options: dict[str, Any] = {
@@ -89,8 +99,12 @@ def train(
         if wait:
             wait_for_training(job, timeout_s, quiet=as_json)
             if png is not None:
-                job.curves_png(png)
-            raise typer.Exit(end_of_training(job, as_json=as_json))
+                save_picture(job, png)
+            ended = end_of_training(job, as_json=as_json)
+            if job.error and not as_json:
+                for line in places_in(str(job.error.get("message")), file, client):
+                    note(f"  {line}")
+            raise typer.Exit(ended)
     if as_json:
         say_json(job.document)
     else:
@@ -108,9 +122,24 @@ def _opened(spec: str) -> tuple[SpecFile, Path]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise usage(f"there is no file {path}") from None
+    except IsADirectoryError:
+        raise usage(f"{path} is a folder: name the spec's file in it") from None
     except (OSError, UnicodeDecodeError) as error:
         raise usage(f"{path} cannot be read: {error}") from None
     return read_spec_file(path.name, text), path.parent
+
+
+def places_in(message: str, file: SpecFile, client: Forebay) -> Iterator[str]:
+    """What a job's error names, as its caller knows it: the spec's line, and uploaded files."""
+    from producers.client.errors import ForebayError
+
+    where, colon, _ = message.partition(": ")
+    line = file.line_of(where.removeprefix("spec.")) if colon and where.startswith("spec.") else 0
+    if line:
+        yield f"{file.name}, line {line}"
+    for uri in dict.fromkeys(_UPLOADED.findall(message)):
+        with suppress(ForebayError):  # it is a courtesy
+            yield f"{uri} is {client.files.show(uri).document.get('filename')}"
 
 
 def _uploading(path: Path) -> None:

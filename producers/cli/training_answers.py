@@ -6,10 +6,11 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from producers.cli.bulk_answers import duration, left_s
-from producers.cli.exits import Exit, of_states
+from producers.cli.exits import Exit, of_states, usage
 from producers.cli.output import Show, note, plain_lines, say, say_fields, say_json
 from producers.cli.plot import spark
 
@@ -60,6 +61,17 @@ def say_log(job: Job) -> None:
     """All lines so far."""
     for line in job.log():
         say(f"{line['at']}  {line['text']}")
+
+
+def save_picture(job: Job, path: Path) -> None:
+    """Draw the curves into a file; ``Failure`` if it cannot be written."""
+    try:
+        job.curves_png(path)
+    except OSError as error:
+        raise usage(
+            f"the picture cannot be written: {path}: {error.strerror}",
+            f"draw it elsewhere: forebay jobs show {job.id} --png FILE",
+        ) from None
 
 
 def end_of_training(job: Job, *, as_json: bool, name: str | None = None) -> Exit:

@@ -58,6 +58,7 @@ WRONG = [
     ("", "holds no fields"),
     ("just words", "holds no fields"),
     ("a: \x00", "not YAML"),
+    ("a: " + "[" * 2_000 + "]" * 2_000, "nests too deep"),
 ]
 
 
@@ -201,3 +202,36 @@ def test_progress_is_shown_on_a_terminal_and_in_lines(monkeypatch, capsys, termi
     with training_answers._display(quiet=True) as show:
         show({"state": "training"})
     assert capsys.readouterr().err == ""
+
+
+def test_a_models_name_that_is_a_number_is_asked_for_as_text():
+    with pytest.raises(Failure, match="model must be a name, not 7") as caught:
+        model_of(read_spec_file("a.yaml", "model: 7").told, None, "a.yaml")
+    assert caught.value.hint == "put it in quotes"
+
+
+def test_a_picture_that_cannot_be_written_says_how_to_draw_it_later(tmp_path):
+    from types import SimpleNamespace
+
+    job = SimpleNamespace(id="j1", curves_png=lambda path: path.write_bytes(b""))
+    with pytest.raises(Failure, match="No such file") as caught:
+        training_answers.save_picture(job, tmp_path / "none" / "x.png")
+    assert "forebay jobs show j1 --png" in caught.value.hint
+
+
+def test_a_jobs_error_is_pointed_to_in_the_file():
+    from producers.cli.train import places_in
+
+    class Client:
+        files = property(lambda self: self)
+
+        def show(self, uri):
+            return type("Stored", (), {"document": {"filename": "rows.csv"}})
+
+    uri = "forebay://files/01a21bed-c34d-7462-96e5-b0f533bbe48e"
+    file = read_spec_file("a.yaml", SPEC)
+    told = list(
+        places_in(f"spec.data.label: the first is row 7 of {uri}. Mend {uri}", file, Client())
+    )
+    assert told == ["a.yaml, line 4", f"{uri} is rows.csv"]
+    assert list(places_in("it died: at once", file, Client())) == []
