@@ -251,6 +251,10 @@ def _rates(optimizer: Any, schedule: Any) -> tuple[Named, Named | None]:
     given = optimizer if isinstance(optimizer, str) else optimizer["name"]
     if given == MOMENTUM:
         made = Named(made.name, {"momentum": 0.9, **made.arguments})
+    rate = made.arguments.get("learning_rate")
+    if isinstance(rate, int | float) and rate <= 0:
+        says = f"must be more than 0, not {show(rate)}"
+        raise Wrong(says, code="out_of_range").under("optimizer", "learning_rate")
     if schedule is None:
         return made, None
     course = named(schedule, SCHEDULE)
