@@ -463,6 +463,14 @@ def test_fields_that_contradict_each_other_are_named(changes, field, says):
     assert says in caught.value.message
 
 
+@pytest.mark.parametrize("rate", [0, -1, -0.5])
+def test_a_learning_rate_is_above_zero(rate):
+    with pytest.raises(InvalidInput, match="more than 0") as caught:
+        spec_from(SMALL_SPEC | {"optimizer": {"name": "sgd", "learning_rate": rate}})
+    assert caught.value.stable_code == "out_of_range"
+    assert caught.value.field == "optimizer.learning_rate"
+
+
 def test_early_stopping_on_what_is_trained_on_needs_no_validation():
     changes = {"split": {"validation": 0}, "early_stopping": {"monitor": "loss"}}
     assert spec_from(SMALL_SPEC | changes).early_stopping.monitor == "loss"
