@@ -161,7 +161,6 @@ JOB_CODES: dict[str, str] = {
     "wrong_fields": "the line has another number of fields than the header",
     "wrong_type": "the value does not fit the column's type",
     # the data of a training
-    "no_room": "the prepared rows do not fit on the worker's disk",
     "data_empty": "there is no row to learn from",
     "data_changed": "a file is not what it was when its digest was taken, or the training began",
     "no_features": "the data has no column but the label",
