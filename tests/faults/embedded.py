@@ -23,7 +23,7 @@ from tests.faults.fault import Fault
 from tests.faults.files import LocalFiles
 from tests.faults.light_device import CONTROL
 from tests.faults.load import Load, Person
-from tests.faults.stack import ROOT
+from tests.faults.stack import OURS, ROOT
 from tests.faults.stage import FINISHED, FINISHED_PACKS, TENANTS, OneStack, push_echo
 from tests.faults.wire.amqp import AmqpWire
 from tests.faults.wire.http import HttpWire
@@ -90,7 +90,7 @@ class SmallStack(EmbeddedStack):
         control = self.control()
         control.mkdir(parents=True)
         self.files = LocalFiles(folder / "files")
-        about = {"PYTHONPATH": str(ROOT), CONTROL: str(control), **self.files.environment()}
+        about = {"PYTHONPATH": OURS, CONTROL: str(control), **self.files.environment()}
         super().__init__(folder, {**about, **environment})
         self.broker, self.database = Line(0, AmqpWire), Line(0, PostgresWire)
         self.objects = Line(0, HttpWire)
@@ -185,7 +185,7 @@ class SmallStage(OneStack[SmallStack]):
                 lines = [json.dumps(dict(row), default=bytes.hex) for row in rows]
                 (tables / f"{name}.jsonl").write_text("\n".join(lines))
             connection.execute("ROLLBACK")
-        for kind in ("packs", "bulk"):
+        for kind in ("packs", "bulk", "models"):
             if (stack.home / "objects" / kind).exists():
                 shutil.copytree(stack.home / "objects" / kind, folder / "objects" / kind)
         stack.files.dump(folder / "files")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from forebay import embedded, up
@@ -16,7 +17,7 @@ from forebay.device import Thread
 from storage.database import Database
 from storage.objects import Objects
 from storage.settings import Settings
-from tests.faults.light_device import CONTROL, EchoRuntime
+from tests.faults.light_device import CONTROL, TRAINER, EchoRuntime
 from workers.process import WorkerParts
 from workers.settings import WorkerSettings
 
@@ -26,12 +27,20 @@ def light_parts(
     tuned: WorkerSettings,
     database: Database,
     objects: Objects,
+    environ: Mapping[str, str],
     threads: tuple[Thread, ...] = (),
 ) -> WorkerParts:
     """The product's, with a runtime of plain numpy."""
-    control = Path(os.environ[CONTROL])
+    control = Path(environ[CONTROL])
     return WorkerParts(
-        database, objects, lambda: EchoRuntime(control), settings.broker_url, tuned, threads
+        database,
+        objects,
+        lambda: EchoRuntime(control),
+        settings.broker_url,
+        tuned,
+        threads,
+        trainer=TRAINER,
+        environ=environ,
     )
 
 

@@ -26,6 +26,7 @@ from tests.support.waiting import wait_until
 from workers.inference.ledger import OnDevice, read
 
 ROOT = Path(__file__).resolve().parents[2]
+OURS = os.pathsep.join((str(ROOT), str(ROOT / "deploy")))  # and nothing that is installed
 STANDARD = ("api", "keeper", "worker")  # what always runs; the others only when a fault starts them
 
 
@@ -45,7 +46,7 @@ class FaultStack(FullStack):
         self.api2_port = free_port()
         services: Services = servers.services()
         self.files = S3Files(servers.s3.buckets, f"{services.objects_url}-files")
-        about = {"PYTHONPATH": str(ROOT), **self.files.environment(), **(environment or {})}
+        about = {"PYTHONPATH": OURS, **self.files.environment(), **(environment or {})}
         super().__init__(folder, services, about)
         self.broker = Line(servers.rabbitmq.port, AmqpWire)
         self.database = Line(servers.postgres.port, PostgresWire)
