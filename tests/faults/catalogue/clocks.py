@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.faults.fault import Fault
 from tests.faults.scene import Scene
-from tests.faults.stack import ROOT
+from tests.faults.stack import OURS
 from tests.support.waiting import wait_until
 
 HOUR_S = 3600.0
@@ -19,7 +19,7 @@ def an_hour_off(scene: Scene) -> None:
     """One of two workers believes that it is an hour later, or earlier, than it is."""
     shift_s = random.Random(scene.seed).choice((HOUR_S, -HOUR_S))
     scene.stack.extra["worker2"] = {
-        "PYTHONPATH": f"{WRONG_CLOCK}:{ROOT}",
+        "PYTHONPATH": f"{WRONG_CLOCK}:{OURS}",
         "FOREBAY_FAULTS_CLOCK_S": str(shift_s),
     }
     scene.afterwards(lambda: scene.stack.extra.pop("worker2") and None)
