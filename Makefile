@@ -51,7 +51,7 @@ simulate: setup ## SEEDS histories full of faults in memory and SQLITE_SEEDS on 
 	@$(BIN)/python -m tests.simulator --seeds $(SEEDS)
 	@$(BIN)/python -m tests.simulator --seeds $(SQLITE_SEEDS) --on sqlite
 
-bench: setup services ## the figures (about 25 minutes), written to bench.json; a plot beside it
+bench: setup services ## the figures (about 45 minutes), written to bench.json; a plot beside it
 	@$(BIN)/python -m tests.bench
 
 lock: setup ## resolve dependencies anew, for the tests and the images, with hashes and without addresses

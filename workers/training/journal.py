@@ -1,7 +1,7 @@
 """What a training measures and says, on its way to SQL; and what it is to do, on the way back.
 
-Training never waits for it: a thread writes what is new twice a second and hears the control. While
-the database does not answer what is new is kept, and written when it does.
+Training never waits for it: a thread writes what is new twice a second, and hears the control ten
+times. While the database does not answer what is new is kept, and written when it does.
 
 A long training's curves are thinned: of its steps so many are kept that at most about 20,000 are
 (each n-th one, by its number alone, n from the steps that are expected), of its epochs likewise.
@@ -21,7 +21,8 @@ from workers.training.retrying import FIRST_PAUSE_S, LAST_PAUSE_S
 
 log = logging.getLogger(__name__)
 
-EVERY_S = 0.5
+HEARD_EVERY_S = 0.1
+_WRITTEN_EVERY = 5  # times that it is heard
 MOST_POINTS = 20_000  # of a curve
 _POINTS_A_ROW = 2_000
 _MOST_LINES = 1_000  # that wait to be written
@@ -192,18 +193,22 @@ class Journal:
         return self._closed or self._control is TrainingControl.LOST
 
     def _run(self) -> None:
-        pause_s = 0.0
+        pause_s, heard = 0.0, 0
         while True:
             with self._changed:
                 if pause_s:
                     self._changed.wait_for(self._is_over, pause_s)
                 else:
-                    self._changed.wait_for(lambda: self._urgent or self._is_over(), EVERY_S)
+                    self._changed.wait_for(lambda: self._urgent or self._is_over(), HEARD_EVERY_S)
                 if self._is_over():
                     return
+                heard = 0 if self._urgent or pause_s else (heard + 1) % _WRITTEN_EVERY
                 self._urgent = False
             try:
-                self._write()
+                if heard:
+                    self._hear(self._ask())
+                else:
+                    self._write()
                 pause_s = 0.0
             except TROUBLE as trouble:
                 if not pause_s:
@@ -227,6 +232,10 @@ class Journal:
             raise
         with self._changed:
             self._written = max(self._written, told)
+        self._hear(control)
+
+    def _hear(self, control: TrainingControl) -> None:
+        with self._changed:
             if self._control is not TrainingControl.LOST:
                 self._control = control
             self._changed.notify_all()
