@@ -25,6 +25,9 @@ JOB_ROUTES = [
     ("GET", "/v1/jobs/{id}/parts/{id}"),
     ("GET", "/v1/jobs/{id}/parts/{id}/errors"),
     ("GET", "/v1/jobs/{id}/errors"),
+    ("GET", "/v1/jobs/{id}/curves"),
+    ("GET", "/v1/jobs/{id}/curves.png"),
+    ("GET", "/v1/jobs/{id}/log"),
 ]
 GROUP_ROUTES = [
     ("GET", "/v1/groups/{id}"),
