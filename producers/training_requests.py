@@ -252,7 +252,11 @@ def _rates(optimizer: Any, schedule: Any) -> tuple[Named, Named | None]:
     if given == MOMENTUM:
         made = Named(made.name, {"momentum": 0.9, **made.arguments})
     rate = made.arguments.get("learning_rate")
-    if isinstance(rate, int | float) and rate <= 0:
+    if rate is not None and type(rate) not in (int, float):
+        hint = "; YAML takes 1e-3 for a text: write 0.001" if isinstance(rate, str) else ""
+        says = f"must be a number, not {show(rate)}{hint}"
+        raise Wrong(says, code="invalid_type").under("optimizer", "learning_rate")
+    if rate is not None and rate <= 0:
         says = f"must be more than 0, not {show(rate)}"
         raise Wrong(says, code="out_of_range").under("optimizer", "learning_rate")
     if schedule is None:

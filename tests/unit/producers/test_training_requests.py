@@ -374,6 +374,13 @@ WRONG = [
     ),
     ("optimizer", "adm", "unknown_optimizer", "optimizer", "'adam'"),
     ("optimizer", {"name": "Adam"}, "unknown_optimizer", "optimizer.name", "'adam'"),
+    (
+        "optimizer",
+        {"name": "adam", "learning_rate": "1e-3"},
+        "invalid_type",
+        "optimizer.learning_rate",
+        "write 0.001",
+    ),
     ("optimizer", {"learning_rate": 1}, "missing_field", "optimizer.name", "missing"),
     (
         "optimizer",
