@@ -294,12 +294,20 @@ def descendants(pid: int) -> list[int]:
     waiting = [pid]
     while waiting:
         parent = waiting.pop(0)
-        for task in Path(f"/proc/{parent}/task").glob("*/children"):
+        for task in _tasks(parent):
             with contextlib.suppress(OSError):
-                children = [int(word) for word in task.read_text().split()]
+                children = [int(word) for word in (task / "children").read_text().split()]
                 found += children
                 waiting += children
     return found
+
+
+def _tasks(pid: int) -> list[Path]:
+    """A process's threads; none of one that has ended, be it while they are listed."""
+    try:
+        return list(Path(f"/proc/{pid}/task").iterdir())
+    except (FileNotFoundError, ProcessLookupError):
+        return []
 
 
 def _runs(pid: int) -> bool:

@@ -21,6 +21,7 @@ OF_OTHERS = {  # variables of the system, the interpreter and libraries
     "TF_CPP_MIN_LOG_LEVEL",
     "NVIDIA_DRIVER_CAPABILITIES",
     "CUDA_CACHE_PATH",
+    "MPLCONFIGDIR",
 }
 # Figures that the guide may name before the page has them. Empty is right once it has.
 _ROW = re.compile(r"^\| `(FOREBAY_[A-Z0-9_]+)` \|", re.MULTILINE)

@@ -12,7 +12,7 @@ from typing import Any
 import typer
 
 from forebay.commands import add_commands
-from producers.cli.app import LATER, build_app
+from producers.cli.app import build_app
 from producers.cli.sources import split_json_flag
 
 README_SECTION = "## Run it for real"
@@ -31,8 +31,6 @@ def complaint(argv: Sequence[str]) -> str | None:
                 return "names no verb"
             name, command, words = command.resolve_command(context, words)
             context = command.context_class(command, info_name=name, parent=context)
-        if context.info_name in LATER and command.hidden:
-            return f"{context.info_name} is not built yet"
         command.make_context(context.info_name, words)
     except Exception as error:  # of click, wherever typer keeps it
         say = getattr(error, "format_message", None)
