@@ -21,17 +21,18 @@ MARKS = "UPDATE live SET published_at = "
 def _relay_dies(scene: Scene, line: Line, matches: Callable[[object], bool], what: str) -> None:
     """The API and the relay in it; a keeper's finds the rows' marks, which live on.
 
-    The window is full before the trap is set, and there is no other relay until it is sprung: the
-    next that enter the window are entered by this one, however slow the callers are.
+    The window is full before the trap is set, as no worker is there that could claim of it, and
+    there is no other relay until it is sprung: the next that enter the window are entered by this
+    one, however slow the callers are.
     """
     scene.pace(0.05)
     scene.stack.kill("keeper")
-    scene.hold()
+    scene.stack.stop("worker")
     scene.submit(scene.jobs // 4)
     pid = scene.stack.pid("api")
     trip = line["api"].trip(matches, lambda: os.kill(pid, signal.SIGKILL))
     scene.submit_meanwhile(scene.jobs - scene.jobs // 4)
-    scene.release()
+    scene.stack.spawn("worker")
     trip.wait()
     scene.stack.kill("api")
     marked = scene.count(
@@ -41,6 +42,7 @@ def _relay_dies(scene: Scene, line: Line, matches: Callable[[object], bool], wha
         scene.hit(f"{what}; {live} live, {marked} of them marked and not claimed")
     scene.stack.start("keeper")
     scene.stack.start("api")
+    scene.stack.wait_device("worker")
     scene.healed()
 
 
