@@ -7,7 +7,7 @@ The version found here is recorded in the job: an alias that moves later changes
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from producers import training_requests
 from producers.bulk_requests import uris_of
@@ -156,11 +156,7 @@ class Resolver:
     def _check_bulk(self, request: JobRequest, signature: Signature, files: set[str]) -> None:
         """What shows without a look at the files."""
         assert request.bulk is not None
-        for below, uri in uris_of(request.input):
-            field = f"input.{below}"
-            ref = check_address(uri, self._prefixes, field=field)
-            if isinstance(ref, FileRef) and ref.file_id not in files:
-                raise _no_file(ref, field)
+        self._check_addresses(uris_of(request.input), "input", files)
         self.check_output(request.bulk.output.uri, request.bulk.input.uris)
         known = {spec.name for spec in signature.asked} | {col.name for col in signature.columns}
         for name in request.bulk.input.columns:
@@ -173,8 +169,15 @@ class Resolver:
     def _check_training(self, request: JobRequest, files: set[str]) -> None:
         """Whether its data may be read."""
         assert request.training is not None
-        for below, uri in training_requests.uris_of(request.training, request.input["uri"]):
-            field = f"spec.{below}"
+        uris = training_requests.uris_of(request.training, request.input["uri"])
+        self._check_addresses(uris, "spec", files)
+
+    def _check_addresses(
+        self, uris: Iterable[tuple[str, str]], above: str, files: set[str]
+    ) -> None:
+        """Each with its field below ``above``: listed, or an uploaded file that is there."""
+        for below, uri in uris:
+            field = f"{above}.{below}"
             ref = check_address(uri, self._prefixes, field=field)
             if isinstance(ref, FileRef) and ref.file_id not in files:
                 raise _no_file(ref, field)

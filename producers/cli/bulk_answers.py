@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from producers.cli.exits import Exit, of_states
-from producers.cli.output import Show, note, plain_lines, say, say_fields, say_json, say_table
+from producers.cli.output import Show, displayed, note, say, say_fields, say_json, say_table
 
 if TYPE_CHECKING:
     from producers.client import Job
@@ -21,7 +20,7 @@ CELL, COLUMNS, ROWS = 24, 8, 10  # of a table of first rows
 
 def wait_for_bulk(job: Job, timeout_s: float | None, *, quiet: bool) -> None:
     """Wait with a bar on a terminal, a line now and then otherwise."""
-    with _display(quiet=quiet) as show:
+    with displayed(_bar, told, quiet=quiet) as show:
         show(job.progress)
         job.wait(timeout_s, on_progress=lambda seen: show(seen.progress))
 
@@ -154,17 +153,6 @@ def _cell(value: Any) -> str | None:
         value = "[" + ", ".join(str(_cell(one)) for one in value) + "]"
     text = str(value)
     return text if len(text) <= CELL else text[: CELL - 1] + "…"
-
-
-@contextmanager
-def _display(*, quiet: bool) -> Iterator[Show]:
-    if quiet:
-        yield lambda progress: None
-    elif sys.stderr.isatty():
-        with _bar() as show:
-            yield show
-    else:
-        yield plain_lines(told)
 
 
 @contextmanager

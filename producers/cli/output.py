@@ -9,7 +9,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from producers.cli.exits import Failure
@@ -104,7 +104,25 @@ def _bar(title: str) -> Iterator[Step]:
         yield lambda done, total, text: bar.update(task, completed=done, total=total, text=text)
 
 
-def plain_lines(told: Callable[[Mapping[str, Any]], str]) -> Show:
+@contextmanager
+def displayed(
+    bar: Callable[[], AbstractContextManager[Show]],
+    told: Callable[[Mapping[str, Any]], str],
+    *,
+    quiet: bool,
+) -> Iterator[Show]:
+    """The bar on a terminal, what is told of a state as a line now and then otherwise, nothing when
+    ``quiet``."""
+    if quiet:
+        yield lambda state: None
+    elif sys.stderr.isatty():
+        with bar() as show:
+            yield show
+    else:
+        yield _told_lines(told)
+
+
+def _told_lines(told: Callable[[Mapping[str, Any]], str]) -> Show:
     """Each new state as a line, not too often; the last one always."""
     last: tuple[float, str] = (-PLAIN_EVERY_S, "")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from producers.cli.bulk_answers import duration, left_s
 from producers.cli.exits import Exit, of_states, usage
-from producers.cli.output import Show, note, plain_lines, say, say_fields, say_json
+from producers.cli.output import Show, displayed, note, say, say_fields, say_json
 from producers.cli.plot import spark
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ def wait_for_training(job: Job, timeout_s: float | None, *, quiet: bool) -> None
     """Wait with a bar and the loss's line on a terminal, a line now and then otherwise. Whoever
     interrupts it is told how to come back: the training goes on."""
     try:
-        with _display(quiet=quiet) as show:
+        with displayed(_bar, told, quiet=quiet) as show:
             show(job.training)
             job.wait(timeout_s, on_progress=lambda seen: show(seen.training))
     except KeyboardInterrupt:
@@ -117,17 +116,6 @@ def _say_result(job: Job, result: Mapping[str, Any], name: str | None) -> None:
         }
     )
     note(f"serve it with: forebay submit {version} …   its curves: forebay jobs show {job.id}")
-
-
-@contextmanager
-def _display(*, quiet: bool) -> Iterator[Show]:
-    if quiet:
-        yield lambda training: None
-    elif sys.stderr.isatty():
-        with _bar() as show:
-            yield show
-    else:
-        yield plain_lines(told)
 
 
 @contextmanager

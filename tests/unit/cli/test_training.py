@@ -6,6 +6,7 @@ import pytest
 
 from producers.cli import training_answers
 from producers.cli.exits import Failure
+from producers.cli.output import displayed
 from producers.cli.plot import in_dots, in_letters, scale_of, spark
 from producers.cli.spec_file import model_of, pointed_to, read_spec_file
 from producers.cli.training_answers import told
@@ -192,14 +193,14 @@ def test_wrong_usage_ends_in_two_and_nothing_is_sent(forebay, service, tmp_path,
 def test_progress_is_shown_on_a_terminal_and_in_lines(monkeypatch, capsys, terminal):
     monkeypatch.setattr("sys.stderr.isatty", lambda: terminal)
     monkeypatch.setenv("COLUMNS", "200")
-    with training_answers._display(quiet=False) as show:
+    with displayed(training_answers._bar, training_answers.told, quiet=False) as show:
         for step in range(1, 4):
             latest = {"loss": 1 / step}
             show({"state": "training", "step": step, "steps": 3, "latest": latest, "share": 0.5})
         show({"state": "ended", "step": 3, "steps": 3, "share": 1, "latest": {"loss": 0.25}})
     err = capsys.readouterr().err
     assert "loss 0.25" in err and ("▁" in err) is terminal
-    with training_answers._display(quiet=True) as show:
+    with displayed(training_answers._bar, training_answers.told, quiet=True) as show:
         show({"state": "training"})
     assert capsys.readouterr().err == ""
 
