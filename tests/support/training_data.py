@@ -132,7 +132,7 @@ def idx(array: Any, *, packed: bool = False) -> bytes:
     plain = np.ascontiguousarray(array, array.dtype.newbyteorder(">"))
     head = struct.pack(">BBBB", 0, 0, codes[array.dtype.str[1:]], array.ndim)
     data = head + struct.pack(f">{array.ndim}I", *array.shape) + plain.tobytes()
-    return gzip.compress(data, 1) if packed else data
+    return gzip.compress(data, 1, mtime=0) if packed else data
 
 
 def png(pixels: Any) -> bytes:

@@ -394,6 +394,8 @@ def test_files_of_two_kinds(desk: DataDesk) -> None:
         (idx(np.zeros((8, 4, 4), np.uint8)), "1 labels more"),
         (idx(np.zeros((10, 4, 4), np.uint8)), "fewer labels"),
     ],
+    # The content is no name: a gzip's has the second it was made at in it.
+    ids=["head", "magic", "a byte less", "a byte more", "gzip", "labels", "fewer", "more"],
 )
 def test_a_broken_idx_file(desk: DataDesk, content: bytes, says: str) -> None:
     uri = desk.write("t-images.idx3", content)
