@@ -47,6 +47,7 @@ class DataFile:
 
     found: Found
     sha256: str | None = None
+    named: int = 1  # so often by the addresses; its rows are there once
 
     @property
     def uri(self) -> str:
@@ -93,16 +94,21 @@ def find_files(
     field: str = "data.uri",
 ) -> list[DataFile]:
     """All files that the addresses name, in the addresses' order and by name; up to a million, as
-    pictures are many. ``NotFound`` (``input_not_found``), ``InvalidInput`` (``input_empty``,
+    pictures are many. A file that several name is there once: its rows would be trained on and
+    tested on. ``NotFound`` (``input_not_found``), ``InvalidInput`` (``input_empty``,
     ``too_many_files``, ``ref_not_allowed``)."""
-    found: list[Found] = []
+    files: dict[str, DataFile] = {}
     for uri in uris:
         with _about(field):
             each = list(islice(places.each(tenant, uri), MAX_FILES + 1))
-        found += sorted(each, key=lambda one: one.place.uri)
-        if len(found) > MAX_FILES:
+        for one in sorted(each, key=lambda one: one.place.uri):
+            if (known := files.get(one.place.uri)) is not None:
+                known.named += 1
+            else:
+                files[one.place.uri] = DataFile(_patient(one, still))
+        if len(files) > MAX_FILES:
             raise InvalidInput(f"the data are more than {MAX_FILES} files", code="too_many_files")
-    return [DataFile(_patient(one, still)) for one in found]
+    return list(files.values())
 
 
 @contextmanager
@@ -208,7 +214,8 @@ def check_digests(
 
 
 def note_of(files: Sequence[DataFile]) -> dict[str, Any]:
-    """What is kept of the files: the first thousand of them, and a digest over all."""
+    """What is kept of the files: the first thousand of them, how many were named more than once,
+    and a digest over all."""
     every = hashlib.sha256()
     for one in files:
         known = one.sha256 or one.found.etag or ""
@@ -222,4 +229,10 @@ def note_of(files: Sequence[DataFile]) -> dict[str, Any]:
         }
         for one in files[:MAX_NOTED]
     ]
-    return {"files": listed, "file_count": len(files), "files_digest": every.hexdigest()}
+    again = sum(one.named > 1 for one in files)
+    return {
+        "files": listed,
+        "file_count": len(files),
+        **({"named_more_than_once": again} if again else {}),
+        "files_digest": every.hexdigest(),
+    }
