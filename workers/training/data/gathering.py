@@ -108,7 +108,7 @@ class Gathering:
         prepare = self._spec.prepare
         match role:
             case TensorRole():
-                return TensorInput(role, prepare, folder, number)
+                return TensorInput(role, prepare, folder, number, as_bytes=as_bytes)
             case GridRole():
                 whole = as_bytes and all(one.integers for one in role.columns)
                 return GridInput(role, prepare, folder, number, as_bytes=whole)

@@ -33,7 +33,7 @@ LEARNED = ("mean", "median")
 
 
 class NotBytes(Exception):
-    """Columns that were to be a picture's pixels hold something else: read them as floats."""
+    """What was to be kept as bytes holds something else: read it as floats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,24 +158,31 @@ class _Direct:
 class TensorInput(_Direct):
     """An array of one row each: bytes stay bytes, all other numbers become float32."""
 
-    def __init__(self, role: TensorRole, prepare: Preparation, folder: Path, number: int) -> None:
+    def __init__(
+        self, role: TensorRole, prepare: Preparation, folder: Path, number: int, *, as_bytes: bool
+    ) -> None:
         self._column, self._prepare = role.column, prepare
         refuse_learned_fill(prepare, role.column.name, "an array")
-        dtype = "uint8" if role.column.is_bytes else "float32"
+        dtype = "uint8" if as_bytes and role.column.is_bytes else "float32"
         super().__init__(role.name, FlatFile(folder / f"{number}.rows", dtype, role.shape))
 
     def read(self, verdict: Verdict) -> None:
-        name, file = self._column.name, self._file
-        block = verdict.piece.columns[name]
-        if file.dtype != np.uint8:
-            with np.errstate(over="ignore", invalid="ignore"):
-                block = block.astype(np.float32, copy=False)
-            holes = ~np.isfinite(block)
-            if holes.any():
-                settle(self._prepare, verdict, name, holes.reshape(len(block), -1).any(axis=1))
-                if (fill := self._prepare.fill.get(name)) is not None:
-                    block = np.where(holes, np.float32(number_fill(name, fill)), block)
+        block, file = verdict.piece.columns[self._column.name], self._file
+        if block.dtype != np.uint8 or file.dtype != np.uint8:
+            block = self._floats(verdict, block)
+            if file.dtype == np.uint8:  # another file has other numbers, or a row has none
+                block = _as_bytes(verdict, block)
         self._block = block.reshape(len(block), *file.shape)
+
+    def _floats(self, verdict: Verdict, block: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        with np.errstate(over="ignore", invalid="ignore"):
+            floats: npt.NDArray[np.float32] = block.astype(np.float32, copy=False)
+        holes, name = ~np.isfinite(floats), self._column.name
+        if holes.any():
+            settle(self._prepare, verdict, name, holes.reshape(len(block), -1).any(axis=1))
+            if (fill := self._prepare.fill.get(name)) is not None:
+                floats = np.where(holes, np.float32(number_fill(name, fill)), floats)
+        return floats
 
 
 class GridInput(_Direct):
@@ -195,10 +202,14 @@ class GridInput(_Direct):
         for index, column in enumerate(self._columns):
             block[:, index] = take_numbers(self._prepare, verdict, column)
         if self._file.dtype == np.uint8:
-            with np.errstate(invalid="ignore"):
-                small = block.astype(np.uint8)
-            if (small[verdict.keep] != block[verdict.keep]).any() and not verdict.complaints:
-                raise NotBytes
-            self._block = small.reshape(len(small), *self._file.shape)
-        else:
-            self._block = block.reshape(len(block), *self._file.shape)
+            block = _as_bytes(verdict, block)
+        self._block = block.reshape(len(block), *self._file.shape)
+
+
+def _as_bytes(verdict: Verdict, block: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    """The same numbers, or ``NotBytes`` where a row that is kept holds others."""
+    with np.errstate(invalid="ignore"):
+        small = block.astype(np.uint8)
+    if (small[verdict.keep] != block[verdict.keep]).any() and not verdict.complaints:
+        raise NotBytes
+    return small

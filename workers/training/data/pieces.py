@@ -109,7 +109,7 @@ def column_of(array: Any, info: ColumnInfo) -> Any:
         array = array.dictionary_decode()
     if info.kind is Kind.TENSOR:
         if isinstance(array, pa.FixedShapeTensorArray):
-            return array.to_numpy_ndarray()
+            return _tensors(array)
         return _unpacked(array, info)
     if info.kind is Kind.TEXT:
         return array.cast(pa.string())
@@ -118,16 +118,33 @@ def column_of(array: Any, info: ColumnInfo) -> Any:
     return array
 
 
+def _tensors(array: Any) -> Any:
+    """Tensors as a block of their type; where a number or a whole one is missing, as doubles with
+    NaN there: Arrow itself says 0 or nothing at all."""
+    flat = array.storage.drop_null().flatten()
+    if not array.null_count and not flat.null_count:
+        return array.to_numpy_ndarray()
+    kind = array.type
+    values = flat.cast(pa.float64(), safe=False).fill_null(np.nan)
+    doubles = pa.fixed_shape_tensor(pa.float64(), kind.shape, kind.dim_names, kind.permutation)
+    storage = pa.FixedSizeListArray.from_arrays(values, kind.storage_type.list_size)
+    there = pa.ExtensionArray.from_storage(doubles, storage).to_numpy_ndarray()
+    return _spread(array, there)
+
+
 def _unpacked(array: Any, info: ColumnInfo) -> Any:
     """Lists of one length as a block; a list that is missing is all NaN."""
     (width,) = info.shape
+    flat = array.drop_null().flatten()
+    if pa.types.is_decimal(flat.type) or array.null_count:
+        flat = flat.cast(pa.float64(), safe=False)
+    return _spread(array, flat.to_numpy(zero_copy_only=False).reshape(-1, width))
+
+
+def _spread(array: Any, there: Any) -> Any:
+    """The rows that there are, with a row of NaN for each that is missing."""
     if not array.null_count:
-        flat = array.flatten()
-        if pa.types.is_decimal(flat.type):
-            flat = flat.cast(pa.float64())
-        return flat.to_numpy(zero_copy_only=False).reshape(len(array), width)
-    block = np.full((len(array), width), np.nan)
-    there = array.is_valid().to_numpy(zero_copy_only=False)
-    flat = array.drop_null().flatten().cast(pa.float64())
-    block[there] = flat.to_numpy(zero_copy_only=False).reshape(-1, width)
+        return there
+    block = np.full((len(array), *there.shape[1:]), np.nan)
+    block[array.is_valid().to_numpy(zero_copy_only=False)] = there
     return block
