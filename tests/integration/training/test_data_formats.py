@@ -288,3 +288,23 @@ def test_a_version_takes_pictures_as_they_were_trained_on(desk: DataDesk, dtype:
     sent = png(DIGITS[round(float(first[0, 0, 0]) * (255 if dtype == "float32" else 1))])
     made = decode_image(signature.image, "float32", sent, "image")
     np.testing.assert_allclose(made, first, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("factor", "offset"),
+    [(2 / 255, -1.0), (1 / 50, -2.5), (1 / 100, 0.0), (2.0, 0.0)],
+    ids=["-1 to 1", "standardised", "0 to 2.5", "0 to 510"],
+)
+def test_pixels_that_no_file_of_a_picture_gives_are_served_as_arrays(
+    desk: DataDesk, factor: float, offset: float
+) -> None:
+    pixels = DIGITS[..., np.newaxis] * np.float32(factor) + np.float32(offset)
+    rows = desk.prepare(spec_of(desk.write("x.npz", npz(x=pixels, label=LABELS))))
+    assert rows.prepared.options.input is InputForm.TENSOR
+    assert not rows.prepared.options.image
+
+
+def test_whole_pixels_of_any_type_are_those_of_a_picture(desk: DataDesk) -> None:
+    pixels = DIGITS[..., np.newaxis].astype(np.float64)
+    rows = desk.prepare(spec_of(desk.write("x.npz", npz(x=pixels, label=LABELS))))
+    assert rows.prepared.options.image["scale"] == 1.0

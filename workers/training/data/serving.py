@@ -41,12 +41,15 @@ def options_of(
 
 
 def _image(kept: KeptInput) -> dict[str, object]:
-    """How a picture becomes what was trained on; empty where that are no pictures."""
+    """How a picture becomes what was trained on; empty where that are no pictures, or none that
+    could be made again: pixels around 0 are scaled in a way that only their maker knows."""
     shape, is_bytes = kept.file.shape, kept.file.dtype == np.uint8
     grey = len(shape) == 2 and is_bytes
     if not grey and not (len(shape) == 3 and shape[2] in (1, 3, 4)):
         return {}
-    scale = 1.0 if is_bytes or _most(kept) > 1.0 else 1 / 255
+    scale = 1.0 if is_bytes else _scale_of(kept)
+    if scale is None:
+        return {}
     return {
         "height": shape[0],
         "width": shape[1],
@@ -55,5 +58,14 @@ def _image(kept: KeptInput) -> dict[str, object]:
     }
 
 
-def _most(kept: KeptInput) -> float:
-    return max((float(block.max()) for _, block in kept.file.blocks()), default=0.0)
+def _scale_of(kept: KeptInput) -> float | None:
+    """Of pixels from 0 to 1, or of whole ones from 0 to 255; None of all others."""
+    most, whole = 0.0, True
+    for _, block in kept.file.blocks():
+        if block.min() < 0:
+            return None
+        most = max(most, float(block.max()))
+        whole = whole and bool((block == np.floor(block)).all())
+        if most > 255 or (most > 1 and not whole):
+            return None
+    return 1.0 if most > 1 else 1 / 255
