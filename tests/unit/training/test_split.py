@@ -90,6 +90,32 @@ def test_many_small_classes_together_fill_a_part() -> None:
     assert [len(parts[part]) for part in Part] == [80, 10, 10]
 
 
+def held_out(counts: list[int], seed: int) -> tuple[set[int], set[int]]:
+    """The classes that are validated on and those that are tested on."""
+    labels = labels_of(counts, 1)
+    parts = split_rows(Split(0.1, 0.1, seed), len(labels), labels)
+    return set(labels[parts[Part.VALIDATION]].tolist()), set(labels[parts[Part.TEST]].tolist())
+
+
+def test_of_many_small_classes_each_part_takes_others() -> None:
+    validated, tested = held_out([4] * 100, 1)
+    assert len(validated) == len(tested) == 40
+    assert not validated & tested
+
+
+def test_it_is_not_the_first_of_many_small_classes_that_are_held_out() -> None:
+    seen = set()
+    for seed in range(20):
+        validated, tested = held_out([4] * 100, seed)
+        seen |= validated | tested
+    assert seen == set(range(100))
+
+
+def test_classes_of_a_somewhat_smaller_remainder_are_tested_on_as_well() -> None:
+    _, tested = held_out([4] * 50 + [5] * 50, 1)
+    assert tested & set(range(50))
+
+
 @pytest.mark.parametrize(
     ("split", "part"), [(Split(0.01, 0.2), "validation"), (Split(0.2, 0.01), "test")]
 )

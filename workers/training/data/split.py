@@ -67,24 +67,33 @@ def _stratified(split: Split, order: Rows, labels: npt.NDArray[np.int32]) -> dic
     ends = np.cumsum(counts)
     begins = ends - counts
     left = np.maximum(counts - 1, 0)  # one of each is trained on at least
+    # Not by the classes' order: it would be always the same ones that are held out.
+    lots = np.random.Generator(np.random.PCG64([split.seed, 1])).permutation(len(counts))
+    owed = np.zeros(len(counts))
     parts: dict[Part, Rows] = {}
     for part, share in _shares(split):
-        taken = shares_of(counts, share, left)
+        taken = shares_of(counts, share, left, owed, lots)
         parts[part] = _ranges(by_class, begins, begins + taken)
-        begins, left = begins + taken, left - taken
+        begins, left, owed = begins + taken, left - taken, owed + counts * share - taken
     parts[Part.TRAIN] = _ranges(by_class, begins, ends)
     return parts
 
 
-def shares_of(counts: Counts, share: float, most: Counts) -> Counts:
+def shares_of(
+    counts: Counts, share: float, most: Counts, owed: npt.NDArray[np.float64], lots: Counts
+) -> Counts:
     """How many of each class: its exact share rounded down, and one more for those with the
-    largest remainders until the whole has its share; never more than ``most``."""
+    largest remainders until the whole has its share; never more than ``most``.
+
+    To the remainder counts what a class is ``owed`` by the parts before (rows; below 0: it has had
+    too many), so each part takes others of many small classes. ``lots`` decides between equals.
+    """
     exact = counts * share
     taken: Counts = np.minimum(np.floor(exact + 1e-9).astype(np.int64), most)
-    remainders = np.where((exact - taken > 1e-9) & (taken < most), exact - taken, -1.0)
     missing = _share(int(counts.sum()), share) - int(taken.sum())
-    chosen = np.argsort(-remainders, kind="stable")[: max(missing, 0)]
-    taken[chosen[remainders[chosen] > 0]] += 1
+    more = np.flatnonzero((exact - taken > 1e-9) & (taken < most))
+    first = np.lexsort((lots[more], -np.round((exact - taken + owed)[more], 9)))
+    taken[more[first[: max(missing, 0)]]] += 1
     return taken
 
 
