@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from storage.records.errors import InvalidInput, NotFound
-from storage.records.training import DataFormat, TrainingSpec
+from storage.records.training import DataFormat, Task, TrainingSpec
 from workers.bulk.places import Places
 from workers.training.data.files import DataFile, check_digests, find_files, format_of_files
 from workers.training.data.finishing import Finishing
@@ -124,8 +124,19 @@ def _reader(
     if form is DataFormat.IMAGES:
         return PicturesReader(spec.data.uris, files, spec.data.shape, still)
     reader = TableReader(files, form, spec.data.where, still)
-    if spec.prepare.text is None and form in (DataFormat.CSV, DataFormat.JSONL):
-        others = {spec.data.label, spec.weights.group, *spec.prepare.categories}
-        names = [one.name for one in reader.columns()]
-        reader.expect_numbers([n for n in spec.data.features or names if n not in others])
+    if form in (DataFormat.CSV, DataFormat.JSONL):
+        _expect_numbers(spec, reader)
     return reader
+
+
+def _expect_numbers(spec: TrainingSpec, reader: TableReader) -> None:
+    """What a file of text holds is known by its first lines: the spec says more of it."""
+    label, numbers = spec.data.label, []
+    if spec.prepare.text is None:
+        others = {label, spec.weights.group, *spec.prepare.categories}
+        names = spec.data.features or [one.name for one in reader.columns()]
+        numbers = [name for name in names if name not in others]
+        reader.expect_numbers(numbers)
+    if spec.task is Task.NUMBERS and label is not None:
+        numbers.append(label)
+    reader.expect_fractions(numbers)

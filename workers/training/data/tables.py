@@ -26,6 +26,8 @@ from workers.training.data.pieces import (
 )
 from workers.training.data.trouble import shape_mismatch, unknown_column
 
+_WIDER = {"int64": "double", "list<int64>": "list<double>"}
+
 
 class TableReader:
     """All files of one format. The first one that has columns speaks for all of them.
@@ -68,6 +70,13 @@ class TableReader:
                         name: info_of(name, arrow_type(word)) for name, word in self._types.items()
                     }
                     return
+
+    def expect_fractions(self, names: Sequence[str]) -> None:
+        """Of these columns a text file's sample may hold whole numbers by chance: a fraction that
+        comes later is a number as well."""
+        if self._types is not None:
+            wider = {one: _WIDER.get(word, word) for one, word in self._types.items()}
+            self._types |= {name: wider[name] for name in names if name in wider}
 
     def pieces(self, texts: Sequence[str], names: Sequence[str]) -> Iterator[Piece]:
         """As the port has it. Of a CSV file any column can be had as it is written."""
