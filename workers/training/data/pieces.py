@@ -24,6 +24,7 @@ class Kind(Enum):
     BOOLEAN = auto()
     TEXT = auto()
     TENSOR = auto()  # the same number of numbers in every row
+    LIST = auto()  # numbers, of which the type does not tell how many
     OTHER = auto()  # what no network takes
 
 
@@ -88,6 +89,8 @@ def info_of(name: str, kind: pa.DataType) -> ColumnInfo:
             pa.types.is_integer(kind.value_type),
             kind.value_type == pa.uint8(),
         )
+    if isinstance(kind, pa.ListType | pa.LargeListType) and _is_number(kind.value_type):
+        return ColumnInfo(name, Kind.LIST)
     if pa.types.is_boolean(kind):
         return ColumnInfo(name, Kind.BOOLEAN)
     if _is_number(kind):

@@ -88,19 +88,25 @@ def roles_of(
     if spec.prepare.text is not None:
         return Roles((TextRole(_text(spec, features)),), label, group)
     for one in features:
-        if one.kind is Kind.OTHER:
-            raise InvalidInput(
-                f"column {one.name!r} of {where} holds nothing that a network takes: name the"
-                " others in data.features",
-                code="bad_feature",
-                field="data.features",
-            )
+        if one.kind in (Kind.OTHER, Kind.LIST):
+            raise _bad_feature(one, where)
     tensors = [one for one in features if one.kind is Kind.TENSOR]
     plain = [one for one in features if one.kind is not Kind.TENSOR]
     inputs: list[Role] = [_tensor(spec, one, alone=len(features) == 1) for one in tensors]
     if plain:
         inputs.append(_vector(spec, plain, alone=not tensors))
     return Roles(tuple(inputs), label, group)
+
+
+def _bad_feature(column: ColumnInfo, where: str) -> InvalidInput:
+    holds = "nothing that a network takes"
+    if column.kind is Kind.LIST:
+        holds = "lists, and none with a number in it in the rows that were looked at"
+    return InvalidInput(
+        f"column {column.name!r} of {where} holds {holds}: name the others in data.features",
+        code="bad_feature",
+        field="data.features",
+    )
 
 
 def _label(
@@ -120,7 +126,7 @@ def _label(
         raise unknown_column(where, name, list(by_name), "data.label")
     label = by_name[name]
     several = label.kind is Kind.TENSOR and math.prod(label.shape) != 1
-    if several or label.kind is Kind.OTHER:
+    if several or label.kind in (Kind.OTHER, Kind.LIST):
         what = "a number" if spec.task is Task.NUMBERS else "a word or a number"
         raise InvalidInput(
             f"the label {name!r} of {where} is not {what} a row",

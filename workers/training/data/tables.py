@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from storage.records.bulk import Condition
 from storage.records.training import DataFormat
@@ -26,11 +28,14 @@ from workers.training.data.pieces import (
 )
 from workers.training.data.trouble import shape_mismatch, unknown_column
 
+_LOOKS = 256  # at chunks of all files, for a list
+_NUMBERS = (Kind.NUMBER, Kind.TENSOR, Kind.LIST)
 _WIDER = {"int64": "double", "list<int64>": "list<double>"}
 
 
 class TableReader:
-    """All files of one format. The first one that has columns speaks for all of them.
+    """All files of one format. The first one that has columns speaks for all of them; how long
+    lists are, the first one that has some.
 
     Raises what the bulk readers raise, and ``data_changed``.
     """
@@ -45,12 +50,16 @@ class TableReader:
         self._files, self._form, self._where, self._still = files, form, where, still
         self._types: dict[str, str] | None = None
         self._infos: dict[str, ColumnInfo] = {}
+        self._looks = _LOOKS
         for file in files:
             with unchanged(file.uri):
-                source = self._open(file)
+                source = self._open(file, self._types)
                 if source.columns():
-                    self._infos = self._look(source)
-                    break
+                    self._infos = self._infos or self._look(source)
+                    self._infos |= self._look_at_lists(source)
+                    kinds = {one.kind for one in self._infos.values()}
+                    if kinds and (Kind.LIST not in kinds or not self._looks):
+                        break
 
     def columns(self) -> tuple[ColumnInfo, ...]:
         """In the file's order; none where all files are empty."""
@@ -58,7 +67,10 @@ class TableReader:
 
     def expect_numbers(self, names: Sequence[str]) -> None:
         """Of these columns a text file's sample that mostly holds numbers is enough."""
-        if all(self._infos[one].kind is Kind.NUMBER for one in names if one in self._infos):
+        names = [
+            one for one in names if one in self._infos and self._infos[one].kind not in _NUMBERS
+        ]
+        if not names:
             return
         for file in self._files:
             with unchanged(file.uri):
@@ -66,8 +78,8 @@ class TableReader:
                 tell = getattr(source, "types", None)
                 if source.columns() and tell is not None:
                     self._types = dict(tell(names))
-                    self._infos = {
-                        name: info_of(name, arrow_type(word)) for name, word in self._types.items()
+                    self._infos |= {
+                        name: info_of(name, arrow_type(self._types[name])) for name in names
                     }
                     return
 
@@ -110,9 +122,30 @@ class TableReader:
             iter(source.chunks(0, source.planned().stop, names, max_rows=1, max_bytes=1 << 20)),
             None,
         )
-        if first is None:
-            return {name: ColumnInfo(name, Kind.OTHER) for name in names}
-        return {name: _info(name, first.batch.column(name)) for name in names}
+        if first is None:  # it has no rows
+            return {}
+        return {name: info_of(name, first.batch.column(name).type) for name in names}
+
+    def _look_at_lists(self, source: Source) -> dict[str, ColumnInfo]:
+        """How long lists are their type does not tell: as long as the first one that is there."""
+        kinds = {name: self._infos[name].kind for name in source.columns() if name in self._infos}
+        names = [name for name, kind in kinds.items() if kind is Kind.LIST]
+        found: dict[str, ColumnInfo] = {}
+        chunks = source.chunks(
+            0, source.planned().stop, names, max_rows=PIECE_ROWS, max_bytes=PIECE_BYTES
+        )
+        for chunk in islice(chunks, self._looks) if names else ():
+            self._looks -= 1
+            if not self._still():
+                raise Stopped
+            for name in names:
+                column = chunk.batch.column(name)
+                there = column.filter(pc.greater(pc.list_value_length(column), 0))
+                if name not in found and len(there):
+                    found[name] = _info(name, there.slice(0, 1))
+            if len(found) == len(names):
+                break
+        return found
 
     def _rows(self, file: DataFile, source: Source, names: Sequence[str]) -> Iterator[Piece]:
         for name in names:
@@ -149,8 +182,8 @@ class TableReader:
 
     def _checked(self, file: DataFile, name: str, column: pa.Array) -> ColumnInfo:
         """A column's kind is the same in every file; a text may be asked for where numbers are."""
-        info = _info(name, column) if len(column) else self._infos[name]
         known = self._infos[name]
+        info = _info(name, column) if column.null_count < len(column) else known
         if known.kind is Kind.TENSOR and info.shape != known.shape:
             other = f"others of shape {list(info.shape)}" if info.shape else "others of another"
             raise shape_mismatch(
