@@ -228,6 +228,17 @@ def test_several_labels_may_have_one_name(desk: DataDesk) -> None:
     assert np.array_equal(batch.target, batch.inputs["features"][:, 0].astype(int) % 4 >= 2)
 
 
+@pytest.mark.parametrize("given", [False, True])
+def test_large_numbers_are_labels_of_their_own(desk: DataDesk, given: bool) -> None:
+    names = [str(2**53), str(2**53 + 1)]
+    uri = desk.csv("d.csv", "a,label", [f"{n},{names[n % 2]}" for n in range(40)])
+    labels = tuple(zip(names, ("even", "odd"), strict=True)) if given else ()
+    rows = desk.prepare(spec_of(uri, prepare=Preparation(labels=labels)))
+    assert rows.prepared.labels == (("even", "odd") if given else tuple(names))
+    batch = everything(rows)
+    assert np.array_equal(batch.target, batch.inputs["features"][:, 0].astype(int) % 2)
+
+
 def weighted(desk: DataDesk, weights: Weights) -> tuple[KeptRows, TrainingSpec]:
     lines = [f"{n},{'abc'[n % 3]},{'no' if n % 4 else 'yes'}" for n in range(80)]
     uri = desk.csv("d.csv", "n,group,label", lines)

@@ -9,7 +9,14 @@ import pyarrow as pa
 import pytest
 
 from workers.training.data.trouble import nearest
-from workers.training.data.values import Words, numbers_of, replaced, sorted_words, word_of
+from workers.training.data.values import (
+    Words,
+    numbers_of,
+    plain_words,
+    replaced,
+    sorted_words,
+    word_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -61,3 +68,23 @@ def test_rules_replace_numbers_by_value_and_texts_by_text() -> None:
 def test_what_was_meant() -> None:
     assert nearest("heigth", ["height", "width"]) == "; did you mean 'height'?"
     assert nearest("qqq", ["height"]) == ""
+
+
+def test_a_number_that_was_read_as_a_text_has_its_own_word() -> None:
+    told = ["3.0", " 3", "007", "-0", "TRUE", "NA", "x", "1_000", "1e3", "9" * 500, None]
+    said = ["3", "3", "7", "0", "true", None, "x", "1_000", "1000", "9" * 500, None]
+    assert plain_words(pa.array(told)).to_pylist() == said
+    big = ["12345678901234567", "12345678901234568", "-9007199254740993"]
+    assert plain_words(pa.array(big)).to_pylist() == big
+
+
+def test_what_only_python_calls_a_number_is_none() -> None:
+    assert numbers_of(pa.array(["1_000", "\u0661"]))[1].all()
+
+
+def test_a_rule_for_one_large_number_is_for_no_other() -> None:
+    first, second = 2**53, 2**53 + 1
+    rules = {str(second): 5}
+    assert replaced(pa.array([first, second]), rules).to_pylist() == [first, 5]
+    assert replaced(pa.array([first, second]), {str(second): None}).to_pylist() == [first, None]
+    assert replaced(pa.array([str(first), str(second)]), rules).to_pylist() == [str(first), "5"]

@@ -22,11 +22,11 @@ from workers.training.data.pieces import ColumnInfo, Kind
 from workers.training.data.trouble import told
 from workers.training.data.values import (
     Words,
-    number_of,
+    key_of,
     numbers_of,
+    plain_words,
     replaced,
     sorted_words,
-    word_of,
 )
 
 MAX_CLASSES = 10_000
@@ -39,7 +39,7 @@ class Labels:
     def __init__(self, column: ColumnInfo, prepare: Preparation, task: Task) -> None:
         self._column, self._prepare, self._task = column, prepare, task
         self._given = dict(prepare.labels)
-        self._by_value = {_value(raw): name for raw, name in prepare.labels}
+        self._by_value = {key_of(raw): name for raw, name in prepare.labels}
         self._words = Words()
         self._names: dict[str, None] = dict.fromkeys(name for _, name in prepare.labels)
         if len(self._names) > MAX_CLASSES:
@@ -108,7 +108,7 @@ class Labels:
             [
                 places[name] if name is not None else -1
                 for name in (
-                    self._given.get(word, self._by_value.get(_value(word))) for word in words.words
+                    self._given.get(word, self._by_value.get(key_of(word))) for word in words.words
                 )
             ]
             + [-1],
@@ -137,13 +137,8 @@ class Labels:
             verdict.refuse(says, self._column.name, mask, value)
 
     def _as_written(self, column: Any) -> Any:
-        """A column that holds numbers, but was read as texts, has its numbers' words: ``3.0`` is
-        ``3`` and ``NA`` is missing. What is none of them stays what it is."""
-        if self._column.kind is Kind.TEXT or not pa.types.is_string(column.type):
-            return column
-        encoded = column.dictionary_encode()
-        words = [_plain_word(one) for one in encoded.dictionary.to_pylist()]
-        return pa.array(words, pa.string()).take(encoded.indices)
+        """By the numbers' words, where the column holds numbers but was read as texts."""
+        return column if self._column.kind is Kind.TEXT else plain_words(column)
 
     def _too_many(self) -> InvalidInput:
         return InvalidInput(
@@ -152,18 +147,6 @@ class Labels:
             code="too_many_classes",
             field="data.label",
         )
-
-
-def _plain_word(word: str) -> str | None:
-    number = number_of(word)
-    if number is None:
-        return word.lower() if word.lower() in ("true", "false") else word
-    return word_of(number)
-
-
-def _value(word: str) -> object:
-    number = number_of(word)
-    return word if number is None or number != number else number
 
 
 def check_classes(

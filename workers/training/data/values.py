@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ import pyarrow.compute as pc
 
 Mask = npt.NDArray[np.bool_]
 _MISSING = ("", "nan", "na", "n/a", "null", "none")
+_WHOLE = re.compile(r"-?[0-9]{1,400}")
+_INT64 = range(-(2**63), 2**63)
 
 
 def word_of(value: object) -> str | None:
@@ -45,10 +48,35 @@ def number_of(word: str) -> float | None:
     text = word.strip()
     if text.lower() in _MISSING:
         return math.nan
+    if "_" in text or not text.isascii():  # Python's own numbers, and nobody's data
+        return None
     try:
         return float(text)
     except ValueError:
         return None
+
+
+def value_of(word: str) -> int | float | None:
+    """The same exactly: whole numbers of any size are themselves, and not the nearest double."""
+    return int(word) if _WHOLE.fullmatch(word.strip()) else number_of(word)
+
+
+def plain_words(column: Any) -> Any:
+    """A column of numbers or booleans that was read as text, by its values' words: ``3.0`` is
+    ``3`` and ``NA`` is missing. What is none of them stays what it is."""
+    if not pa.types.is_string(column.type):
+        return column
+    encoded = pc.dictionary_encode(column)
+    words = [plain_word(one) for one in encoded.dictionary.to_pylist()]
+    return pa.array(words, pa.string()).take(encoded.indices)
+
+
+def plain_word(word: str) -> str | None:
+    """One of them."""
+    value = value_of(word)
+    if value is None:
+        return word.lower() if word.lower() in ("true", "false") else word
+    return word if isinstance(value, float) and math.isinf(value) else word_of(value)
 
 
 def numbers_of(column: Any) -> tuple[Any, Mask]:
@@ -79,10 +107,12 @@ def replaced(column: Any, rules: Mapping[str, str | float | None]) -> Any:
         return column
     encoded = pc.dictionary_encode(column)
     old = encoded.dictionary.to_pylist()
-    by_word = {_key(one): value for one, value in rules.items()}
-    new = [by_word.get(_key(word_of(one) or ""), one) for one in old]
+    by_word = {key_of(one): value for one, value in rules.items()}
+    new = [by_word.get(key_of(word_of(one) or ""), one) for one in old]
     if any(isinstance(one, str) for one in new):
         values = pa.array([word_of(one) for one in new], pa.string())
+    elif all(one is None or (type(one) is int and one in _INT64) for one in new):
+        values = pa.array(new, pa.int64())
     elif all(one is None or isinstance(one, int | float) for one in new):
         values = pa.array([None if one is None else float(one) for one in new], pa.float64())
     else:
@@ -90,9 +120,10 @@ def replaced(column: Any, rules: Mapping[str, str | float | None]) -> Any:
     return values.take(encoded.indices)
 
 
-def _key(word: str) -> str | float:
-    number = number_of(word)
-    return word if number is None or math.isnan(number) else number
+def key_of(word: str) -> str | int | float:
+    """What a rule's word and a cell's have in common: the number, if they are one."""
+    value = value_of(word)
+    return word if value is None or math.isnan(value) else value
 
 
 class Words:
