@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from storage.records.errors import InvalidInput
 from storage.records.push_options import Column, ColumnType, Missing, ScoreKind
 from storage.records.signatures import InputSpec, Signature, build_signature
 from storage.records.training import (
@@ -264,6 +265,45 @@ def test_a_row_counts_as_its_class_times_its_group(desk: DataDesk) -> None:
     which = batch.inputs["features"][:, 0].astype(int)
     want = np.where(which % 4 == 0, 3.0, 1.0) * np.where(which % 3 == 1, 0.5, 1.0)
     assert np.array_equal(batch.weights, want)
+
+
+@pytest.mark.parametrize(
+    ("site", "named"),
+    [("berlin", "Berlin"), ("1.0", "2"), ("x,1", "x,2")],
+)
+def test_a_group_that_is_not_there_is_refused(desk: DataDesk, site: str, named: str) -> None:
+    uri = desk.csv("d.csv", "n,site,label", [f'{n},"{site}",{n % 2}' for n in range(20)])
+    spec = spec_of(uri, weights=Weights(group="site", groups={named: 3.0}))
+    with pytest.raises(InvalidInput, match=f"names '{named}'.* 'site'") as caught:
+        desk.prepare(spec)
+    assert caught.value.stable_code == "bad_preparation"
+    assert caught.value.field == "weights.group.weights"
+
+
+@pytest.mark.parametrize("named", ["1", "1.0"])
+def test_groups_are_called_as_labels_are(desk: DataDesk, named: str) -> None:
+    lines = [f"{n},{['1.0', '2.0', '-9'][n % 3]},{n % 2}" for n in range(60)]
+    uri = desk.csv("d.csv", "n,site,label", lines)
+    prepare = Preparation(replace={"site": {"-9": 1}})
+    weights = Weights(group="site", groups={named: 3.0})
+    batch = everything(desk.prepare(spec_of(uri, weights=weights, prepare=prepare)))
+    want = np.where(batch.inputs["features"][:, 0].astype(int) % 3 == 1, 1.0, 3.0)
+    assert np.array_equal(batch.weights, want)
+
+
+def test_a_group_may_be_an_array_of_one_number(desk: DataDesk) -> None:
+    site = np.arange(20).reshape(-1, 1) % 4 // 2
+    arrays = {"n": np.arange(20), "label": np.arange(20) % 2}
+    weights = Weights(group="site", groups={"1": 3.0})
+    batch = everything(
+        desk.prepare(spec_of(desk.write("a.npz", npz(**arrays, site=site)), weights=weights))
+    )
+    which = batch.inputs["features"][:, 0].astype(int)
+    assert np.array_equal(batch.weights, np.where(which % 4 // 2, 3.0, 1.0))
+    wide = desk.write("b.npz", npz(**arrays, site=np.ones((20, 2))))
+    with pytest.raises(InvalidInput, match="group 'site'") as caught:
+        desk.prepare(spec_of(wide, weights=weights))
+    assert caught.value.stable_code == "bad_feature"
 
 
 def test_a_group_is_no_feature_unless_it_is_named(desk: DataDesk) -> None:

@@ -21,10 +21,10 @@ from workers.training.data.complaints import (
 from workers.training.data.duplicates import Hashes
 from workers.training.data.inputs import GridInput, Input, TensorInput
 from workers.training.data.labels import Labels
-from workers.training.data.pieces import BrokenRow, Piece, Reader
+from workers.training.data.pieces import BrokenRow, ColumnInfo, Kind, Piece, Reader
 from workers.training.data.roles import GridRole, Role, Roles, TensorRole, TextRole, VectorRole
 from workers.training.data.texts import TextInput
-from workers.training.data.values import Words
+from workers.training.data.values import Words, plain_words, replaced, single_column
 from workers.training.data.vectors import VectorInput
 from workers.training.ports import VectorizerOf
 
@@ -89,7 +89,7 @@ class Gathering:
     def _texts(self) -> list[str]:
         """Columns whose cells are wanted as they are written."""
         names = [self._roles.label.name, *self._spec.prepare.replace]
-        names += [self._roles.group] if self._roles.group is not None else []
+        names += [self._roles.group.name] if self._roles.group is not None else []
         for role in self._roles.inputs:
             if isinstance(role, VectorRole):
                 names += role.categories
@@ -136,11 +136,16 @@ class Gathering:
             one.write(keep)
         self.labels.write(keep)
         if self._roles.group is not None:
-            codes = self._groups.codes(piece.columns[self._roles.group])
-            self._group_codes.append(codes[keep])
+            self._group_codes.append(self._coded(piece, self._roles.group)[keep])
         if self._hashes is not None:
             self._hashes.add(self.inputs, self.labels.codes(keep), keep)
         self.rows += int(np.count_nonzero(keep))
+
+    def _coded(self, piece: Piece, group: ColumnInfo) -> npt.NDArray[np.int32]:
+        """Groups are called as labels are."""
+        column = single_column(piece.columns[group.name])
+        column = replaced(column, self._spec.prepare.replace.get(group.name, {}))
+        return self._groups.codes(column if group.kind is Kind.TEXT else plain_words(column))
 
     def _broken(self, uri: str, row: BrokenRow) -> None:
         label = self._roles.label.name

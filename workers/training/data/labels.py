@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from storage.records.errors import InvalidInput
 from storage.records.training import Preparation, Task
@@ -26,6 +25,7 @@ from workers.training.data.values import (
     numbers_of,
     plain_words,
     replaced,
+    single_column,
     sorted_words,
 )
 
@@ -50,9 +50,7 @@ class Labels:
     def read(self, verdict: Verdict) -> None:
         """Which rows have none, or a strange one."""
         name = self._column.name
-        column = verdict.piece.columns[name]
-        if self._column.kind is Kind.TENSOR:  # of one number a row
-            column = pa.array(column.reshape(-1))
+        column = single_column(verdict.piece.columns[name])
         column = replaced(column, self._prepare.replace.get(name, {}))
         if self._task is Task.NUMBERS:
             self._values = self._read_numbers(verdict, column)

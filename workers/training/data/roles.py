@@ -55,7 +55,7 @@ class Roles:
 
     inputs: tuple[Role, ...]
     label: ColumnInfo
-    group: str | None
+    group: ColumnInfo | None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -69,7 +69,7 @@ class Roles:
                     names |= dict.fromkeys(one.name for one in columns)
         names[self.label.name] = None
         if self.group is not None:
-            names[self.group] = None
+            names[self.group.name] = None
         return tuple(names)
 
 
@@ -80,11 +80,18 @@ def roles_of(
     ``text_needs_one_column``, ``bad_feature``, ``shape_mismatch``, ``no_features``."""
     by_name = {one.name: one for one in columns}
     label = _label(spec, by_name, form, where)
-    group = spec.weights.group
-    if group is not None and group not in by_name:
-        raise unknown_column(where, group, list(by_name), "weights.group.column")
+    named = spec.weights.group
+    if named is not None and named not in by_name:
+        raise unknown_column(where, named, list(by_name), "weights.group.column")
+    group = None if named is None else by_name[named]
+    if group is not None and not _is_single(group):
+        raise InvalidInput(
+            f"the group {named!r} of {where} is not a word or a number a row",
+            code="bad_feature",
+            field="weights.group.column",
+        )
     _check_rules(spec, by_name, where)
-    features = _features(spec, by_name, label, group, where)
+    features = _features(spec, by_name, label, named, where)
     if spec.prepare.text is not None:
         return Roles((TextRole(_text(spec, features)),), label, group)
     for one in features:
@@ -125,8 +132,7 @@ def _label(
     if name not in by_name:
         raise unknown_column(where, name, list(by_name), "data.label")
     label = by_name[name]
-    several = label.kind is Kind.TENSOR and math.prod(label.shape) != 1
-    if several or label.kind in (Kind.OTHER, Kind.LIST):
+    if not _is_single(label):
         what = "a number" if spec.task is Task.NUMBERS else "a word or a number"
         raise InvalidInput(
             f"the label {name!r} of {where} is not {what} a row",
@@ -134,6 +140,13 @@ def _label(
             field="data.label",
         )
     return label
+
+
+def _is_single(column: ColumnInfo) -> bool:
+    """Whether a row has one value in it."""
+    if column.kind is Kind.TENSOR:
+        return math.prod(column.shape) == 1
+    return column.kind not in (Kind.OTHER, Kind.LIST)
 
 
 def _check_rules(spec: TrainingSpec, by_name: dict[str, ColumnInfo], where: str) -> None:

@@ -15,7 +15,8 @@ from storage.records.training import (
     SPARSE_LOSSES,
     Weights,
 )
-from workers.training.data.trouble import bad_rule, nearest
+from workers.training.data.trouble import bad_rule, nearest, told
+from workers.training.data.values import key_of
 from workers.training.ports import Target
 
 Floats = npt.NDArray[np.float32]
@@ -73,5 +74,17 @@ def class_weights(
 
 def group_weights(weights: Weights, words: Sequence[str]) -> Floats:
     """By a group's number; the last one is that of rows without a group. Those that nobody named
-    count 1."""
-    return np.array([*(weights.groups.get(word, 1.0) for word in words), 1.0], np.float32)
+    count 1. ``InvalidInput`` (``bad_preparation``) names what is no group."""
+    by_word = {word: at for at, word in enumerate(words)}
+    by_key = {key_of(word): at for word, at in by_word.items()}
+    factors = np.ones(len(words) + 1, np.float32)
+    for name, weight in weights.groups.items():
+        at = by_word.get(name, by_key.get(key_of(name)))
+        if at is None:
+            raise bad_rule(
+                f"weights.group names {told(name)}, which is no value of its column"
+                f" {told(weights.group)}{nearest(name, words)}",
+                "weights.group.weights",
+            )
+        factors[at] = weight
+    return factors

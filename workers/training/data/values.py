@@ -61,6 +61,11 @@ def value_of(word: str) -> int | float | None:
     return int(word) if _WHOLE.fullmatch(word.strip()) else number_of(word)
 
 
+def single_column(column: Any) -> Any:
+    """An array of one number a row as a column; a column as it is."""
+    return pa.array(column.reshape(-1)) if isinstance(column, np.ndarray) else column
+
+
 def plain_words(column: Any) -> Any:
     """A column of numbers or booleans that was read as text, by its values' words: ``3.0`` is
     ``3`` and ``NA`` is missing. What is none of them stays what it is."""
