@@ -153,6 +153,37 @@ def test_what_is_served_makes_the_vector_that_was_trained_on(desk: DataDesk) -> 
     assert any(one[1:] == (0.0, 1.0, 1.0) for one in known)
 
 
+@pytest.mark.parametrize("categories", [{}, {"size": ()}])
+def test_words_that_all_become_numbers_are_numbers(
+    desk: DataDesk, categories: dict[str, tuple[str, ...]]
+) -> None:
+    lines = [f"{n},{['small', 'large', '?'][n % 3]},{n % 2}" for n in range(60)]
+    uri = desk.csv("d.csv", "n,size,label", lines)
+    rules: dict[str, str | float | None] = {"small": 1, "large": 3.5, "?": None}
+    prepare = Preparation(
+        replace={"size": rules, "label": {"1": "one"}},
+        categories=categories,
+        missing=MissingRule.DROP,
+    )
+    rows = desk.prepare(spec_of(uri, prepare=prepare))
+    column = rows.prepared.options.columns[1]
+    assert rows.prepared.note["replaced_before_training"] == ["size"]
+    if categories:
+        assert column.categories == ("1", "3.5")
+        return
+    assert column == Column("size")
+    vector = everything(rows).inputs["features"]
+    assert np.array_equal(vector[:, 1], np.where(vector[:, 0].astype(int) % 3, 3.5, 1.0))
+
+
+def test_a_word_that_no_rule_makes_a_number_is_refused(desk: DataDesk) -> None:
+    uri = desk.csv("d.csv", "n,size,label", [f"{n},{'uvw'[n % 3]},{n % 2}" for n in range(60)])
+    prepare = Preparation(replace={"size": {"u": 1, "v": 2}})
+    with pytest.raises(InvalidInput, match=r"'w', which is no number.*categories") as caught:
+        desk.prepare(spec_of(uri, prepare=prepare))
+    assert caught.value.stable_code == "feature_not_number"
+
+
 def test_rows_that_are_there_twice_count_once(desk: DataDesk) -> None:
     lines = [f"{n % 20},{'uv'[n % 2]},{n % 2}" for n in range(60)] + ["0,u,1", "0,v,0"]
     uri = desk.csv("d.csv", "a,c,label", lines)

@@ -176,6 +176,8 @@ class Finishing:
             note["dropped"] = dict(gathering.dropped)
         if gathering.skipped:
             note["left_out_by_where"] = gathering.skipped
+        if replaced := [one for one in self._roles.features if one in self._spec.prepare.replace]:
+            note["replaced_before_training"] = replaced  # and not for callers of the version
         if constants:
             note["constant_columns"] = constants[:_MAX_NOTED]
         if 0 < len(names) <= _MAX_NOTED:

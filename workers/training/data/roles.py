@@ -60,16 +60,19 @@ class Roles:
     @property
     def columns(self) -> tuple[str, ...]:
         """All that are read, each once."""
-        names: dict[str, None] = {}
+        group = () if self.group is None else (self.group.name,)
+        return tuple(dict.fromkeys((*self.features, self.label.name, *group)))
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The columns of the inputs."""
+        names: list[str] = []
         for role in self.inputs:
             match role:
                 case TensorRole(column) | TextRole(column):
-                    names[column.name] = None
+                    names.append(column.name)
                 case GridRole(columns) | VectorRole(columns):
-                    names |= dict.fromkeys(one.name for one in columns)
-        names[self.label.name] = None
-        if self.group is not None:
-            names[self.group.name] = None
+                    names += (one.name for one in columns)
         return tuple(names)
 
 
@@ -256,9 +259,15 @@ def _vector(spec: TrainingSpec, columns: Sequence[ColumnInfo], *, alone: bool) -
 
 
 def _told_as_numbers(spec: TrainingSpec) -> frozenset[str]:
-    """Texts that are to be filled with a number are numbers once they are replaced."""
-    return frozenset(
+    """Texts that are to be filled with a number, or are replaced by nothing but numbers, are
+    numbers; a word that no rule is about is refused then."""
+    numbers = {
         name
         for name, value in spec.prepare.fill.items()
         if not isinstance(value, str) or value in ("mean", "median")
-    ) - frozenset(spec.prepare.categories)
+    }
+    for name, rules in spec.prepare.replace.items():
+        made = [value for value in rules.values() if value is not None]
+        if made and not any(isinstance(value, str) for value in made):
+            numbers.add(name)
+    return frozenset(numbers) - frozenset(spec.prepare.categories)
