@@ -184,6 +184,48 @@ def test_a_word_that_no_rule_makes_a_number_is_refused(desk: DataDesk) -> None:
     assert caught.value.stable_code == "feature_not_number"
 
 
+@pytest.mark.parametrize("fill", [0, 1.0])
+def test_true_and_false_are_served_as_such_where_gaps_are_filled(
+    desk: DataDesk, fill: float
+) -> None:
+    flags = ["true", "false", ""]
+    uri = desk.csv("d.csv", "n,flag,label", [f"{n},{flags[n % 3]},{n % 2}" for n in range(60)])
+    prepare = Preparation(
+        missing=MissingRule.FILL, fill={"flag": fill, "n": "mean"}, scale=Scaling.STANDARD
+    )
+    rows = desk.prepare(spec_of(uri, prepare=prepare))
+    column = rows.prepared.options.columns[1]
+    assert column == Column("flag", ColumnType.BOOLEAN, Missing.FILL, bool(fill))
+    assert column.fill is bool(fill)
+    vector = everything(rows).inputs["features"]
+    assert np.array_equal(vector[:, 1], np.array([1, 0, fill])[vector[:, 0].astype(int) % 3])
+    (feature,) = rows.prepared.features
+    spec = InputSpec(feature.name, feature.dtype, feature.shape)
+    signature = build_signature([spec], rows.prepared.options)
+    for flag, want in ((True, 1), (False, 0), (None, fill)):
+        made = decode_record(signature, {"n": 5, "flag": flag}, "record")["features"]
+        assert made.tolist() == [5, want]
+
+
+@pytest.mark.parametrize("fill", ["mean", "median", 2, "some"])
+def test_true_and_false_are_filled_with_nothing_else(desk: DataDesk, fill: float | str) -> None:
+    flags = ["true", "false", ""]
+    uri = desk.csv("d.csv", "n,flag,label", [f"{n},{flags[n % 3]},{n % 2}" for n in range(60)])
+    prepare = Preparation(missing=MissingRule.FILL, fill={"flag": fill})
+    with pytest.raises(InvalidInput, match="'flag'") as caught:
+        desk.prepare(spec_of(uri, prepare=prepare))
+    assert caught.value.stable_code == "bad_preparation"
+
+
+def test_what_rules_made_of_true_and_false_is_served_as_numbers(desk: DataDesk) -> None:
+    lines = [f"{n},{'true' if n % 3 else 'false'},{n % 2}" for n in range(60)]
+    uri = desk.csv("d.csv", "n,flag,label", lines)
+    rules: dict[str, str | float | None] = {"true": 3, "false": -1}
+    rows = desk.prepare(spec_of(uri, prepare=Preparation(replace={"flag": rules})))
+    assert rows.prepared.options.columns[1] == Column("flag")
+    assert set(everything(rows).inputs["features"][:, 1]) == {3, -1}
+
+
 def test_rows_that_are_there_twice_count_once(desk: DataDesk) -> None:
     lines = [f"{n % 20},{'uv'[n % 2]},{n % 2}" for n in range(60)] + ["0,u,1", "0,v,0"]
     uri = desk.csv("d.csv", "a,c,label", lines)

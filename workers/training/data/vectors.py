@@ -45,6 +45,9 @@ class VectorInput:
             for word in prepare.categories.get(name, ()):
                 words.numbers.setdefault(word, len(words.numbers))
             self._check_fill(name)
+        for one in self._numbers:
+            if self._is_boolean(one):
+                self._check_boolean_fill(one.name)
         filled = prepare.fill if prepare.missing is MissingRule.FILL else {}
         self._learned = {
             one.name: str(filled[one.name])
@@ -125,6 +128,22 @@ class VectorInput:
         if fill in LEARNED or (given and str(fill) not in given):
             raise bad_rule(
                 f"column {name!r} holds categories and can only be filled with one of them, not"
+                f" {fill!r}",
+                "prepare.missing.fill",
+            )
+
+    def _is_boolean(self, info: ColumnInfo) -> bool:
+        """Rules may have made other numbers of it."""
+        return info.kind is Kind.BOOLEAN and info.name not in self._prepare.replace
+
+    def _check_boolean_fill(self, name: str) -> None:
+        """What is between false and true no caller of the version could have meant."""
+        if self._prepare.missing is not MissingRule.FILL or name not in self._prepare.fill:
+            return
+        fill = self._prepare.fill[name]
+        if fill in LEARNED or number_fill(name, fill) not in (0, 1):
+            raise bad_rule(
+                f"column {name!r} holds true and false and can only be filled with 1 or 0, not"
                 f" {fill!r}",
                 "prepare.missing.fill",
             )
@@ -263,10 +282,11 @@ class VectorInput:
         prepare = self._prepare
         if fill is None and prepare.missing is MissingRule.FILL and info.name in prepare.fill:
             fill = number_fill(info.name, prepare.fill[info.name])
-        if fill is not None:
-            return Column(info.name, ColumnType.NUMBER, Missing.FILL, fill)
-        kind = ColumnType.BOOLEAN if info.kind is Kind.BOOLEAN else ColumnType.NUMBER
-        return Column(info.name, kind)
+        is_boolean = self._is_boolean(info)
+        kind = ColumnType.BOOLEAN if is_boolean else ColumnType.NUMBER
+        if fill is None:
+            return Column(info.name, kind)
+        return Column(info.name, kind, Missing.FILL, bool(fill) if is_boolean else fill)
 
     def _served_category(self, info: ColumnInfo, words: list[str]) -> Column:
         """Callers write whole numbers where the data have them."""
