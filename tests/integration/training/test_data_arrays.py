@@ -106,6 +106,17 @@ def test_without_a_gap_bytes_are_bytes(desk: DataDesk, make: Any) -> None:
     assert np.array_equal(rows_of(rows).reshape(-1, 4), BYTES)
 
 
+def test_an_array_may_be_called_as_the_vector_of_the_other_columns(desk: DataDesk) -> None:
+    numbers = np.arange(12.0)
+    uri = desk.write("x.npz", npz(features=BYTES, n=numbers, label=LABELS))
+    rows = desk.prepare(spec_of(uri))
+    assert [one.name for one in rows.prepared.features] == ["features", "features_vector"]
+    batch = everything(rows)
+    which = batch.inputs["features_vector"][:, 0].astype(int)
+    assert np.array_equal(batch.inputs["features"], BYTES[which])
+    assert np.array_equal(batch.target, LABELS[which])
+
+
 # ---- lists
 
 

@@ -37,6 +37,7 @@ class VectorRole:
 
     columns: tuple[ColumnInfo, ...]
     categories: frozenset[str]  # those of them that hold categories
+    name: str = VECTOR
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,8 @@ def roles_of(
     plain = [one for one in features if one.kind is not Kind.TENSOR]
     inputs: list[Role] = [_tensor(spec, one, alone=len(features) == 1) for one in tensors]
     if plain:
-        inputs.append(_vector(spec, plain, alone=not tensors))
+        taken = {one.name for one in tensors}
+        inputs.append(_vector(spec, plain, taken))
     return Roles(tuple(inputs), label, group)
 
 
@@ -235,17 +237,21 @@ def _tensor(spec: TrainingSpec, column: ColumnInfo, *, alone: bool) -> TensorRol
     return TensorRole(column, column.name, shape)
 
 
-def _vector(spec: TrainingSpec, columns: Sequence[ColumnInfo], *, alone: bool) -> Role:
+def _vector(spec: TrainingSpec, columns: Sequence[ColumnInfo], taken: set[str]) -> Role:
+    """``taken`` are the names of the arrays beside it."""
     shape = spec.data.shape
     listed = frozenset(
         one.name for one in columns if one.kind is Kind.TEXT or one.name in spec.prepare.categories
     ) - _told_as_numbers(spec)
-    if len(shape) < 2 or not alone:
+    if len(shape) < 2 or taken:
         if shape and not listed and shape != (len(columns),):
             raise shape_mismatch(
                 f"there are {len(columns)} columns of features, and data.shape is {list(shape)}"
             )
-        return VectorRole(tuple(columns), listed)
+        name = VECTOR
+        while name in taken:
+            name += "_vector"
+        return VectorRole(tuple(columns), listed, name)
     if listed:
         raise shape_mismatch(
             f"data.shape {list(shape)} takes numbers, and column {min(listed)!r} holds texts"

@@ -24,7 +24,7 @@ from workers.training.data.inputs import (
 )
 from workers.training.data.learned import means, medians
 from workers.training.data.pieces import ColumnInfo, Kind
-from workers.training.data.roles import VECTOR, VectorRole
+from workers.training.data.roles import VectorRole
 from workers.training.data.trouble import bad_rule
 from workers.training.data.values import Words, replaced, sorted_words
 
@@ -276,7 +276,8 @@ class VectorInput:
             plain = one.type is ColumnType.NUMBER
             scaled += [plain] * one.width
             names += [info.name] * one.width
-        return KeptInput(VECTOR, file, np.array(scaled, np.bool_), tuple(names), columns, note=note)
+        mask = np.array(scaled, np.bool_)
+        return KeptInput(self._role.name, file, mask, tuple(names), columns, note=note)
 
     def _served(self, info: ColumnInfo, fill: float | None) -> Column:
         prepare = self._prepare
