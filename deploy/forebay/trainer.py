@@ -49,9 +49,9 @@ class FrameworkImport:
     def _run(self) -> None:
         try:
             began_s = time.monotonic()
-            from workers.runtime.framework import start
+            from workers.runtime.framework import imported
 
-            start(self._device, self._threads)
+            imported(self._device)  # how many threads compute, the spec has a say in
             import_s = time.monotonic() - began_s
             from workers.runtime.learning.opening import open_learning
             from workers.training.trainer_parts import Framework

@@ -203,6 +203,19 @@ def test_rows_beyond_memory_are_learned_from_the_disk_to_the_same_bits(place: Pl
     assert results[0]["evaluation"] == results[1]["evaluation"]
 
 
+def test_a_worker_that_computes_with_more_threads_comes_to_the_same_bits(place: Place) -> None:
+    """Sums over so many rows are cut by threads: one and four do not agree by themselves."""
+    spec, states = spec_of(place, epochs=2, batch_size=4_096), []
+    for threads in ("1", "4"):
+        place.environment["FOREBAY_WORKER_TF_THREADS"] = threads
+        owned = place.own(spec)
+        assert place.start(owned).wait(START_S) == TrainerExit.FINISHED
+        states.append(place.last(owned).state)
+    assert list(states[0]) == list(states[1])
+    for name, array in states[0].items():
+        assert states[1][name].tobytes() == array.tobytes(), name
+
+
 def test_a_signal_to_end_leaves_a_checkpoint_of_the_last_step(place: Place) -> None:
     owned = place.own(spec_of(place, epochs=1_000, checkpoint_every_s=1e6))
     process = place.start(owned)

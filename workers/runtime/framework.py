@@ -11,6 +11,7 @@ import threading
 from typing import Any, NamedTuple
 
 _lock = threading.Lock()
+_imported: list[Framework] = []
 _started: list[Framework] = []
 
 
@@ -21,15 +22,27 @@ class Framework(NamedTuple):
     keras: Any
 
 
+def imported(device: str) -> Framework:
+    """Import, which takes seconds, and choose the device; how many threads compute is still open.
+    The first call decides. For who does not know yet what is to be computed: ``start`` follows."""
+    with _lock:
+        return _import(device)
+
+
 def start(device: str, threads: int | None = None) -> Framework:
     """Import and configure; the first call decides, later ones get the same. Takes seconds."""
     with _lock:
         if not _started:
-            _started.append(_start(device, threads))
+            framework = _import(device)
+            if threads is not None:
+                _set_threads(framework, threads)
+            _started.append(framework)
         return _started[0]
 
 
-def _start(device: str, threads: int | None) -> Framework:
+def _import(device: str) -> Framework:
+    if _imported:
+        return _imported[0]
     # Keras reads its backend at import, from here or from a file in somebody's home directory.
     os.environ["KERAS_BACKEND"] = "tensorflow"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -40,13 +53,18 @@ def _start(device: str, threads: int | None) -> Framework:
     for gpu in tf.config.get_visible_devices("GPU"):
         # Otherwise the first process takes the whole device.
         tf.config.experimental.set_memory_growth(gpu, True)
-    if threads is not None:
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(max(1, min(2, threads)))
     import keras
 
     keras.config.disable_interactive_logging()
-    return Framework(tf, keras)
+    _imported.append(Framework(tf, keras))
+    return _imported[0]
+
+
+def _set_threads(framework: Framework, threads: int) -> None:
+    """Before anything is computed: TensorFlow refuses it afterwards."""
+    config = framework.tf.config.threading
+    config.set_intra_op_parallelism_threads(threads)
+    config.set_inter_op_parallelism_threads(max(1, min(2, threads)))
 
 
 def device_kind(framework: Framework) -> str:
