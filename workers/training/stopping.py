@@ -9,7 +9,10 @@ from dataclasses import dataclass, replace
 from storage.records.errors import InvalidInput
 from storage.records.training import EarlyStopping
 
-_MORE_IS_BETTER = ("acc", "auc", "precision", "recall", "f1", "fbeta", "r2", "iou", "similarity")
+_MORE_IS_BETTER = (
+    *("acc", "auc", "precision", "recall", "f1", "fbeta", "r2", "iou", "similarity"),
+    *("true_positives", "true_negatives"),
+)
 
 
 @dataclass(frozen=True, slots=True)

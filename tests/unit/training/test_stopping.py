@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from producers.training_names import METRICS
 from storage.records.training import EarlyStopping
 from workers.training.stopping import Patience, after_epoch, is_over, more_is_better
 
@@ -40,6 +41,27 @@ def test_of_accuracy_and_its_like_more_is_better(name: str) -> None:
 @pytest.mark.parametrize("name", ["loss", "val_loss", "val_mean_squared_error", "mae"])
 def test_of_losses_less_is_better(name: str) -> None:
     assert not more_is_better(name)
+
+
+def test_every_metric_that_a_spec_may_name_is_watched_the_right_way() -> None:
+    """``f1`` at its best is 1, ``false_positives`` is 0."""
+    most = {
+        *("accuracy", "binary_accuracy", "categorical_accuracy", "sparse_categorical_accuracy"),
+        *("sparse_top_k_categorical_accuracy", "top_k_categorical_accuracy"),
+        *("precision", "recall", "f1", "auc", "r2", "cosine_similarity"),
+        *("true_positives", "true_negatives"),
+    }
+    least = {
+        *("mae", "mse", "root_mean_squared_error", "log_cosh_error"),
+        *("mean_absolute_percentage_error", "mean_squared_logarithmic_error"),
+        *("binary_crossentropy", "categorical_crossentropy", "sparse_categorical_crossentropy"),
+        *("hinge", "squared_hinge", "categorical_hinge", "poisson"),
+        *("false_positives", "false_negatives"),
+    }
+    assert most | least == set(METRICS), "say which way a new metric goes"
+    for monitor in METRICS:
+        assert more_is_better(monitor) is (monitor in most), monitor
+        assert more_is_better(f"val_{monitor}") is (monitor in most), monitor
 
 
 def test_what_is_no_number_is_never_the_best() -> None:
