@@ -10,9 +10,13 @@ import numpy as np
 import pytest
 
 from storage.records.errors import InvalidInput
+from storage.records.training import Network
+from tests.support.learner_course import layer, normalised
 from tests.support.learning import columns, recipe, rows_of, spec_of
 from tests.support.zoo import ROOT
 from workers.runtime.learning.opening import open_learning
+from workers.training.checkpoint_file import read_checkpoint, write_checkpoint
+from workers.training.position import Position, Snapshot
 
 pytestmark = [pytest.mark.tensorflow]
 
@@ -55,6 +59,34 @@ def test_a_state_of_another_network_is_refused_and_changes_nothing() -> None:
         assert caught.value.stable_code == "checkpoint_mismatch"
         assert word in caught.value.message
     assert all(np.array_equal(before[name], value) for name, value in learner.state().items())
+
+
+def test_a_network_of_bfloat16_goes_on_from_its_checkpoints_file(tmp_path: Path) -> None:
+    policy = {
+        "module": "keras",
+        "class_name": "DTypePolicy",
+        "config": {"name": "bfloat16"},
+        "registered_name": None,
+    }
+    config = normalised()
+    dense = layer("Dense", units=3, activation="softmax", dtype=policy)
+    dense["config"]["name"] = "said"  # the second one of a process would be called otherwise
+    config["config"]["layers"] = [dense]
+    prepared, network = columns(), Network(keras=config)
+    rows, half = rows_of(prepared, 64), rows_of(prepared, 32)
+    learning = open_learning("cpu")
+    learner = learning.open_learner(spec_of(network), prepared, None)
+    learner.run(half, 8)
+    state = learner.state()
+    assert "bfloat16" in {array.dtype.name for array in state.values()}
+    path = tmp_path / "checkpoint.zip"
+    write_checkpoint(path, Snapshot(Position(8), state, None), spec="s", prepared="p")
+    again = learning.open_learner(spec_of(network), prepared, None)
+    again.restore(read_checkpoint(path).snapshot.state)
+    for one in (learner, again):
+        one.run(rows, 8)
+    states = learner.state(), again.state()
+    assert all(states[1][name].tobytes() == array.tobytes() for name, array in states[0].items())
 
 
 def test_the_best_epochs_weights_come_back_and_the_optimiser_stays() -> None:

@@ -301,6 +301,8 @@ class Course:
 
     def _must_be_finite(self) -> None:
         for weight in self._learner.weights().values():
+            if weight.dtype.kind == "V":  # bfloat16 and its like
+                weight = weight.astype(np.float32)
             if weight.dtype.kind == "f" and not np.isfinite(weight).all():
                 self._not_numbers(self.at.step, "weights are no numbers any more")
 

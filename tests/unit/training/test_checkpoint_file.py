@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 import zipfile
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -34,6 +36,9 @@ STATE: dict[str, Array] = {
     "optimizer/iterations": np.array(1410, np.int64),
     "seed": np.array([1, 2**32 - 1], np.uint32),
     "half": np.array([1.5], np.float16),
+    "brain": np.array([[1.5, np.nan, -0.0]], ml_dtypes.bfloat16),
+    "brain/one": np.array(3, ml_dtypes.bfloat16),
+    "eight": np.array([1.5, -2.0], ml_dtypes.float8_e4m3fn),
     "empty": np.zeros((0, 4), np.float32),
     "äöü .. /x": np.array([True, False]),
 }
@@ -58,6 +63,19 @@ def test_it_reads_what_it_wrote_bit_for_bit(tmp_path: Path) -> None:
 
 def test_equal_states_are_equal_bytes(tmp_path: Path) -> None:
     assert written(tmp_path / "a").read_bytes() == written(tmp_path / "b").read_bytes()
+
+
+def test_a_file_that_was_written_before_such_dtypes_were_told_is_read(tmp_path: Path) -> None:
+    own = {name: array for name, array in STATE.items() if array.dtype.kind != "V"}
+    path = written(tmp_path / "a", Snapshot(AT, own, BEST))
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    head = json.loads(members["head.json"])
+    assert head.pop("dtypes") == {}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in (members | {"head.json": json.dumps(head).encode()}).items():
+            archive.writestr(name, data)
+    assert list(read_checkpoint(path).snapshot.state) == list(own)
 
 
 def test_weights_of_a_best_epoch_may_be_missing(tmp_path: Path) -> None:

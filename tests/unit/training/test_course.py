@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -142,6 +143,20 @@ def test_a_monitor_that_nothing_measures_is_named_with_what_there_is() -> None:
     with pytest.raises(InvalidInput, match=r"val_recall.*there are.*val_loss") as caught:
         trained(spec_of_numbers(early_stopping=stopping))
     assert caught.value.stable_code == "bad_monitor"
+
+
+class Coarse(NumpyLearner):
+    """Its weights are of half as many bits, and no type of numpy's own."""
+
+    def weights(self) -> dict[str, Array]:
+        return {"w": self.w.astype(ml_dtypes.bfloat16)}
+
+
+def test_weights_of_bfloat16_that_are_no_numbers_are_in_no_checkpoint() -> None:
+    desk = NotingDesk()
+    with pytest.raises(InvalidInput, match="weights are no numbers") as caught:
+        trained(spec_of_numbers(), desk, Coarse(nan_at=7))  # in the last step of an epoch
+    assert caught.value.stable_code == "loss_not_a_number" and not desk.snapshots
 
 
 @pytest.mark.parametrize("nan_at", [1, 5, 7, 8, 14])
