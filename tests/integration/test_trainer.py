@@ -3,6 +3,7 @@ away; the network is numpy's."""
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,9 +35,11 @@ from tests.support.training import submit_training
 from tests.support.waiting import wait_until
 from workers.bulk.kit import Stopped
 from workers.bulk.places import Places
-from workers.training import trainer
+from workers.training import checkpoints, trainer
+from workers.training.checkpoint_file import write_checkpoint
 from workers.training.exits import TrainerExit
 from workers.training.ports import OutOfMemory, Prepared
+from workers.training.position import Snapshot
 from workers.training.trainer import run
 from workers.training.trainer_parts import Framework, TrainerParts
 
@@ -363,6 +366,48 @@ def test_a_fault_is_the_processs_death_and_its_last_line_is_in_the_log(desk: Des
         desk.train(owned)
     assert any("ZeroDivisionError: a bug" in line for line in desk.log(owned))
     assert desk.run_of(owned).error is None
+
+
+def _full(*_: Any, **__: Any) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_disk_that_was_full_for_one_checkpoint_ends_no_training(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owned = owned_training(desk)
+
+    def sometimes(path: Path, snapshot: Snapshot, **told: str) -> None:
+        if snapshot.at.epoch in (1, 4):
+            path.write_bytes(b"as far as it went")
+            _full()
+        write_checkpoint(path, snapshot, **told)
+
+    monkeypatch.setattr(checkpoints, "write_checkpoint", sometimes)
+    assert desk.train(owned) == TrainerExit.FINISHED
+    checkpoint = desk.run_of(owned).checkpoint
+    assert checkpoint is not None and checkpoint.step == 21
+    missed = [line for line in desk.log(owned) if "is given up" in line]
+    assert len(missed) == 2 and "step 7" in missed[0] and "no room" in missed[0]
+
+
+def test_a_disk_that_stays_full_ends_the_training_soon_and_says_what_to_do(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owned = owned_training(desk, epochs=1_000)
+    monkeypatch.setattr(checkpoints, "write_checkpoint", _full)
+    assert desk.train(owned) == TrainerExit.FAILED
+    found = desk.run_of(owned)
+    assert found.error is not None and found.error.code == "no_room"
+    assert "more disk" in found.error.message and found.progress.epoch < 10
+
+
+def test_a_model_that_finds_no_room_is_told_so(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    owned = owned_training(desk)
+    monkeypatch.setattr(NumpyLearner, "export", _full)
+    assert desk.train(owned) == TrainerExit.FAILED
+    error = desk.run_of(owned).error
+    assert error is not None and error.code == "no_room" and "the trained model" in error.message
 
 
 class Moody:

@@ -22,12 +22,14 @@ from workers.inference.artifacts import sha256
 from workers.training.checkpoint_file import CheckpointFile, read_checkpoint, write_checkpoint
 from workers.training.position import Snapshot
 from workers.training.retrying import GaveUp, Retrying
+from workers.training.room import room_for
 from workers.training.run_store import RunStore
 
 log = logging.getLogger(__name__)
 
 _JOIN_S = 5.0
 _WAIT_S = 2.0  # how long training is held up for the checkpoint before the last
+_MOST_MISSED = 2  # checkpoints in a row: then it is of no use to train on
 
 
 class CheckpointStore:
@@ -40,9 +42,14 @@ class CheckpointStore:
         self._tenant, self._spool, self._days = tenant, spool, retention_days
 
     def write(self, snapshot: Snapshot, *, spec: str, prepared: str) -> Path:
-        """A file of the spool folder, to ``put``."""
+        """A file of the spool folder, to ``put``; ``InvalidInput`` (``no_room``)."""
         path = self._spool / "checkpoint.zip"
-        write_checkpoint(path, snapshot, spec=spec, prepared=prepared)
+        try:
+            with room_for("a checkpoint"):
+                write_checkpoint(path, snapshot, spec=spec, prepared=prepared)
+        except BaseException:
+            path.unlink(missing_ok=True)  # what there is of it takes room
+            raise
         return path
 
     def put(self, path: Path, snapshot: Snapshot) -> bool:
@@ -119,7 +126,8 @@ class CheckpointWriter:
         self._changed = threading.Condition()
         self._next: Snapshot | None = None
         self._busy = self._troubled = self._closed = False
-        self._fault: Exception | None = None
+        self._fault: Exception | None = None  # why the last one is not kept
+        self._missed = 0  # so many in a row
         self._thread = threading.Thread(target=self._run, name="forebay-checkpoints", daemon=True)
 
     def start(self) -> None:
@@ -132,19 +140,23 @@ class CheckpointWriter:
 
     def keep(self, snapshot: Snapshot) -> None:
         """Hand it over. Waits for the one before the last, but not for a store that is slow or
-        does not answer: then the latest one is what will be kept."""
+        does not answer: then the latest one is what will be kept. Raises why, when those before
+        it could not be written."""
         with self._changed:
             self._changed.wait_for(
                 lambda: self._next is None or self._troubled or self._closed, _WAIT_S
             )
+            if self._fault is not None and self._missed >= _MOST_MISSED:
+                raise self._fault
             self._next = snapshot
             self._changed.notify_all()
 
     def settle(self) -> None:
-        """Wait for all that were handed over; raises a fault of the thread's."""
+        """Wait for all that were handed over; raises a fault of the thread's. A last one for
+        which there was no room is given up: whoever goes on has the one before."""
         with self._changed:
             self._changed.wait_for(lambda: not self.busy or self._closed)
-            if self._fault is not None:
+            if self._fault is not None and not isinstance(self._fault, InvalidInput):
                 raise self._fault
 
     def close(self) -> None:
@@ -163,16 +175,26 @@ class CheckpointWriter:
                     return
                 self._busy = True
                 self._changed.notify_all()
-            try:
-                self._keep(snapshot)
-            except GaveUp:
-                log.warning("the checkpoint of step %d is given up", snapshot.at.step)
-            except Exception as fault:
-                log.exception("a checkpoint cannot be written")
-                self._fault = fault
+            fault = self._fault_of(snapshot)
             with self._changed:
+                self._fault, self._missed = fault, self._missed + 1 if fault else 0
                 self._busy = self._troubled = False
                 self._changed.notify_all()
+
+    def _fault_of(self, snapshot: Snapshot) -> Exception | None:
+        """Why it is not kept, where trying again does not help."""
+        at = snapshot.at.step
+        try:
+            self._keep(snapshot)
+        except GaveUp:
+            log.warning("the checkpoint of step %d is given up", at)
+        except InvalidInput as refused:
+            log.warning("the checkpoint of step %d is given up: %s", at, refused.message)
+            return refused
+        except Exception as fault:
+            log.exception("the checkpoint of step %d cannot be written", at)
+            return fault
+        return None
 
     def _keep(self, snapshot: Snapshot) -> None:
         def attempt() -> tuple[bool, int]:

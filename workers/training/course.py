@@ -62,7 +62,7 @@ class Course:
 
     def run(self) -> Position:
         """Where it ended; the learner has the weights to keep. ``Leave`` when it is to end before,
-        ``InvalidInput`` (``loss_not_a_number``, ``bad_monitor``), ``OutOfMemory``."""
+        ``InvalidInput`` (``loss_not_a_number``, ``bad_monitor``, ``no_room``), ``OutOfMemory``."""
         self._check()
         self._marked_s = self._clock.monotonic_s()
         if self._spec.halve_batch:

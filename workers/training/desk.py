@@ -48,9 +48,11 @@ class Desk(Protocol):
 
     def keep(self, snapshot: Snapshot) -> None:
         """Make it the checkpoint, meanwhile training goes on. While storage answers each one is
-        kept, so this waits as long as two others are on their way."""
+        kept, so this waits as long as two others are on their way. Where several could not be
+        written it raises why: ``InvalidInput`` (``no_room``), or a fault."""
         ...
 
     def settle(self) -> None:
-        """Every checkpoint is kept, or it is given up: storage did not answer for long."""
+        """Every checkpoint is kept, or it is given up: storage did not answer for long, or there
+        was no room for it."""
         ...

@@ -33,6 +33,7 @@ from workers.training.ports import Learner, Rows, Vectorizer
 from workers.training.position import Position, Snapshot, spec_digest
 from workers.training.publishing import described, origin_of, result_of, sign, store
 from workers.training.retrying import GaveUp, Retrying
+from workers.training.room import room_for
 from workers.training.run_desk import RunDesk, flush, flush_once, leave_if, wish_of
 from workers.training.run_store import RunStore
 from workers.training.telling import with_files, with_place
@@ -249,7 +250,8 @@ class _Trainer:
         data = described(rows.prepared)
         result = result_of(asked.version, at, evaluation, data, self._timings)
         archive = parts.spool / "model.keras"
-        learner.export(archive, rows.prepared)
+        with room_for("the trained model"):
+            learner.export(archive, rows.prepared)
         signature = sign(archive, rows.prepared)
         origin = origin_of(run.job_id, asked.spec, result)
         made = self._patiently(lambda: store(parts.objects, run.tenant, archive, signature, origin))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from storage.clock import SystemClock
-from storage.records.errors import ObjectsUnavailable
+from storage.records.errors import InvalidInput, ObjectsUnavailable
 from tests.support.waiting import wait_until
 from workers.training.checkpoints import CheckpointWriter
 from workers.training.position import Position, Snapshot
@@ -128,6 +128,33 @@ def test_a_fault_of_the_writer_is_the_courses_as_well(beside: Beside) -> None:
     beside.writer.keep(snapshot(1))
     with pytest.raises(ZeroDivisionError):
         beside.writer.settle()
+
+
+def test_a_fault_is_forgotten_once_a_later_checkpoint_is_kept(beside: Beside) -> None:
+    beside.shelf.refuse = InvalidInput("the disk is full", code="no_room")
+    beside.shelf.go.set()
+    beside.writer.keep(snapshot(1))
+    beside.writer.settle()  # whoever goes on has the one before
+    for fault in (None, ZeroDivisionError("a bug"), None):
+        beside.shelf.refuse = fault
+        beside.writer.keep(snapshot(2))
+        wait_until(lambda: not beside.writer.busy, 5)
+    beside.writer.settle()
+    assert beside.kept == [2, 2]
+
+
+@pytest.mark.parametrize(
+    "fault", [InvalidInput("the disk is full", code="no_room"), ZeroDivisionError("a bug")]
+)
+def test_nobody_trains_on_for_long_without_a_checkpoint(beside: Beside, fault: Exception) -> None:
+    beside.shelf.refuse = fault
+    beside.shelf.go.set()
+    for step in (1, 2):
+        beside.writer.keep(snapshot(step))
+        wait_until(lambda: not beside.writer.busy, 5)
+    with pytest.raises(type(fault)):
+        beside.writer.keep(snapshot(3))
+    assert not beside.kept
 
 
 def test_a_run_that_is_somebody_elses_is_said_to_be(beside: Beside) -> None:
