@@ -197,6 +197,7 @@ JOB_CODES: dict[str, str] = {
     "loss_not_a_number": "the loss became NaN or infinite; the message says at which step",
     "checkpoint_mismatch": "a checkpoint is of another network, data or spec",
     "checkpoint_unreadable": "a checkpoint is damaged or gone",
+    "version_not_in_training": "the version that the training was to fill in was given up",
     "training_died": "the training's process died too often since its last checkpoint",
     # the model, on this item
     "model_error": "the model failed on it, alone on the device",

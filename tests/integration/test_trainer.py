@@ -18,7 +18,7 @@ import pytest
 from storage.clock import SystemClock
 from storage.database import Database
 from storage.objects import Objects, open_objects
-from storage.records.errors import InvalidInput, ObjectsUnavailable
+from storage.records.errors import Conflict, InvalidInput, ObjectsUnavailable
 from storage.records.models import VersionState
 from storage.records.training import TrainingSpec, payload_of
 from storage.records.training_runs import Phase, TrainingRun, curves_of
@@ -40,6 +40,7 @@ from workers.training.checkpoint_file import write_checkpoint
 from workers.training.exits import TrainerExit
 from workers.training.ports import OutOfMemory, Prepared
 from workers.training.position import Snapshot
+from workers.training.run_store import RunStore
 from workers.training.trainer import run
 from workers.training.trainer_parts import Framework, TrainerParts
 
@@ -366,6 +367,23 @@ def test_a_fault_is_the_processs_death_and_its_last_line_is_in_the_log(desk: Des
         desk.train(owned)
     assert any("ZeroDivisionError: a bug" in line for line in desk.log(owned))
     assert desk.run_of(owned).error is None
+
+
+def test_a_version_that_was_given_up_meanwhile_is_the_trainings_error(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last thing that is said, and it is refused: the process ends all the same."""
+
+    def finish(*_: Any) -> bool:
+        raise Conflict("the version was given up: submit it again", code="version_not_in_training")
+
+    monkeypatch.setattr(RunStore, "finish", finish)
+    owned = owned_training(desk)
+    with _beside(desk, owned) as codes:
+        pass
+    assert codes == [TrainerExit.FAILED]
+    error = desk.run_of(owned).error
+    assert error is not None and error.code == "version_not_in_training"
 
 
 def _full(*_: Any, **__: Any) -> None:

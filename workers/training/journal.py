@@ -97,12 +97,23 @@ class Journal:
         self._noted = self._written = 0  # how many changes there were, and are written
         self._urgent = self._closed = False
         self._control = TrainingControl.GO
+        self._fault: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="forebay-journal", daemon=True)
 
     @property
     def control(self) -> TrainingControl:
         """As it was heard last."""
         return self._control
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing is written any more, whatever is told."""
+        return self._closed
+
+    @property
+    def fault(self) -> Exception | None:
+        """Why the last writing failed, where that was no trouble that passes."""
+        return self._fault
 
     @property
     def latest(self) -> TrainingProgress:
@@ -209,14 +220,14 @@ class Journal:
                     self._hear(self._ask())
                 else:
                     self._write()
-                pause_s = 0.0
+                pause_s, self._fault = 0.0, None
             except TROUBLE as trouble:
                 if not pause_s:
                     log.warning("measures cannot be written now: %s", type(trouble).__name__)
-                pause_s = min(2 * pause_s or FIRST_PAUSE_S, LAST_PAUSE_S)
-            except Exception:
+                pause_s, self._fault = min(2 * pause_s or FIRST_PAUSE_S, LAST_PAUSE_S), None
+            except Exception as fault:
                 log.exception("measures cannot be written")
-                pause_s = LAST_PAUSE_S
+                pause_s, self._fault = LAST_PAUSE_S, fault
 
     def _write(self) -> None:
         with self._changed:

@@ -36,18 +36,23 @@ def leave_if(wish: Wish) -> None:
 
 def flush_once(journal: Journal) -> None:
     """Everything that was told is written; raises as the database does where it does not answer,
-    and ``GaveUp``."""
+    ``GaveUp``, and the journal's own fault."""
     if not journal.flush(_FLUSH_S):
         if not journal.is_ours():
             raise GaveUp
+        if journal.fault is not None:
+            raise journal.fault
         raise DatabaseUnavailable("what was measured cannot be written now")
 
 
 def flush(journal: Journal, retrying: Retrying) -> None:
-    """Everything that was told is written; ``GaveUp``."""
-    while not journal.flush(_FLUSH_S):
+    """Everything that was told is written; ``GaveUp``, and the journal's own fault: no waiting
+    helps against that. Of a closed journal nothing is asked."""
+    while not journal.closed and not journal.flush(_FLUSH_S):
         if retrying.is_over() or not journal.is_ours():
             raise GaveUp
+        if journal.fault is not None:
+            raise journal.fault
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ with storage is waited out; anything else is a fault, and whoever started the pr
 
 from __future__ import annotations
 
+import logging
 import shutil
 import traceback
 from collections.abc import Callable
@@ -39,6 +40,8 @@ from workers.training.run_store import RunStore
 from workers.training.telling import with_files, with_place
 from workers.training.timings import began_now
 from workers.training.trainer_parts import Framework, TrainerParts
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -264,7 +267,12 @@ class _Trainer:
     def _fail(self, error: ForebayError) -> TrainerExit:
         told = JobError(error.stable_code, with_place(error))
         self._journal.say(f"the training fails ({told.code}): {told.message}")
-        self._last_words()
+        try:
+            self._last_words()
+        except GaveUp:
+            raise
+        except Exception:  # what it fails with is told, though its last lines cannot be
+            log.exception("the log's last lines are lost")
         mine = self._retrying.call(lambda: self._store.fail(told))
         return TrainerExit.FAILED if mine else TrainerExit.STOPPED
 

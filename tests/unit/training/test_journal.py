@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from storage.clock import SystemClock
 from storage.records.errors import DatabaseUnavailable
 from storage.records.training_runs import (
     Measures,
@@ -18,6 +19,8 @@ from storage.records.training_runs import (
 )
 from tests.support.waiting import wait_until
 from workers.training.journal import MOST_POINTS, Gathered, Journal, stride_of
+from workers.training.retrying import Retrying
+from workers.training.run_desk import flush, flush_once
 
 
 class Book:
@@ -164,3 +167,26 @@ def test_lines_that_wait_are_bounded(book: Book) -> None:
     assert journal.flush(20)
     journal.close(5)
     assert len(book.lines) <= 1_010 and "lines were left out" in "".join(book.lines)
+
+
+def test_what_can_never_be_written_is_waited_for_by_nobody() -> None:
+    def note(*_: object) -> TrainingControl:
+        raise ZeroDivisionError("a bug")
+
+    journal = Journal(note, lambda: TrainingControl.GO)
+    retrying = Retrying(threading.Event(), SystemClock())
+    journal.start(TrainingProgress())
+    wait_until(lambda: journal.fault, 5)
+    with pytest.raises(ZeroDivisionError):
+        flush_once(journal)
+    with pytest.raises(ZeroDivisionError):
+        flush(journal, retrying)
+    journal.close(0.0)
+
+
+def test_of_a_closed_journal_nothing_is_asked(book: Book) -> None:
+    journal = started(book)
+    journal.close(5)
+    journal.say("too late")
+    flush(journal, Retrying(threading.Event(), SystemClock()))
+    assert "too late" not in book.lines
