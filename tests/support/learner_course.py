@@ -44,8 +44,19 @@ def trainings() -> dict[str, tuple[TrainingSpec, Prepared]]:
                 "categorical_crossentropy",
                 optimizer=Named("rmsprop", {"momentum": 0.5}),
                 schedule=decay,
+                metrics=("categorical_crossentropy",),
+                deterministic=True,
             ),
             columns(Target.ONE_HOT, weighted=True),
+        ),
+        "numbers": (
+            spec_of(
+                "linear",
+                "mean_squared_error",
+                metrics=("mae", "mse", "r2"),
+                deterministic=True,
+            ),
+            columns(Target.NUMBER),
         ),
     }
 

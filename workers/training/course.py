@@ -2,7 +2,8 @@
 
 What comes out depends on the spec, the rows and the position alone, not on when or where it runs,
 nor on how steps are put into groups: a course that begins at any checkpoint ends as an undisturbed
-one does. Time decides only when checkpoints are made, and ``limits.max_s``.
+one does. Time decides only when checkpoints are made, and ``limits.max_s``. Of a spec that is not
+``deterministic`` the last bits may be others: those of sums, also of metrics over a group's rows.
 """
 
 from __future__ import annotations

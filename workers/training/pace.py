@@ -1,6 +1,7 @@
 """How many steps go into one call of the learner: few enough to hear a pause, enough to be fast.
 
-Pure: whoever holds the clock says how long a call took. How steps are grouped changes no result.
+Pure: whoever holds the clock says how long a call took. How steps are grouped changes no result
+(where metrics of fractions are summed, no result of a ``deterministic`` training).
 """
 
 from __future__ import annotations

@@ -35,12 +35,14 @@ class KerasLearner:
         loss: Any,
         gauges: Callable[[], Gauges],
         features: Sequence[Feature],
+        exact: bool,
     ) -> None:
+        """``exact``: no bit of what it measures depends on how steps are put into calls."""
         self._framework, self._model, self._optimizer = framework, model, optimizer
         self._features = [feature.name for feature in features]
         self._learning, self._judging = gauges(), gauges()
         optimizer.build(model.trainable_variables)
-        self._steps = Traced(framework, model, optimizer, loss, self._learning)
+        self._steps = Traced(framework, model, optimizer, loss, self._learning, exact)
         own = list(model.variables)
         weights = {id(variable) for variable in model.weights}
         by_name = state.named(_MODEL, own)

@@ -1,7 +1,8 @@
 """Metrics over many steps: a few sums, brought up to date once for all rows of a call.
 
 A step does not compute its metrics, it only keeps its outputs: ten small operations less in each.
-Sums are float64, so that no count is rounded.
+Sums are float64, so that no count is rounded. Sums of fractions are: their last bits depend on how
+rows come together, so a training that is to be exact brings those up to date in every step.
 """
 
 from __future__ import annotations
@@ -81,6 +82,12 @@ class Gauges:
     def any(self) -> bool:
         """Whether there is something to measure."""
         return bool(self._told)
+
+    @property
+    def add_fractions(self) -> bool:
+        """Whether anything is added up but counts (which those of ``auc`` are, too)."""
+        numbers = bool(self._sums) and self._measured.target is Target.NUMBER
+        return numbers or bool(self._meters.keys() - {"auc"})
 
     @property
     def variables(self) -> list[Any]:

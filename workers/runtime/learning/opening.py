@@ -58,6 +58,7 @@ class Learning:
             loss,
             lambda: Gauges(self.framework, spec.metrics, measured),
             prepared.features,
+            spec.deterministic,
         )
 
     def vectorizer_of(self, text: TextPreparation) -> Vectorizer:

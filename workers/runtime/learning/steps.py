@@ -20,10 +20,19 @@ class Steps:
     ``weighted`` false the weights are not looked at."""
 
     def __init__(
-        self, framework: Framework, model: Any, optimizer: Any, loss: Any, gauges: Gauges
+        self,
+        framework: Framework,
+        model: Any,
+        optimizer: Any,
+        loss: Any,
+        gauges: Gauges,
+        exact: bool,
     ) -> None:
+        """``exact``: no bit of a metric depends on how many steps a call has."""
         self._framework, self._model = framework, model
         self._optimizer, self._loss, self._gauges = optimizer, loss, gauges
+        self._measures_each = exact and gauges.add_fractions
+        self._measures_all = gauges.any and not self._measures_each
         self._variables = list(model.trainable_variables)
         self._known: dict[tuple[str, int, bool], Any] = {}
 
@@ -34,7 +43,7 @@ class Steps:
         def whole(inputs: Tensors, target: Any, weights: Any) -> Any:
             count = tf.shape(target)[0] // batch_size
             losses = tf.TensorArray(tf.float32, size=count)
-            outputs = tf.TensorArray(tf.float32, size=count if self._gauges.any else 0)
+            outputs = tf.TensorArray(tf.float32, size=count if self._measures_all else 0)
 
             def rows(tensor: Any, step: Any) -> Any:
                 rest = tensor.shape[1:].as_list()
@@ -42,13 +51,16 @@ class Steps:
                 return tf.slice(tensor, begin, [batch_size, *rest])
 
             def body(step: Any, losses: Any, outputs: Any) -> Any:
+                truth = rows(target, step)
                 loss, output = self._step(
                     [rows(one, step) for one in inputs],
-                    rows(target, step),
+                    truth,
                     rows(weights, step) if weighted else None,
                 )
-                if self._gauges.any:
+                if self._measures_all:
                     outputs = outputs.write(step, output)
+                elif self._measures_each:
+                    self._gauges.update(truth, output)
                 return step + 1, losses.write(step, loss), outputs
 
             _, losses, outputs = tf.while_loop(
@@ -56,7 +68,7 @@ class Steps:
                 body,
                 (0, losses, outputs),
             )
-            if self._gauges.any:
+            if self._measures_all:
                 self._gauges.update(target, outputs.concat())
             return losses.stack(), self._gauges.results()
 
