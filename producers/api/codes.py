@@ -187,6 +187,7 @@ JOB_CODES: dict[str, str] = {
     "bad_row": "a row cannot be read",
     "bad_preparation": "a rule of prepare or weights does not fit the data",
     "shape_mismatch": "the rows do not have the shape that the spec or the network asks for",
+    "version_mismatch": "the version to train on has other columns, categories or labels",
     # the network of a training, and how it learns
     "bad_network": "no network can be made of this",
     "bad_optimizer": "the optimizer does not take such an argument",

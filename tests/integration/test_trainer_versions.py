@@ -56,7 +56,9 @@ class Shop:
     objects: Objects
     folder: Path
 
-    def train(self, spec: TrainingSpec) -> tuple[TrainingRun, ModelVersion]:
+    def train(
+        self, spec: TrainingSpec, ends: TrainerExit = TrainerExit.FINISHED
+    ) -> tuple[TrainingRun, ModelVersion]:
         job_id = submit_training(self.database, payload=payload_of(spec))
         session_id = open_session(self.database, lease_ttl_ms=10**9)
         (job,) = claim(self.database, session_id, [job_id])
@@ -83,7 +85,7 @@ class Shop:
             made = tx.training.run(job_id)
             assert made is not None
             version = tx.models.by_id(made.version_id)
-        assert code == TrainerExit.FINISHED and version is not None, made.error
+        assert code == ends and version is not None, made.error
         return made, version
 
 
@@ -141,3 +143,11 @@ def test_texts_are_learned_served_raw_and_learned_on_with_the_same_words(shop: S
     assert (second.origin or {})["parents"] == ["digits:1"]
     assert second.version == 2 and second.digest != version.digest
     assert second.signature == version.signature
+
+    swapped = Preparation(
+        text=TextPreparation(max_tokens=50, length=8),
+        labels=(("sad", "sad"), ("happy", "happy")),
+    )
+    refused, _ = shop.train(spec_of(shop, network=network, prepare=swapped), TrainerExit.FAILED)
+    assert refused.error is not None and refused.error.code == "version_mismatch"
+    assert refused.error.message.startswith("spec.prepare.labels: label 1 of digits:1 is 'happy'")

@@ -30,6 +30,7 @@ from workers.training.evaluation import evaluated
 from workers.training.exits import Leave, TrainerExit
 from workers.training.journal import Journal
 from workers.training.log_lines import told_to
+from workers.training.parents import must_go_on
 from workers.training.ports import Learner, Rows, Vectorizer
 from workers.training.position import Position, Snapshot, spec_digest
 from workers.training.publishing import described, origin_of, result_of, sign, store
@@ -115,6 +116,8 @@ class _Trainer:
         artifact = self._artifact(asked.parent)
         rows = self._prepared(run, framework, artifact)
         try:
+            if asked.parent is not None:
+                must_go_on(asked.parent, rows.prepared)
             imported, timings = framework(), self._timings
             timings.import_s, opening_s = imported.import_s, parts.clock.monotonic_s()
             learner = imported.open_learner(spec, rows.prepared, artifact)
