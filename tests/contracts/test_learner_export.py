@@ -93,6 +93,28 @@ def test_columns_far_from_zero_are_scaled_inside_without_loss(tmp_path: Path) ->
     np.testing.assert_allclose(output, by_hand, rtol=0, atol=1e-5)
 
 
+def test_a_scale_that_a_version_has_no_use_for_is_said_to_be_unused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its own is part of what it has learned; one in its middle scales no input."""
+    keras = open_learning("cpu").framework.keras
+    scale = Scale(np.zeros(4, np.float32), np.full(4, 0.5, np.float32))
+    prepared = columns(scales={"record": scale})
+    spec = spec_of(Network(version="m:1"))
+    for first, uses in ((True, False), (False, True)):
+        own, dense = keras.layers.Rescaling(2.0), keras.layers.Dense(4, activation="relu")
+        inner = [own, dense] if first else [dense, own]
+        model = keras.Sequential([keras.Input((4,)), *inner, keras.layers.Dense(3, "softmax")])
+        path = tmp_path / f"{first}.keras"
+        model.save(path)
+        caplog.clear()
+        learner = open_learning("cpu").open_learner(spec, prepared, path)
+        rows = rows_of(prepared, 8).inputs["record"]
+        expected = model(rows * 0.5 if uses else rows)
+        np.testing.assert_allclose(learner.predict({"record": rows}), expected, rtol=1e-5)
+        assert ("prepare.scale is not used" in caplog.text) is not uses
+
+
 def test_a_version_goes_on_from_its_weights_and_is_not_scaled_twice(tmp_path: Path) -> None:
     prepared, path = pictures(), tmp_path / "m.keras"
     loss = "sparse_categorical_crossentropy"

@@ -119,12 +119,22 @@ def fitted(
     return flat[0]
 
 
-def takes_rows_raw(model: Any, features: Sequence[Feature], prepared: Prepared) -> bool:
-    """Whether a version's inputs are the rows as they are kept: it has layers of its own for
-    scaling, or its data was not scaled and is not now."""
-    kinds = {type(layer).__name__ for layer in model._flatten_layers()}
+def takes_rows_raw(model: Any, prepared: Prepared) -> bool:
+    """Whether a version's inputs are the rows as they are kept: it brings them to size by layers
+    of its own, or takes bytes, or its data was not scaled and is not now."""
     whole = all(str(tensor.dtype).startswith("uint") for tensor in model.inputs)
-    return bool(kinds & {"Rescaling", "Normalization"}) or whole or not prepared.scales
+    return _scales_itself(model) or whole or not prepared.scales
+
+
+def _scales_itself(model: Any) -> bool:
+    """Whether it scales before it does anything that was learned; what it scales in its middle
+    are no inputs."""
+    for layer in model._flatten_layers(include_self=False):
+        if type(layer).__name__ in ("Rescaling", "Normalization"):
+            return True
+        if layer.weights and not getattr(layer, "layers", None):
+            return False
+    return False
 
 
 def _given(

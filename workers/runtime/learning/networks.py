@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from workers.runtime.learning.refusals import bad_network, first_line
 from workers.runtime.learning.scaling import scaled
 from workers.runtime.learning.texts import text_layer
 from workers.training.ports import Feature, Prepared
+
+log = logging.getLogger(__name__)
 
 _FORMS = {InputForm.IMAGE: "image", InputForm.TEXT: "text", InputForm.RECORD: "record"}
 
@@ -74,7 +77,9 @@ def _build(
             raise bad_network("the version's artifact is not there", "spec.network.version")
         base = architectures.from_version(framework, artifact, network)
         base = architectures.without_text_layer(framework, base, prepared)
-        if architectures.takes_rows_raw(base, prepared.features, prepared):
+        if architectures.takes_rows_raw(base, prepared):
+            if prepared.scales:
+                log.warning("prepare.scale is not used: the version scales its inputs itself")
             output = architectures.fitted(framework, base, prepared, inputs, head)
             return base if _is_same(base, inputs) else keras.Model(_one(inputs), output)
         tensors = _scaled(framework, inputs, prepared)
