@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Protocol, TypeVar
 
-from storage.clock import random_bits
+from storage.clock import Clock, random_bits
 from storage.database import Database
 from storage.objects import Objects
 from storage.objects.packs import PackWriter, pack_key, retention_day
+from storage.records.errors import Conflict
 from storage.records.ids import uuid7
 from storage.records.jobs import ClaimedJob, Millis, PackSlice
 from storage.records.packs import NewPack, PackKind, PackSummary
-from workers.patience import Patience
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class ResultKit(Protocol):
+    """What either side of a process has."""
+
+    @property
+    def database(self) -> Database: ...
+    @property
+    def objects(self) -> Objects: ...
+    @property
+    def clock(self) -> Clock: ...
+    @property
+    def retention_days(self) -> int: ...
+
+    def patiently(self, call: Callable[[], T], still: Callable[[], bool]) -> T:
+        """See ``Patience``."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +58,36 @@ def result_pack(job: ClaimedJob, data: bytes, now_ms: Millis, retention_days: in
     return ResultPack(NewPack(pack_id, job.tenant, PackKind.RESULT, key), body, place, summary)
 
 
-def put_result(
-    kit: Patience, database: Database, objects: Objects, pack: ResultPack, still: Callable[[], bool]
-) -> None:
+def settle_with(
+    kit: ResultKit,
+    job: ClaimedJob,
+    data: bytes,
+    still: Callable[[], bool],
+    commit: Callable[[ResultPack], T],
+) -> T:
+    """What the commit returns once the result is put; all of it takes as long as storage does.
+
+    A pack that was opened an hour ago is a collector's. So when the put or the commit had to wait
+    for so long, the result is put again, into another one. ``Stopped`` when it is not ours.
+    """
+    while True:
+        pack = result_pack(job, data, kit.clock.now_ms(), kit.retention_days)
+        put_result(kit, pack, still)
+        try:
+            return kit.patiently(partial(commit, pack), still)
+        except Conflict as late:
+            if late.stable_code != "pack_not_writable":
+                raise
+            log.warning("the result of job %s is put again: its pack was open too long", job.id)
+
+
+def put_result(kit: ResultKit, pack: ResultPack, still: Callable[[], bool]) -> None:
     """Open it in SQL, then put it; both as long as it takes. ``Stopped`` when it is not ours."""
 
     def open_pack() -> None:
-        with database.begin() as tx:
+        with kit.database.begin() as tx:
             if tx.packs.get(pack.new.id) is None:
                 tx.packs.open(pack.new)
 
     kit.patiently(open_pack, still)
-    kit.patiently(lambda: objects.put(pack.new.key, pack.body), still)
+    kit.patiently(lambda: kit.objects.put(pack.new.key, pack.body), still)

@@ -8,14 +8,17 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from storage.objects import Objects
 from storage.records.jobs import JobState
 from storage.records.models import VersionState
 from storage.records.training_runs import Phase
 from tests.support.bare_pipeline import offer, running_pipeline
 from tests.support.household import Household, tensor
+from tests.support.late_store import LateStore
 from tests.support.numpy_runtime import Behaviour
 from tests.support.trainings import QUICK, SPEC, Gym, postman, training_worker
 from tests.support.waiting import wait_until
@@ -85,6 +88,17 @@ def test_an_error_of_the_run_fails_its_job_and_its_version(gym: Gym) -> None:
     )
     assert gym.version(job_id).state is VersionState.BROKEN
     assert "NaN" in str(gym.version(job_id).error)
+
+
+def test_a_result_whose_put_took_an_hour_is_put_again_and_the_job_succeeds(gym: Gym) -> None:
+    house = gym.house
+    late = LateStore(house.objects, house.database, {"packs/result": 2})
+    house.objects = cast("Objects", late)
+    job_id = gym.submit()
+    with training_worker(gym) as worker, postman(house, worker):
+        (job,) = house.wait_terminal([job_id])
+    assert (job.state, job.epoch, late.late) == (JobState.SUCCEEDED, 1, {"packs/result": 0})
+    assert house.result(job) == {"steps": 30, "version_state": "ready"}
 
 
 def test_a_model_that_no_worker_can_load_fails_the_job(gym: Gym) -> None:

@@ -6,6 +6,7 @@ commit that needs it: so the collector knows it, and takes it away when its time
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,12 @@ from storage.database import Transaction
 from storage.objects import Objects
 from storage.objects.packs import retention_day
 from storage.records.bulk import BulkSpec, Plan
-from storage.records.errors import Conflict
 from storage.records.ids import uuid7
 from storage.records.jobs import ClaimedJob
 from storage.records.packs import NewPack, PackKind, PackSummary
-from workers.bulk.kit import Kit
+from workers.bulk.kit import Kit, Stopped
+
+log = logging.getLogger(__name__)
 
 OWN = "own"  # in a plan's notes: where the run keeps what is not for its output
 
@@ -33,9 +35,11 @@ class Stored:
     pack: PackSummary | None = None
 
     def publish(self, tx: Transaction) -> None:
-        """In the transaction that needs it; ``Conflict`` when a collector took it meanwhile."""
+        """In the transaction that needs it. ``Stopped`` when a collector took it meanwhile, as the
+        put took an hour: whoever goes on with the work writes it again, under another name."""
         if self.pack is not None and not tx.packs.publish(self.pack):
-            raise Conflict("a part is no longer being written", code="pack_not_writable")
+            log.warning("%s is written again: its put took too long", self.key)
+            raise Stopped
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ from workers.bulk.manifest import Outcome as RunOutcome
 from workers.bulk.manifest import manifest_of
 from workers.bulk.names import is_ours
 from workers.inference.gate import TROUBLE
-from workers.result_packs import put_result, result_pack
+from workers.result_packs import ResultPack, settle_with
 
 log = logging.getLogger(__name__)
 
@@ -183,12 +183,9 @@ class Finishing:
         """How the job ended, by this commit or an earlier try whose answer was lost; None when it
         is somebody else's."""
         kit, job = self._kit, self._job
-        data = orjson.dumps(result)
-        pack = result_pack(job, data, kit.clock.now_ms(), kit.retention_days)
-        put_result(kit, kit.database, kit.objects, pack, self._is_mine)
-        outcome = Outcome(job.id, job.epoch, Verdict.SUCCEEDED, False, result=pack.slice)
 
-        def commit() -> JobState | None:
+        def commit(pack: ResultPack) -> JobState | None:
+            outcome = Outcome(job.id, job.epoch, Verdict.SUCCEEDED, False, result=pack.slice)
             with kit.database.begin() as tx:
                 report = tx.jobs.commit(self._session_id, [outcome], packs=[pack.summary])
                 state = report.settled.get(job.id)
@@ -199,7 +196,7 @@ class Finishing:
                 known = tx.jobs.get(job.tenant, job.id)
                 return known.state if known is not None else None
 
-        return kit.patiently(commit, self._is_mine)
+        return settle_with(kit, job, orjson.dumps(result), self._is_mine, commit)
 
     def _tidy(self, place: Destination, parts: Sequence[Part], written: _Written) -> None:
         """What attempts that lost have left in the output. (In our own store the collector does

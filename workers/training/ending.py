@@ -23,7 +23,7 @@ from storage.records.models import VersionState
 from storage.records.packs import PackSummary
 from storage.records.training_runs import TrainingControl, TrainingRun
 from workers.patience import Stopped
-from workers.result_packs import put_result, result_pack
+from workers.result_packs import ResultPack, settle_with
 from workers.training.kit import TrainingKit
 
 _LOOK_EVERY_S = 0.1
@@ -47,15 +47,17 @@ class Ending:
             return
         kit, job = self._kit, self._job
         data = orjson.dumps({**run.result, "version_state": state.value})
-        pack = result_pack(job, data, kit.clock.now_ms(), kit.retention_days)
-        put_result(kit, kit.database, kit.objects, pack, self._is_mine)
-        outcome = Outcome(job.id, job.epoch, Verdict.SUCCEEDED, False, result=pack.slice)
-        self._patiently_commit(outcome, [pack.summary])
+
+        def commit(pack: ResultPack) -> None:
+            done = Outcome(job.id, job.epoch, Verdict.SUCCEEDED, False, result=pack.slice)
+            self._commit(done, [pack.summary])
+
+        settle_with(kit, job, data, self._is_mine, commit)
 
     def fail(self, error: JobError) -> None:
         """The job fails, and its version with it."""
         outcome = Outcome(self._job.id, self._job.epoch, Verdict.FAILED, False, error=error)
-        self._patiently_commit(outcome)
+        self._kit.patiently(lambda: self._commit(outcome), self._is_mine)
 
     def release(self) -> None:
         """Back to the backlog, nothing spent; cancelled if that was asked for."""
@@ -85,9 +87,6 @@ class Ending:
             if not self._is_mine():
                 raise Stopped
             kit.hurry.wait(_LOOK_EVERY_S)
-
-    def _patiently_commit(self, outcome: Outcome, packs: Sequence[PackSummary] = ()) -> None:
-        self._kit.patiently(lambda: self._commit(outcome, packs), self._is_mine)
 
     def _commit(self, outcome: Outcome, packs: Sequence[PackSummary] = ()) -> None:
         job = self._job
