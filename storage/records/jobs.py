@@ -12,6 +12,7 @@
                  └──▶ failed        (its model turned out broken, too many losses)
 
 Terminal states never change: a retry is a new job with ``retry_of``.
+A bulk job or training that has begun expires no more.
 All times are integer milliseconds since 1970 on the database's clock (``Millis``).
 """
 
@@ -23,6 +24,7 @@ from enum import StrEnum
 from typing import TypeAlias
 
 Millis: TypeAlias = int
+NEVER: Millis = 253_370_764_800_000  # the year 9999
 
 
 class JobState(StrEnum):

@@ -328,6 +328,18 @@ class TestSteering:
             assert tx.bulk.pause(ALICE, job_id)
             assert tx.bulk.run(job_id).paused_at == START_MS
 
+    def test_one_that_is_planned_expires_no_more(self, database, clock):
+        owned = planned(database, cut(1), expires_in_ms=1_000)
+        (bounced,) = submit_runs(database, expires_in_ms=1_000)
+        other = own(database, bounced)
+        clock.pass_ms(5_000)
+        with database.begin() as tx:
+            for one in (owned, other):
+                tx.jobs.release(one.session_id, [(one.job_id, one.epoch)])
+        with database.begin() as tx:
+            assert tx.jobs.expire() == 1, "it was claimed and given back, and never begun"
+        assert own(database, owned.job_id).epoch == 2
+
     def test_whoever_scores_shards_stops_when_the_run_does(self, database):
         going, failing, cancelled, over = (planned(database, cut(1)) for _ in range(4))
         unknown = new_id()

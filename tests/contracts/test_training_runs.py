@@ -22,6 +22,7 @@ from tests.support.bulk import Owned
 from tests.support.database import (
     ALICE,
     BOB,
+    POOL,
     START_MS,
     claim,
     new_id,
@@ -57,6 +58,12 @@ def run_of(database, job_id):
 def seq_of(database, job_id):
     with database.read() as tx:
         return tx.jobs.get(ALICE, job_id).seq
+
+
+def waiting(database):
+    """What a relay would send."""
+    with database.read() as tx:
+        return [head.id for head in tx.backlog.heads(POOL, ALICE, 9)]
 
 
 def control_of(database, owned: Owned):
@@ -352,6 +359,47 @@ class TestSteering:
             tx.jobs.request_cancel(ALICE, job_id)
         with database.begin() as tx:
             assert not tx.training.pause(ALICE, job_id)
+
+
+class TestExpiry:
+    """``expires_in_s`` is how long a job may wait to be started."""
+
+    def test_one_that_has_begun_expires_no_more(self, database, clock):
+        owned = own_training(database, submit_training(database, expires_in_ms=1_000))
+        assert note(database, owned, step=1, phase=Phase.TRAINING) is GO
+        clock.pass_ms(5_000)
+        with database.begin() as tx:
+            tx.jobs.release(owned.session_id, [(owned.job_id, owned.epoch)])
+        with database.begin() as tx:
+            assert tx.jobs.expire() == 0
+            job = tx.jobs.get(ALICE, owned.job_id)
+            assert (job.state, job.expires_at) == (JobState.QUEUED, START_MS + 1_000)
+        assert waiting(database) == [owned.job_id]
+        again = own_training(database, owned.job_id)
+        with database.begin() as tx:
+            tx.sessions.close(again.session_id)
+            assert tx.jobs.reap() == 1
+            assert tx.jobs.expire() == 0
+        assert own_training(database, owned.job_id).epoch == 3
+
+    def test_one_that_is_made_and_waits_for_its_end_does_not_expire(self, database, clock):
+        owned = own_training(database, submit_training(database, expires_in_ms=1_000))
+        assert finish_training(database, owned)
+        clock.pass_ms(1_000)
+        with database.begin() as tx:
+            tx.jobs.release(owned.session_id, [(owned.job_id, owned.epoch)])
+        with database.begin() as tx:
+            assert tx.jobs.expire() == 0
+
+    def test_one_that_was_only_claimed_or_paused_does(self, database, clock):
+        owned = own_training(database, submit_training(database, expires_in_ms=1_000))
+        paused = submit_training(database, name="other", expires_in_ms=1_000)
+        with database.begin() as tx:
+            tx.jobs.release(owned.session_id, [(owned.job_id, owned.epoch)])
+            assert tx.training.pause(ALICE, paused)
+        clock.pass_ms(1_000)
+        with database.begin() as tx:
+            assert tx.jobs.expire() == 2
 
 
 class TestEnds:

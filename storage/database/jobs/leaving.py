@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, TypeAlias
 
+from storage.database.jobs.of_runs import begun_at
 from storage.database.news import TELL, payloads_of
 from storage.database.packs import PUBLISH_MANY, summary_rows
 from storage.database.statements import POSTGRESQL, SQLITE, Statement, array_parameter
@@ -22,7 +23,7 @@ from storage.database.store import Store
 from storage.database.texts import storable
 from storage.database.webhooks.events import TELL_OF, TELL_TO, type_of, wanted
 from storage.records.errors import Conflict
-from storage.records.jobs import JobError, JobState, Millis, PackSlice
+from storage.records.jobs import NEVER, JobError, JobState, Millis, PackSlice
 from storage.records.packs import STALE_AFTER_MS, PackSummary
 
 HELD = """
@@ -156,16 +157,19 @@ END_THERE = Statement(
 )
 
 REQUEUE = Statement(
-    "Held jobs go back to the backlog.",
-    """
+    "Held jobs go back to the backlog. A run that has begun was started in time, however late it"
+    " goes on.",
+    f"""
     UPDATE live SET
         state = 'queued', seq = live.seq + 1,
         attempts = live.attempts + r.spends, losses = live.losses + r.loses,
         suspicions = live.suspicions + r.suspects,
         not_before = :now + r.in_ms,
+        expires_at = CASE WHEN {begun_at("live.id")} IS NULL
+            THEN live.expires_at ELSE {NEVER} END,
         session_id = NULL, started_at = NULL, run_deadline_at = NULL, published_at = NULL
-    FROM {rows} AS r
-    WHERE live.id = r.id AND live.id {among_ids}
+    FROM {{rows}} AS r
+    WHERE live.id = r.id AND live.id {{among_ids}}
     """,
     {
         "id": "uuid",
