@@ -15,7 +15,7 @@ from sqlalchemy import Row
 
 from storage.database.statements import Statement
 from storage.database.store import Store
-from storage.records.jobs import BULK_PRIORITY, MAX_PRIORITY, MIN_PRIORITY, BacklogHead
+from storage.records.jobs import BULK_PRIORITY, MAX_PRIORITY, MIN_PRIORITY, NEVER, BacklogHead
 from storage.records.latency import QueuedLoad
 
 _WAITING = "j.state = 'queued' AND j.published_at IS NULL"
@@ -160,8 +160,11 @@ LOAD_OF_WINDOW = Statement(
 )
 
 LOAD_OF_TENANT = Statement(
-    "What waits of one tenant before the ready window, counted no further than the cap.",
-    _LOAD.format(where=f"{_WAITING} AND j.pool = :pool AND j.tenant = :tenant"),
+    "What waits of one tenant before the ready window, counted no further than the cap; what is"
+    " paused waits for nobody.",
+    _LOAD.format(
+        where=f"{_WAITING} AND j.pool = :pool AND j.tenant = :tenant AND j.not_before < {NEVER}"
+    ),
 )
 
 DEPTH = Statement(
@@ -227,7 +230,8 @@ class Backlog(Store):
         return {(row.tenant, row.version_id, bool(row.bulk)): row.jobs for row in rows}
 
     def load(self, pool: str, cap: int = 100_000) -> list[QueuedLoad]:
-        """Every queued job of a pool, published or not, by tenant, version and priority.
+        """Every queued job of a pool that is not paused, published or not, by tenant, version and
+        priority.
 
         Counts no more than ``cap`` jobs: the window first, then each tenant up to an even share
         of what is left, so that one tenant's million hides nobody else.

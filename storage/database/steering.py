@@ -1,14 +1,36 @@
-"""Pausing a job that has a record of its own, and letting it go on."""
+"""Pausing a job that has a record of its own, and letting it go on.
+
+A paused job that is queued is set apart: the relay passes it over and nobody claims it, so that it
+takes no place from others. One that runs is given back by its owner when it has come to rest, and
+is set apart then (``REQUEUE``). The time of a pause does not count for its ``run_timeout_s``.
+"""
 
 from __future__ import annotations
 
 from storage.database.statements import Statement
 from storage.database.work import Work
 from storage.records.ids import is_id
+from storage.records.jobs import NEVER
 
-BUMP = Statement(
-    "A live job's watchers have something to see.",
-    "UPDATE live SET seq = seq + 1 WHERE id = :job",
+HALT = Statement(
+    "A live job is paused, out of everybody's reach if it is queued; its watchers have something"
+    " to see.",
+    f"""
+    UPDATE live SET seq = seq + 1,
+        not_before = CASE state WHEN 'queued' THEN {NEVER} ELSE not_before END,
+        published_at = CASE state WHEN 'queued' THEN NULL ELSE published_at END
+    WHERE id = :job
+    """,
+)
+
+GO_ON = Statement(
+    "It goes on: from the backlog, or with as much time as it had when it was paused.",
+    """
+    UPDATE live SET seq = seq + 1,
+        not_before = CASE state WHEN 'queued' THEN :now ELSE not_before END,
+        run_deadline_at = run_deadline_at + (:now - CAST(:since AS bigint))
+    WHERE id = :job
+    """,
 )
 
 
@@ -16,16 +38,19 @@ def steer(
     work: Work, steered: Statement, change: Statement, tenant: str, job_id: str, *, paused: bool
 ) -> bool:
     """Whether the tenant has such a live job, which is paused, or is not, from here on.
-    ``steered`` tells whether it is, ``change`` makes it so."""
+    ``steered`` tells whether it is and holds it, ``change`` makes it so."""
     if not is_id(job_id):
         return False
-    row = work.row(steered, job=job_id, tenant=tenant)
-    if row is None:
+    rows = work.change(steered, job=job_id, tenant=tenant)
+    if not rows:
         return False
-    if (row.paused_at is not None) is paused:
+    since = rows[0].paused_at
+    if (since is not None) is paused:
         return True
-    if not work.count(BUMP, job=job_id):
-        return False  # it ended just now
+    if paused:
+        work.count(HALT, job=job_id)
+    else:
+        work.count(GO_ON, job=job_id, since=since)
     work.count(change, job=job_id, at=work.now() if paused else None)
     work.tell([job_id])
     return True

@@ -12,7 +12,8 @@
                  └──▶ failed        (its model turned out broken, too many losses)
 
 Terminal states never change: a retry is a new job with ``retry_of``.
-A bulk job or training that has begun expires no more.
+A bulk job or training that has begun expires no more, and one that is paused is queued until it may
+go on, which nobody claims: its run's ``paused_at`` tells it apart.
 All times are integer milliseconds since 1970 on the database's clock (``Millis``).
 """
 

@@ -206,7 +206,8 @@ def test_a_pause_keeps_the_very_step_and_frees_the_machine(home: Trainings, data
     assert held["state"] == "paused" and held["checkpoint"]["step"] == held["step"]
     few = FEW + HEARD_S / step_s
     assert at <= held["step"] <= at + few, f"{held['step'] - at} steps of {step_s:.3f} s"
-    assert home.caller.job(job_id)["state"] == "running"
+    wait_until(lambda: home.caller.job(job_id)["state"] == "queued", 10, what="its owner's leave")
+    assert home.seen(job_id) == held
 
     home.tell(job_id, "resume")
     learned = home.learned(job_id)

@@ -114,7 +114,7 @@ def test_a_worker_that_joins_helps_at_once(stack: FullStack, desk: Desk, caller:
                     [job],
                 ).fetchall()
             took.update({(number, epoch): session for number, epoch, session in rows})
-            return caller.job(job)["state"] != "running"
+            return caller.job(job)["progress"]["state"] == "ended"
 
         wait_until(over, 120, what="the end", every_s=0.02)
         outcome = desk.outcome(job)

@@ -328,6 +328,34 @@ class TestSteering:
             assert tx.bulk.pause(ALICE, job_id)
             assert tx.bulk.run(job_id).paused_at == START_MS
 
+    def test_one_that_nobody_owns_is_set_apart_until_it_is_resumed(self, database):
+        (queued,), session = submit_runs(database), open_session(database)
+        owned = planned(database, cut(1))
+        with database.begin() as tx:
+            assert tx.bulk.pause(ALICE, queued)
+            assert tx.bulk.pause(ALICE, owned.job_id)
+            tx.jobs.release(owned.session_id, [(owned.job_id, owned.epoch)])
+        ids = [queued, owned.job_id]
+        assert claim(database, session, ids) == []
+        with database.begin() as tx:
+            assert tx.backlog.heads(POOL, ALICE, 9) == []
+            assert all(tx.bulk.resume(ALICE, one) for one in ids)
+            assert {one.id for one in tx.backlog.heads(POOL, ALICE, 9)} == set(ids)
+        assert [job.epoch for job in claim(database, session, ids)] == [1, 2]
+
+    def test_the_time_of_a_pause_does_not_count_for_the_run_timeout(self, database, clock):
+        owned = planned(database, cut(1), run_timeout_ms=1_000)
+        with database.begin() as tx:
+            assert tx.bulk.pause(ALICE, owned.job_id)
+        clock.pass_ms(5_000)
+        with database.begin() as tx:
+            assert tx.jobs.time_out() == 0
+            assert tx.bulk.resume(ALICE, owned.job_id)
+            assert tx.jobs.time_out() == 0
+        clock.pass_ms(1_000)
+        with database.begin() as tx:
+            assert tx.jobs.time_out() == 1
+
     def test_one_that_is_planned_expires_no_more(self, database, clock):
         owned = planned(database, cut(1), expires_in_ms=1_000)
         (bounced,) = submit_runs(database, expires_in_ms=1_000)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from storage.records.errors import Conflict
-from storage.records.jobs import JobError, JobKind, JobState
+from storage.records.jobs import JobError, JobKind, JobState, Outcome, Verdict
 from storage.records.models import VersionState
 from storage.records.packs import STALE_AFTER_MS, PackState
 from storage.records.training_runs import (
@@ -334,11 +334,90 @@ class TestSteering:
         assert control_of(database, owned) is GO
         assert note(database, owned, step=2) is GO
 
-    def test_a_job_may_be_paused_before_anybody_has_it(self, database):
+    def test_a_queued_one_that_is_paused_is_nobodys_until_it_goes_on(self, database, clock):
+        job_id, session = submit_training(database), open_session(database, lease_ttl_ms=10**9)
+        with database.begin() as tx:
+            tx.backlog.mark_published([job_id])
+            assert tx.training.pause(ALICE, job_id)
+        clock.pass_ms(10)
+        assert (waiting(database), claim(database, session, [job_id])) == ([], [])
+        with database.begin() as tx:
+            assert tx.backlog.load(POOL) == []
+            assert tx.training.resume(ALICE, job_id)
+        assert waiting(database) == [job_id]
+        assert control_of(database, own_training(database, job_id, session)) is GO
+
+    @pytest.mark.parametrize("way", ["release", "retry", "reap"])
+    def test_one_that_is_given_back_while_it_is_paused_is_nobodys_until_it_goes_on(
+        self, database, way
+    ):
+        owned = own_training(database)
+        with database.begin() as tx:
+            assert tx.training.pause(ALICE, owned.job_id)
+            if way == "reap":
+                tx.sessions.close(owned.session_id)
+                assert tx.jobs.reap() == 1
+            else:
+                verdict = Verdict.RELEASED if way == "release" else Verdict.RETRY
+                error = JobError("lost", "it was lost")
+                back = Outcome(owned.job_id, owned.epoch, verdict, False, error=error)
+                assert tx.jobs.commit(owned.session_id, [back]).settled
+        other = open_session(database)
+        assert (waiting(database), claim(database, other, [owned.job_id])) == ([], [])
+        with database.begin() as tx:
+            assert tx.training.resume(ALICE, owned.job_id)
+        assert waiting(database) == [owned.job_id]
+        (again,) = claim(database, other, [owned.job_id])
+        assert (again.epoch, again.attempts) == (2, 0)
+
+    @pytest.mark.parametrize("end", ["made", "failed"])
+    def test_one_that_has_only_to_be_ended_is_ended_even_in_a_pause(self, database, end):
+        owned = own_training(database)
+        them = (owned.job_id, owned.session_id, owned.epoch)
+        with database.begin() as tx:
+            assert tx.training.pause(ALICE, owned.job_id)
+            if end == "failed":
+                assert tx.training.fail(*them, JobError("loss_is_nan", "no"))
+        if end == "made":
+            assert finish_training(database, owned)
+        with database.begin() as tx:
+            tx.jobs.release(owned.session_id, [(owned.job_id, owned.epoch)])
+        assert own_training(database, owned.job_id).epoch == 2
+
+    def test_one_that_is_set_apart_is_cancelled_at_once(self, database):
         job_id = submit_training(database)
         with database.begin() as tx:
             assert tx.training.pause(ALICE, job_id)
-        assert control_of(database, own_training(database, job_id)) is PAUSE
+        with database.begin() as tx:
+            assert tx.jobs.request_cancel(ALICE, job_id).state is JobState.CANCELLED
+
+    def test_the_time_of_a_pause_does_not_count_for_the_run_timeout(self, database, clock):
+        owned = own_training(database, submit_training(database, run_timeout_ms=1_000))
+        clock.pass_ms(400)
+        with database.begin() as tx:
+            assert tx.training.pause(ALICE, owned.job_id)
+        clock.pass_ms(5_000)
+        with database.begin() as tx:
+            assert tx.jobs.time_out() == 0
+            assert tx.training.resume(ALICE, owned.job_id)
+            assert tx.training.resume(ALICE, owned.job_id)  # nothing is added twice
+        clock.pass_ms(599)
+        with database.begin() as tx:
+            assert tx.jobs.time_out() == 0
+        clock.pass_ms(1)
+        with database.begin() as tx:
+            assert tx.jobs.time_out() == 1
+            assert tx.jobs.get(ALICE, owned.job_id).error.code == "run_timeout"
+
+    def test_a_cancelled_one_has_a_deadline_even_in_a_pause(self, database, clock):
+        owned = own_training(database, submit_training(database, run_timeout_ms=1_000))
+        with database.begin() as tx:
+            assert tx.training.pause(ALICE, owned.job_id)
+            tx.jobs.request_cancel(ALICE, owned.job_id)
+        clock.pass_ms(1_000)
+        with database.begin() as tx:
+            assert tx.jobs.time_out() == 1
+            assert tx.jobs.get(ALICE, owned.job_id).state is JobState.CANCELLED
 
     def test_a_cancel_is_seen_by_control_and_note_even_in_a_pause(self, database):
         owned = own_training(database)
@@ -507,9 +586,18 @@ def test_an_owner_its_tenant_and_its_successor_at_once_wait_for_none_in_a_circle
         with database.begin() as tx:
             tx.sessions.close(first.session_id)
         wait_until(reaped, 60, what="the job to be queued again")
-        second = own_training(database, first.job_id)
+        wait_until(taken, 60, what="a moment in which it is not paused")
+        second = claimed[0]
         assert begin(database, second) is not None
         return writes(second)
+
+    claimed: list[Owned] = []
+    successor = open_session(database, lease_ttl_ms=10**9)
+
+    def taken() -> bool:
+        jobs = claim(database, successor, [first.job_id])
+        claimed.extend(Owned(job.id, successor, job.epoch) for job in jobs)
+        return bool(claimed)
 
     def reaped() -> bool:
         with database.begin() as tx:

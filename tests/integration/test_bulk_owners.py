@@ -20,6 +20,9 @@ from tests.support.bulk_files import npy, vectors
 from tests.support.database import POOL
 from tests.support.household import Household
 from tests.support.late_store import LateStore
+from tests.support.waiting import wait_until
+from workers.bulk import side
+from workers.bulk.runner import Runner
 from workers.bulk.side import BulkSide
 from workers.inference.pipeline import Pipeline
 
@@ -39,17 +42,17 @@ def bulk_worker(house: Household, folder: Path) -> Iterator[BulkSide]:
     stop = threading.Event()
     with running_pipeline(house, folder) as pipeline:
         settings = settings_for(folder, ref_prefixes=(f"file://{folder}/in/",))
-        side = BulkSide(pipeline, house.database, house.objects, settings, SystemClock())
-        side.start()
+        bulk = BulkSide(pipeline, house.database, house.objects, settings, SystemClock())
+        bulk.start()
         carry = threading.Thread(target=_carry, args=(house, pipeline, stop), daemon=True)
         carry.start()
         try:
-            yield side
+            yield bulk
         finally:
             stop.set()
             carry.join(10)
             pipeline.drain(lambda: None)
-            side.close()
+            bulk.close()
 
 
 def _carry(house: Household, pipeline: Pipeline, stop: threading.Event) -> None:
@@ -64,6 +67,34 @@ def _carry(house: Household, pipeline: Pipeline, stop: threading.Event) -> None:
 def submit(house: Household, folder: Path) -> str:
     place = f"file://{folder}/in/rows.npy"
     return house.submit_bulk(BulkSpec(BulkInput((place,)), BulkOutput()))
+
+
+def test_a_paused_bulk_job_keeps_no_worker_from_others_and_goes_on_later(
+    house: Household, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go, run = threading.Event(), Runner.run
+    monkeypatch.setattr(side, "MOST_OWNED", 1)
+    monkeypatch.setattr(Runner, "run", lambda self, slot: go.wait(60) and run(self, slot))
+    with bulk_worker(house, tmp_path):
+        paused = submit(house, tmp_path)
+        wait_until(lambda: is_planned(house, paused), 30, what="the plan")
+        with house.database.begin() as tx:
+            assert tx.bulk.pause(house.tenant, paused)
+        wait_until(lambda: house.states([paused]) == [JobState.QUEUED], 30, what="the pause")
+        go.set()
+        assert house.wait_terminal([submit(house, tmp_path)])[0].state is JobState.SUCCEEDED
+        assert house.states([paused]) == [JobState.QUEUED]
+        with house.database.begin() as tx:
+            assert tx.bulk.resume(house.tenant, paused)
+        (job,) = house.wait_terminal([paused])
+    assert (job.state, job.epoch, job.attempts) == (JobState.SUCCEEDED, 2, 0)
+    assert house.result(job)["rows"] == ROWS
+
+
+def is_planned(house: Household, job_id: str) -> bool:
+    with house.database.read() as tx:
+        run = tx.bulk.run(job_id)
+    return run is not None and run.plan is not None
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from tests.support.trainings import QUICK, SPEC, Gym, postman, training_worker
 from tests.support.waiting import wait_until
 from workers.inference.ports import ModelBroken
 from workers.inference.versions import Standing
+from workers.training import side
 
 
 @pytest.fixture
@@ -146,22 +147,30 @@ def test_a_cancelled_training_ends_and_leaves_no_version(gym: Gym, deaf: bool) -
         assert gym.house.wait_terminal([gym.submit("next")])[0].state is JobState.SUCCEEDED
 
 
-def test_a_paused_training_gives_its_place_to_another_and_goes_on_later(gym: Gym) -> None:
+def test_a_paused_training_gives_its_place_to_another_and_goes_on_later(
+    gym: Gym, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many are paused: its worker looks after nobody but who trains."""
+    monkeypatch.setattr(side, "MOST_OWNED", 1)
     gym.behave(steps=500, step_s=0.02)
     paused = gym.submit()
     with training_worker(gym) as worker, postman(gym.house, worker):
         gym.wait_step(paused, 12)
         with gym.house.database.begin() as tx:
             assert tx.training.pause(gym.house.tenant, paused)
+        wait_until(lambda: gym.house.job(paused).state is JobState.QUEUED, what="the pause")
         gym.behave()
-        assert gym.house.wait_terminal([gym.submit("other")])[0].state is JobState.SUCCEEDED
-        assert gym.house.job(paused).state is JobState.RUNNING
+        others = [gym.submit(name) for name in ("other", "third")]
+        with gym.house.database.begin() as tx:
+            assert tx.training.pause(gym.house.tenant, others[1])  # perhaps before it is claimed
+        assert gym.house.wait_terminal(others[:1])[0].state is JobState.SUCCEEDED
+        assert gym.house.states([paused, others[1]]) == [JobState.QUEUED] * 2
         kept = gym.run(paused).checkpoint
         gym.behave(steps=kept.step + 5 if kept else 0)
         with gym.house.database.begin() as tx:
             assert tx.training.resume(gym.house.tenant, paused)
         (job,) = gym.house.wait_terminal([paused])
-    assert job.state is JobState.SUCCEEDED and job.epoch == 1
+    assert (job.state, job.epoch, job.attempts) == (JobState.SUCCEEDED, 2, 0)
     assert kept is not None and kept.step > 12
     assert [step for _, one, step in gym.starts() if one == paused] == [0, kept.step]
 

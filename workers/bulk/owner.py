@@ -78,11 +78,15 @@ class Owner:
         while True:
             if self._kit.stopping():
                 raise Stopped
-            progress = self._tick(run, spec)
-            if progress is None:
+            seen = self._tick(run, spec)
+            if seen is None:
                 return
+            progress, control = seen
             if progress.shards_done >= progress.shards_total:
                 break
+            if control is Control.PAUSE and not progress.shards_running:
+                self._kit.patiently(self._give_back, self._is_mine)  # until it may go on
+                return
             left = progress.shards_total - progress.shards_done
             near = 0 < left <= 2 * progress.shards_running
             self._kit.hurry.wait(NEAR_TICK_S if near else TICK_S)
@@ -107,8 +111,9 @@ class Owner:
         self._poke()
         return run
 
-    def _tick(self, run: BulkRun, spec: BulkSpec) -> BulkProgress | None:
-        """Note how far it is; None when the job has ended here or is not ours any more."""
+    def _tick(self, run: BulkRun, spec: BulkSpec) -> tuple[BulkProgress, Control] | None:
+        """Note how far it is, and what is to be done; None when the job has ended here or is not
+        ours any more."""
         kit, job = self._kit, self._job
 
         def count() -> tuple[BulkProgress, Control, BulkRun | None]:
@@ -134,7 +139,7 @@ class Owner:
             log.info("a bulk job is somebody else's by now")
             return None
         self._judge(progress, spec)
-        return progress
+        return progress, control
 
     def _rate(self, progress: BulkProgress) -> float:
         now_s = self._kit.clock.monotonic_s()
@@ -169,7 +174,7 @@ class Owner:
             error = ForebayError(run.error.message, code=run.error.code)
             self._end_failed(error)
             return
-        self._leave(Outcome(self._job.id, self._job.epoch, Verdict.RELEASED, False))
+        self._release()
 
     def _end_failed(self, error: ForebayError) -> None:
         job = self._job
@@ -189,18 +194,20 @@ class Owner:
             self._release()
 
     def _release(self) -> None:
-        """Back to the backlog, nothing spent: another owner goes on from SQL."""
-        self._leave(Outcome(self._job.id, self._job.epoch, Verdict.RELEASED, False))
-
-    def _leave(self, outcome: Outcome) -> None:
+        """Give it back now, or let the reaper do it."""
         try:
-            with self._kit.database.begin() as tx:
-                tx.jobs.commit(self._session_id, [outcome])
+            self._give_back()
         except Exception as trouble:
             if not isinstance(trouble, TROUBLE):
                 log.exception("a bulk job could not be given back")
             self._kit.parts.gate.trip(trouble)
             self._kit.parts.sessions.retire(self._session_id)
+
+    def _give_back(self) -> None:
+        """Back to the backlog, nothing spent: another owner goes on from SQL."""
+        back = Outcome(self._job.id, self._job.epoch, Verdict.RELEASED, False)
+        with self._kit.database.begin() as tx:
+            tx.jobs.commit(self._session_id, [back])
 
 
 def _units_done(run: BulkRun, progress: BulkProgress) -> int:

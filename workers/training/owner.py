@@ -79,11 +79,10 @@ class Owner:
             if control is TrainingControl.STOP:
                 self._ending.release()
                 return
-            if control is TrainingControl.PAUSE:
-                self._leave_place()
-                self._wait(self._kit.timing.tick_s)
-            elif self._may_start():
-                self._live(spec)
+            if control is TrainingControl.PAUSE:  # its process has kept a checkpoint and ended
+                self._kit.patiently(self._ending.release, self._is_mine)
+                return
+            self._live(spec)
 
     def _look(self) -> tuple[TrainingRun, TrainingControl]:
         """How far it is and what is to be done; ``Stopped`` where that is no business of ours."""
@@ -100,11 +99,6 @@ class Owner:
         if run is None:
             raise ForebayError("the run is gone", code="internal_error")
         return run, control
-
-    def _may_start(self) -> bool:
-        if not self._has_place:
-            self._has_place = self._kit.places.enter(self._kit.timing.tick_s)
-        return self._has_place
 
     def _leave_place(self) -> None:
         if self._has_place:

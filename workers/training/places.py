@@ -1,8 +1,7 @@
 """The places for trainings in this process, and the ids that wait for one.
 
-Three want a place: an id that a message brought and nobody has claimed, a training that goes on
-after a pause, and one whose process is started again, which has kept its own. Those that are
-claimed go before those that are not: another worker may have a place for the latter.
+An id that a message brought and nobody has claimed waits for a place; a training whose process is
+started again has kept its own.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ class Places:
         self._clock = clock
         self._changed = threading.Condition()
         self._free = count
-        self._owners_waiting = 0
         self._since_s: dict[str, float] = {}  # by waiting id, the oldest first
 
     @property
@@ -46,18 +44,6 @@ class Places:
             self._free -= 1
             return job_id
 
-    def enter(self, timeout_s: float) -> bool:
-        """Whether a claimed training has a place now."""
-        with self._changed:
-            self._owners_waiting += 1
-            try:
-                entered = self._changed.wait_for(lambda: self._free > 0, timeout_s)
-                self._free -= entered
-                return entered
-            finally:
-                self._owners_waiting -= 1
-                self._changed.notify_all()
-
     def leave(self) -> None:
         """A place is free again."""
         with self._changed:
@@ -74,4 +60,4 @@ class Places:
         return late
 
     def _may_admit(self) -> bool:
-        return bool(self._since_s) and self._free > 0 and not self._owners_waiting
+        return bool(self._since_s) and self._free > 0

@@ -25,7 +25,7 @@ from workers.training.places import Places
 
 log = logging.getLogger(__name__)
 
-MOST_OWNED = 64  # with those that are paused, which have no place
+MOST_OWNED = 64  # with those that are being ended, which have no place
 _TICK_S = 0.25
 _JOIN_S = 10.0  # beyond what a trainer gets for its last checkpoint
 

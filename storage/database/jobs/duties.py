@@ -7,6 +7,7 @@ long as that is the limit, there may be more.
 from __future__ import annotations
 
 from storage.database.jobs.leaving import HELD, Ending, Leaving, after_a_run, held_of
+from storage.database.jobs.of_runs import paused_at
 from storage.database.statements import Statement
 from storage.records.jobs import MAX_LOSSES, JobError, JobState
 
@@ -21,9 +22,12 @@ EXPIRED = Statement(
 )
 
 TIMED_OUT = Statement(
-    "Running jobs past their deadline: their session lives, but does not get on with them.",
+    "Running jobs past their deadline: their session lives, but does not get on with them. One that"
+    " is paused has the time that is left when it goes on.",
     f"""
-    SELECT {HELD} FROM live AS j WHERE j.state = 'running' AND j.run_deadline_at <= :now
+    SELECT {HELD} FROM live AS j
+    WHERE j.state = 'running' AND j.run_deadline_at <= :now
+        AND (j.cancel_requested_at IS NOT NULL OR {paused_at("j.id")} IS NULL)
     LIMIT :limit {{lock_free}}
     """,
 )

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, TypeAlias
 
-from storage.database.jobs.of_runs import begun_at
+from storage.database.jobs.of_runs import begun_at, paused_at
 from storage.database.news import TELL, payloads_of
 from storage.database.packs import PUBLISH_MANY, summary_rows
 from storage.database.statements import POSTGRESQL, SQLITE, Statement, array_parameter
@@ -158,13 +158,14 @@ END_THERE = Statement(
 
 REQUEUE = Statement(
     "Held jobs go back to the backlog. A run that has begun was started in time, however late it"
-    " goes on.",
+    " goes on; one that is paused waits to be told to.",
     f"""
     UPDATE live SET
         state = 'queued', seq = live.seq + 1,
         attempts = live.attempts + r.spends, losses = live.losses + r.loses,
         suspicions = live.suspicions + r.suspects,
-        not_before = :now + r.in_ms,
+        not_before = CASE WHEN {paused_at("live.id")} IS NULL
+            THEN :now + r.in_ms ELSE {NEVER} END,
         expires_at = CASE WHEN {begun_at("live.id")} IS NULL
             THEN live.expires_at ELSE {NEVER} END,
         session_id = NULL, started_at = NULL, run_deadline_at = NULL, published_at = NULL

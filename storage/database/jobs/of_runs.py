@@ -6,13 +6,19 @@ Scalar subqueries along primary keys: an EXISTS may be made a join, planned whil
 from __future__ import annotations
 
 
+def paused_at(job_id: str) -> str:
+    """When the run of this job was paused; NULL of one that is not, or has only to be ended."""
+    held = "CASE WHEN t.result IS NULL AND t.error_code IS NULL THEN t.paused_at END"
+    return _of_run(held, "CASE WHEN b.error_code IS NULL THEN b.paused_at END", job_id)
+
+
 def begun_at(job_id: str) -> str:
     """NULL unless there is something to go on with: a plan, or what a training told. To have been
     claimed is not enough, as whoever has too much to do gives jobs back."""
-    return _of_run("progressed_at", "planned_at", job_id)
+    return _of_run("t.progressed_at", "b.planned_at", job_id)
 
 
 def _of_run(of_training: str, of_bulk: str, job_id: str) -> str:
     return f"""COALESCE(
-            (SELECT t.{of_training} FROM training_runs AS t WHERE t.job_id = {job_id}),
-            (SELECT b.{of_bulk} FROM bulk_runs AS b WHERE b.job_id = {job_id}))"""
+            (SELECT {of_training} FROM training_runs AS t WHERE t.job_id = {job_id}),
+            (SELECT {of_bulk} FROM bulk_runs AS b WHERE b.job_id = {job_id}))"""

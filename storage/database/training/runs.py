@@ -28,10 +28,11 @@ CREATE = Statement(
 GET = Statement("One run.", f"SELECT {RUN} FROM training_runs AS r WHERE r.job_id = :job")
 
 STEERED = Statement(
-    "Whether a run is paused, if its job is live and this tenant's.",
+    "Whether a run is paused, if its job is live and this tenant's; both stay as they are until"
+    " this transaction ends.",
     """
     SELECT r.paused_at FROM live AS l JOIN training_runs AS r ON r.job_id = l.id
-    WHERE l.id = :job AND l.tenant || '' = :tenant
+    WHERE l.id = :job AND l.tenant || '' = :tenant {own}
     """,
 )
 

@@ -281,7 +281,8 @@ def cancels(scene: Scene) -> None:
 
 
 def paused_then_lost(scene: Scene) -> None:
-    """Whoever looks after a paused training dies: it stays paused, and goes on elsewhere."""
+    """Whoever looked after a paused training dies: it stays paused, takes no place from another,
+    and goes on elsewhere."""
     slowly(scene)
     training = submit(scene)
     said = under_way(scene, training)
@@ -293,8 +294,9 @@ def paused_then_lost(scene: Scene) -> None:
     scene.stack.kill("worker")
     scene.hit(f"{said}, paused at {at}; {len(tree)} processes died")
     scene.stack.start("worker")
-    owned = "SELECT count(*) FROM live WHERE id = %(id)s AND state = 'running' AND epoch > 1"
-    wait_until(lambda: scene.count(owned, id=training.id), REACH_S, what="another owner")
+    assert wait_over(scene, submit(scene, person=scene.bora)) == "succeeded"
+    apart = "SELECT count(*) FROM live WHERE id = %(id)s AND state = 'queued' AND epoch = 1"
+    wait_until(lambda: scene.count(apart, id=training.id), REACH_S, what="its lost owner's end")
     assert not processes(scene, training) and step(scene, training) == at, "it did not stay paused"
     assert scene.ayla.http.post(f"/v1/jobs/{training.id}/resume").status_code == 200
     at_the_end(scene, training, least=at)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from storage.database import backlog
-from storage.records.jobs import BULK_PRIORITY, Millis, is_bulk
+from storage.records.jobs import BULK_PRIORITY, NEVER, Millis, is_bulk
 from tests.simulator.fake_database.tables import Row, Tables
 
 P = Mapping[str, Any]
@@ -121,7 +121,11 @@ def load_of_window(t: Tables, now: Millis, p: P) -> list[_Load]:
 
 
 def load_of_tenant(t: Tables, now: Millis, p: P) -> list[_Load]:
-    mine = [r for r in _waiting(t) if r["pool"] == p["pool"] and r["tenant"] == p["tenant"]]
+    mine = [
+        row
+        for row in _waiting(t)
+        if row["pool"] == p["pool"] and row["tenant"] == p["tenant"] and row["not_before"] < NEVER
+    ]
     return _load(t, mine[: p["cap"]])
 
 

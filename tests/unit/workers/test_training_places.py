@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from concurrent.futures import ThreadPoolExecutor
 
 from storage.clock import SystemClock
-from tests.support.waiting import wait_until
 from workers.training.places import Places
 
 
@@ -35,26 +33,6 @@ def test_who_waits_is_woken_by_an_offer_and_by_a_free_place() -> None:
         second = pool.submit(places.admit, 20)
         places.leave()
         assert second.result(10) == "b"
-
-
-def test_a_training_that_goes_on_comes_before_one_that_begins() -> None:
-    places = Places(0, Clock())
-    places.offer(["a"])
-    entering = threading.Event()
-
-    def enter() -> bool:
-        entering.set()
-        return places.enter(20)
-
-    with ThreadPoolExecutor(2) as pool:
-        owner = pool.submit(enter)
-        wait_until(lambda: places._owners_waiting == 1, what="an owner to wait")
-        began = pool.submit(places.admit, 20)
-        places.leave()
-        assert owner.result(10) is True and not began.done()
-        places.leave()
-        assert began.result(10) == "a"
-    assert places.enter(0) is False
 
 
 def test_only_who_has_waited_too_long_is_let_go() -> None:
