@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import glob
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -28,25 +28,47 @@ def with_uploads(
     if not isinstance(data, dict):
         return told
     base = Path(folder) if folder is not None else Path()
+    given, labels = data.get("uri"), data.get("labels_uri")
+    entries = given if isinstance(given, list) else [given]
+    found = [(one, _files(one, base)) for one in entries]
+    theirs = _files(labels, base)
+    if theirs is not None and len(theirs) != 1:
+        says = f"labels_uri is one file, and {labels} names {len(theirs)}"
+        raise BadArgument(says, code="several_files")
     put: dict[str, str] = {}
-    given = data.get("uri")
-    if isinstance(given, list):
-        data["uri"] = [uri for one in given for uri in _uris(one, base, upload, put)]
-    elif isinstance(given, (str, PathLike)):
-        found = _uris(given, base, upload, put)
-        data["uri"] = found[0] if len(found) == 1 else found
-    labels = data.get("labels_uri")
-    if isinstance(labels, (str, PathLike)):
-        (data["labels_uri"],) = _uris(labels, base, upload, put)
+    uris = _uris(found, upload, put)
+    if "uri" in data:
+        data["uri"] = uris if isinstance(given, list) or len(uris) > 1 else uris[0]
+    if theirs is not None:
+        (data["labels_uri"],) = _uris([(labels, theirs)], upload, put)
     if isinstance(data.get("digests"), dict):
         data["digests"] = {put.get(uri, uri): tag for uri, tag in data["digests"].items()}
     return told
 
 
-def _uris(given: Any, base: Path, upload: Upload, put: dict[str, str]) -> list[Any]:
-    """An address as it is; a file of this machine, or those that a pattern fits, uploaded."""
+def _uris(
+    entries: Iterable[tuple[Any, Sequence[Path] | None]], upload: Upload, put: dict[str, str]
+) -> list[Any]:
+    """The addresses of what was given, in its order, those of files each once: a file's rows that
+    came twice would be trained on and tested with. ``put``: by what the spec says."""
+    uris: list[Any] = []
+    named: set[str] = set()
+    for given, files in entries:
+        if files is None:
+            uris.append(given)
+            continue
+        fresh = [upload(file).uri for file in files]  # the same for the same file
+        uris += [uri for uri in dict.fromkeys(fresh) if uri not in named]
+        named.update(fresh)
+        if len(fresh) == 1:
+            put[os.fspath(given)] = fresh[0]
+    return uris
+
+
+def _files(given: Any, base: Path) -> list[Path] | None:
+    """A file of this machine, or those that a pattern fits; None for an address."""
     if is_address(given) or not isinstance(given, (str, PathLike)):
-        return [given]
+        return None
     text = os.fspath(given)
     path = base / text
     if path.is_dir():
@@ -69,10 +91,7 @@ def _uris(given: Any, base: Path, upload: Upload, put: dict[str, str]) -> list[A
             " them into an NPZ file",
             code="folder",
         )
-    uris = [upload(file).uri for file in files]
-    if len(uris) == 1:
-        put[text] = uris[0]
-    return uris
+    return files
 
 
 def curves_of(transport: Transport, job_id: str, after_step: int) -> Mapping[str, Any]:

@@ -141,17 +141,43 @@ def test_files_of_this_machine_are_uploaded_first(house, client, tmp_path):
     assert content_of(house, spec.data.labels_uri) == ("labels.idx", b"labels")
 
 
+def test_a_file_that_is_named_twice_is_uploaded_once(house, client, tmp_path):
+    for name in ("b", "a"):
+        (tmp_path / f"{name}.csv").write_text(f"{name},y\n1,0\n")
+    (tmp_path / "same.csv").symlink_to("b.csv")
+    uris = ["b.csv", "s3://in/c.csv", "*.csv", "./b.csv", "same.csv"]
+    data = {"uri": uris, "label": "y", "digests": {"./b.csv": "0" * 64}}
+    seen = []
+    job = client.train(
+        "digits",
+        SPEC | {"data": data},
+        folder=tmp_path,
+        on_upload=lambda path: seen.append(path.name),
+    )
+    read = spec_in(house, job.id).data
+    assert seen == ["b.csv", "a.csv"] and len(read.uris) == 3 and read.uris[1] == "s3://in/c.csv"
+    assert read.digests == {read.uris[0]: "0" * 64}
+
+
 def test_what_cannot_be_uploaded_is_refused_before_anything_is_sent(house, client, tmp_path):
     (tmp_path / "cats").mkdir()
     (tmp_path / "cats" / "1.png").write_bytes(b"a picture")
+    for name in ("there", "too"):
+        (tmp_path / f"{name}.csv").write_text("x,y\n1,0\n")
     for uri, says in (
         ("nowhere.csv", "no file"),
         ("*.nothing", "no file"),
         ("cats", "FOREBAY_REF_PREFIXES"),
         ("cats/*.png", "folder's name"),
+        (["there.csv", "nowhere.csv"], "no file"),
     ):
         with pytest.raises(BadArgument, match=says):
-            client.train("digits", SPEC | {"data": {"uri": uri}}, folder=tmp_path)
+            client.train(
+                "digits", SPEC | {"data": {"uri": uri}}, folder=tmp_path, on_upload=pytest.fail
+            )
+    with pytest.raises(BadArgument, match=r"labels_uri is one file, and .* names 2"):
+        data = {"uri": "there.csv", "labels_uri": "*.csv"}
+        client.train("digits", SPEC | {"data": data}, folder=tmp_path, on_upload=pytest.fail)
     with pytest.raises(InvalidRequest) as caught:
         client.train("digits", SPEC | {"epoch": 1})
     assert (caught.value.code, caught.value.field) == ("unknown_field", "spec.epoch")
