@@ -1,7 +1,8 @@
 """A spec as a YAML (or JSON) file: read strictly, with the line of everything that stands in it.
 
 Plain values only: no tags of one's own, no merged keys, no key twice. What YAML 1.1 reads in a way
-that nobody means is read as it is meant: ``1e-3`` is a number and a date is text.
+that nobody means is read as it is meant: ``1e-3`` is a number and a date is text. Numbers are
+decimal: ``064`` and ``12:30`` are refused, which YAML takes for 52 and 750.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 MAX_VALUES, MAX_DEPTH, MAX_BYTES = 100_000, 60, 4 << 20
 Path = tuple[str | int, ...]
 _FLOAT = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+")
+_OTHER_BASE = re.compile(r"[-+]?0[0-9_bx]|.*:")  # octal, binary, hexadecimal, base 60
 _PLAIN = frozenset({"tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"})
 _STEP = re.compile(r"\[([0-9]+)\]|([^.\[\]]+)")
 
@@ -149,6 +151,9 @@ class _Reader:
                 value = yaml.safe_load(node.value)
             except (ValueError, yaml.YAMLError):
                 raise self._wrong(node, f"{node.value[:60]!r} cannot be read") from None
+        if kind in ("int", "float") and _OTHER_BASE.match(node.value):
+            says = f"YAML takes {node.value[:60]} for {value}: put it in quotes, or write it as a"
+            raise self._wrong(node, f"{says} decimal: {value}")
         if isinstance(value, float) and not math.isfinite(value):
             raise self._wrong(node, f"{node.value} is no finite number")
         return value

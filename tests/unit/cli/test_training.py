@@ -44,6 +44,16 @@ def test_a_spec_is_read_as_it_is_meant():
     }
 
 
+def test_numbers_are_decimal_and_what_is_in_quotes_is_text():
+    text = (
+        "a: [0, -0, 0.5, -0.25, 0e0, 10, 1_000, 0., +7, '064', \"12:30\", 089, 1:2a]\n001: {0x1: b}"
+    )
+    assert read_spec_file("a.yaml", text).told == {
+        "a": [0, 0, 0.5, -0.25, 0.0, 10, 1000, 0.0, 7, "064", "12:30", "089", "1:2a"],
+        "001": {"0x1": "b"},
+    }
+
+
 WRONG = [
     ("a: 1\nb: [1,\n", "line 3"),
     ("a: 1\nb: 2\na: 3\n", "line 3: 'a' is given twice; first in line 1"),
@@ -52,6 +62,15 @@ WRONG = [
     ("a: !!binary aGk=\n", "line 1: the tag"),
     ("a: .nan\n", "line 1: .nan is no finite number"),
     ("a: 1e999\n", "no finite number"),
+    ("a: 1\nb: 064\n", "line 2: YAML takes 064 for 52: put it in quotes, or write it as a decimal"),
+    ("where:\n- [zip, '=', 02134]\n", "line 2: YAML takes 02134 for 1116"),
+    ("a: 12:30\n", "line 1: YAML takes 12:30 for 750"),
+    ("a: -1:30.5\n", "put it in quotes"),
+    ("a: [001]\n", "line 1: YAML takes 001 for 1: put it in quotes"),
+    ("a: 0x1F\n", "takes 0x1F for 31"),
+    ("a: 0b11\n", "takes 0b11 for 3"),
+    ("a: 00.5\n", "takes 00.5 for 0.5"),
+    ("a: 01e2\n", "takes 01e2 for 100.0"),
     ("a: &a [*a]\n", "too much in it"),
     ("a: &a {x: 1}\nb: {<<: *a}\n", "line 2: a key is a word"),
     ("? [a]\n: 1\n", "a key is a word"),
