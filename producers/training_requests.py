@@ -7,6 +7,7 @@ what the files hold, and what Keras says of arguments, is found by the worker.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -101,14 +102,7 @@ def read_spec(given: Mapping[str, Any], *, max_deaths: int = DEFAULT_MAX_DEATHS)
     )
     for check in (_check_data, _check_task, _check_labels, _check_split, _check_stopping):
         check(spec)
-    length = len(payload_of(spec))
-    if length > MAX_SPEC_BYTES:
-        raise TooLarge(
-            f"the spec comes to {length} bytes, and a training's may have {MAX_SPEC_BYTES}: name"
-            " its files by a pattern, or push the architecture as a version and train on that",
-            code="input_too_long",
-            field="spec",
-        )
+    _check_length(payload_of(spec), "the spec", "spec")
     return spec
 
 
@@ -126,11 +120,24 @@ def uris_of(spec: TrainingSpec, given: object) -> list[tuple[str, str]]:
 
 
 def _network(value: Mapping[str, Any]) -> Network:
-    """The network, what is wrong with it found below its field."""
+    """The network, what is wrong with it found below its field. Its length comes first: an
+    architecture is walked through."""
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    _check_length(text, "the network", "spec.network")
     try:
         return read_network(value)
     except Wrong as wrong:
         raise wrong.under("network") from None
+
+
+def _check_length(text: bytes, what: str, field: str) -> None:
+    if len(text) > MAX_SPEC_BYTES:
+        raise TooLarge(
+            f"{what} comes to {len(text)} bytes, and a training's spec may have {MAX_SPEC_BYTES}:"
+            " name its files by a pattern, or push the architecture as a version and train on that",
+            code="input_too_long",
+            field=field,
+        )
 
 
 def _strings(value: object) -> tuple[str, ...]:

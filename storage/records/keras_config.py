@@ -16,6 +16,7 @@ from storage.records.keras_allowed import ALLOWED, MODEL_CLASSES, VALUES
 from storage.records.signatures import NUMBER_TYPES, InputSpec
 
 MAX_CONFIG_DEPTH = 200
+_MAX_PATH = 300  # of what a message shows
 
 _MARKS = frozenset({"class_name", "module", "registered_name"})
 _WITH_PATHS = frozenset({"vocabulary", "idf_weights"})  # a string here names a file to read
@@ -108,7 +109,7 @@ def _label(name: str, config: object, path: str) -> str:
     """The object as its author knows it: by class and, where it has one, by name."""
     own = config.get("name") if isinstance(config, dict) else None
     called = f" {own[:80]!r}" if isinstance(own, str) else ""
-    return f"{_short(name)}{called} (at {path[:300]})"
+    return f"{_short(name)}{called} (at {path})"
 
 
 def _is_listed(value: object) -> bool:
@@ -127,18 +128,32 @@ def _check_value(name: str, config: object, label: str) -> None:
 
 
 def _walk(value: object, path: str) -> Iterator[tuple[str, object]]:
-    """Every value with its path, without recursion."""
-    open_values = [(path, value)]
+    """Every object and list with its path, without recursion. Only what is open is held: a path
+    for each of a million fields would take a thousand times the text's own length."""
+    yield path, value
+    open_values = [_inside(value, path)]
     while open_values:
-        path, value = open_values.pop()
-        yield path, value
-        if isinstance(value, dict):
-            own = value.get("config")
-            name = own.get("name") if isinstance(own, dict) else None
-            here = f"{path}/{name}" if isinstance(name, str) and len(name) < 100 else path
-            open_values += [(f"{here}.{_short(key)}", inner) for key, inner in value.items()]
-        elif isinstance(value, list):
-            open_values += [(path, inner) for inner in value if isinstance(inner, dict | list)]
+        for path, value in open_values[-1]:
+            yield path, value
+            open_values.append(_inside(value, path))
+            break
+        else:
+            open_values.pop()
+
+
+def _inside(value: object, path: str) -> Iterator[tuple[str, object]]:
+    """The objects and lists in one, each with its path."""
+    if isinstance(value, dict):
+        own = value.get("config")
+        name = own.get("name") if isinstance(own, dict) else None
+        here = f"{path}/{name}" if isinstance(name, str) and len(name) < 100 else path
+        for key, inner in value.items():
+            if isinstance(inner, dict | list):
+                yield f"{here}.{_short(key)}"[:_MAX_PATH], inner
+    elif isinstance(value, list):
+        for inner in value:
+            if isinstance(inner, dict | list):
+                yield path, inner
 
 
 def _input_names(value: object) -> Iterator[str]:

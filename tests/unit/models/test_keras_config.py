@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
@@ -112,6 +113,22 @@ def test_how_a_model_was_compiled_matters_only_inside_another() -> None:
     refusal(sequential(input_layer(), {**sequential(input_layer()), "compile_config": own}))
     plain = {"optimizer": layer("Adam", "keras.optimizers"), "loss": "mse", "metrics": ["mae"]}
     check_objects(sequential(input_layer(), {**sequential(input_layer()), "compile_config": plain}))
+
+
+def test_reading_takes_no_more_memory_for_names_and_fields() -> None:
+    deep: dict[str, object] = {f"k{number}": {} for number in range(20_000)}
+    for _ in range(60):
+        deep = {"config": {"name": "n" * 99, "config": deep}}
+    config = sequential(input_layer()) | {"deep": deep}
+    tracemalloc.start()
+    try:
+        check_objects(config)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 1 << 20
+    deep["last"] = LAMBDA
+    assert "Lambda 'sneaky' (at model/model.deep/n" in refusal(config).message
 
 
 def test_what_keras_writes_passes() -> None:

@@ -514,3 +514,11 @@ def test_a_spec_that_is_too_long_for_its_row_is_refused():
     with pytest.raises(TooLarge) as caught:
         read_one(put(SMALL, ("spec", "data", "uri"), uris))
     assert (caught.value.stable_code, caught.value.field) == ("input_too_long", "spec")
+
+
+def test_a_too_long_architecture_is_not_even_looked_through(monkeypatch):
+    monkeypatch.setattr("producers.training_networks.check_objects", pytest.fail)
+    long = {**KERAS, "more": ["x" * 100] * (MAX_SPEC_BYTES // 100)}
+    with pytest.raises(TooLarge, match="push the architecture as a version") as caught:
+        read_one(put(SMALL, ("spec", "network"), {"keras": long}))
+    assert (caught.value.stable_code, caught.value.field) == ("input_too_long", "spec.network")
