@@ -201,13 +201,18 @@ def _labels(value: object) -> tuple[tuple[str, str], ...]:
         return tuple(value.items())
     if not isinstance(value, list):
         return ()
-    # A label in a file of text is text: 7 and 7.0 are both "7".
-    words = [one if isinstance(one, str) else f"{one:.15g}" for one in value]
+    words = [one if isinstance(one, str) else _word(one) for one in value]
     for index, word in enumerate(words):
         if (before := words.index(word)) != index:
             says = f"{show(word)} is also entry {before}"
             raise Wrong(says, code="invalid_value").under("prepare", "labels", index)
     return tuple((word, word) for word in words)
+
+
+def _word(number: float) -> str:
+    """A number as the worker calls one that it finds in the data: 7 and 7.0 are both ``7``."""
+    whole = isinstance(number, int) or number.is_integer()
+    return str(int(number)) if whole else repr(number)
 
 
 def _split(value: Mapping[str, Any] | None) -> Split:

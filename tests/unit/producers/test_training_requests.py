@@ -34,6 +34,7 @@ from storage.records.training import (
     spec_of,
 )
 from tests.support.archives import input_layer, layer, sequential
+from workers.training.data.values import word_of
 
 DAY_MS = 86_400_000
 SPEC = {
@@ -282,6 +283,29 @@ def test_labels_are_words_however_they_are_written():
     ):
         spec = spec_from(SMALL_SPEC | {"prepare": {"labels": given_}})
         assert spec.prepare.labels == means
+
+
+NUMBERS = [
+    0,
+    7,
+    7.0,
+    -0.0,
+    2.5,
+    0.1 + 0.2,
+    1e-9,
+    12345678901234567,
+    1234567890123456.5,
+    1e22,
+    -(3**40),
+]
+
+
+def test_a_number_is_called_as_the_worker_calls_it():
+    for number in NUMBERS:
+        ((word, _), _) = spec_from(
+            SMALL_SPEC | {"prepare": {"labels": [number, "b"]}}
+        ).prepare.labels
+        assert word == word_of(number)
 
 
 def test_a_text_recipe_has_a_vectoriser_and_a_division_its_divisor():
