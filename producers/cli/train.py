@@ -13,7 +13,7 @@ import typer
 
 from producers.cli.bulk_answers import size
 from producers.cli.connection import be_patient, connect
-from producers.cli.exits import Exit, from_client, usage
+from producers.cli.exits import Exit, Failure, from_client, usage
 from producers.cli.options import (
     AsJson,
     ExpiresInS,
@@ -28,7 +28,7 @@ from producers.cli.spec_file import SpecFile, model_of, pointed_to, read_spec_fi
 from producers.cli.training_answers import end_of_training, save_picture, wait_for_training
 
 if TYPE_CHECKING:
-    from producers.client import Forebay
+    from producers.client import Forebay, Job
 
 _UPLOADED = re.compile(r"forebay://files/[0-9a-f-]{36}")
 
@@ -66,6 +66,8 @@ def train(
     """Train the next version of a model, as a spec says."""
     if png is not None and not wait:
         raise usage("--png goes with --wait", "or draw it later: forebay jobs show JOB --png FILE")
+    if png is not None and png.is_dir():
+        raise usage(f"--png {png} is a folder: name a file in it, as in {png / 'curves.png'}")
     if png is not None and not png.absolute().parent.is_dir():
         raise usage(f"--png {png}: there is no folder {png.parent}")
     file, folder = _opened(spec)
@@ -98,12 +100,12 @@ def train(
         be_patient(client)
         if wait:
             wait_for_training(job, timeout_s, quiet=as_json)
-            if png is not None:
-                save_picture(job, png)
             ended = end_of_training(job, as_json=as_json)
             if job.error and not as_json:
                 for line in places_in(str(job.error.get("message")), file, client):
                     note(f"  {line}")
+            if png is not None:
+                _draw(job, png)
             raise typer.Exit(ended)
     if as_json:
         say_json(job.document)
@@ -111,6 +113,18 @@ def train(
         say(job.id)
         note(f"{job.state}, will be {job.model}; how far it is: forebay jobs wait {job.id}")
     raise typer.Exit(Exit.GOOD)
+
+
+def _draw(job: Job, png: Path) -> None:
+    """The curves, or why there are none: how the training ended is said, and is the exit code."""
+    try:
+        save_picture(job, png)
+    except Exception as error:
+        failure = error if isinstance(error, Failure) else from_client(error)
+        if failure is None:
+            raise
+        note(f"forebay: {failure.message}")
+        note(f"  the curves are kept: forebay jobs show {job.id} --png FILE")
 
 
 def _opened(spec: str) -> tuple[SpecFile, Path]:

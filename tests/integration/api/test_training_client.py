@@ -10,7 +10,7 @@ import pytest
 
 from forebay import Forebay
 from producers.cli.app import build_app, run
-from producers.client import BadArgument, InvalidRequest, Job, JobFailed
+from producers.client import BadArgument, InvalidRequest, Job, JobFailed, Unreachable
 from storage.records.jobs import JobFilter
 from storage.records.training import spec_of
 from tests.support.training_hand import TrainingHand
@@ -237,6 +237,34 @@ def test_the_command_trains_waits_and_draws(house, forebay, spec_file, tmp_path)
     spec = spec_in(house, job["id"])
     assert (spec.seed, spec.network.arguments["units"]) == (3, [8])
     assert job["metadata"] == {"team": "x"}
+
+
+def test_a_picture_that_cannot_be_drawn_hides_no_end(
+    house, forebay, spec_file, tmp_path, monkeypatch
+):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+
+    def ends(job_id):
+        folder.rmdir()
+        trained(house, job_id)
+
+    trainer = in_the_background(house, ends)
+    code, out, err = forebay("train", spec_file, "--wait", "--png", folder / "a.png")
+    trainer.join(60)
+    assert code == 0 and "digits:1" in out and "0.875" in out
+    assert "picture cannot be written" in err and "forebay jobs show" in err
+
+    def gone(*_, **__):
+        raise Unreachable("the service is gone")
+
+    monkeypatch.setattr(Job, "curves_png", gone)
+    trainer = in_the_background(house, lambda id_: TrainingHand(house, id_).start().fail())
+    words = ("train", spec_file, "--wait", "--png", tmp_path / "a.png", "--json")
+    code, out, err = forebay(*words)
+    trainer.join(60)
+    assert code == 1 and json.loads(out)["error"]["code"] == "loss_not_a_number"
+    assert "the service is gone" in err
 
 
 def test_the_command_without_wait_names_the_job(house, forebay, spec_file, monkeypatch):

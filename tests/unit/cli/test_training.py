@@ -186,6 +186,7 @@ def test_a_spark_is_as_high_as_its_value():
 WRONG_WORDS = [
     ("/nowhere.yaml",),
     ("SPEC", "--png", "a.png"),
+    ("SPEC", "--wait", "--png", "/"),
     ("SPEC", "--set", "epochs"),
     ("SPEC", "--metadata", "x"),
     ("NO_MODEL",),
