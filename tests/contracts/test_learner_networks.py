@@ -143,6 +143,9 @@ def test_metrics_over_an_epoch_are_those_of_all_its_steps() -> None:
         Named("adam_w", {"learning_rate": 0.01}),
         Named("SGD", {"momentum": 0.9, "nesterov": True}),
         Named("sgd", {"learning_rate": 0.1}),
+        Named("adam", {"gradient_accumulation_steps": 2}),
+        Named("adam_w", {"gradient_accumulation_steps": 3, "clipnorm": 1.0}),
+        Named("sgd", {"momentum": 0.9, "gradient_accumulation_steps": 2}),
     ],
     ids=lambda named: named.name,
 )

@@ -69,7 +69,7 @@ def _fused_adam(framework: Framework, base: Any) -> type:
 
     def update_step(self: Any, gradient: Any, variable: Any, learning_rate: Any) -> None:
         index, dtype = self._get_variable_index(variable), variable.dtype
-        step = tf.cast(self.iterations.value + 1, dtype)
+        step = tf.cast(self.iterations + 1, dtype)  # no variable where gradients are gathered
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
             m=self._momentums[index].value.handle,
