@@ -189,7 +189,7 @@ JOB_CODES: dict[str, str] = {
     "shape_mismatch": "the rows do not have the shape that the spec or the network asks for",
     "version_mismatch": "the version to train on has other columns, categories or labels",
     # the network of a training, and how it learns
-    "bad_network": "no network can be made of this",
+    "bad_network": "no network can be made of this, or none that takes these rows",
     "bad_optimizer": "the optimizer does not take such an argument",
     "bad_schedule": "the schedule does not take such an argument",
     "bad_loss": "the loss does not take such an argument, or does not fit the labels",

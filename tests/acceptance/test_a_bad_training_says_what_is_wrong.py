@@ -75,6 +75,11 @@ _WIDE = _keras(
 _HEAVY = _keras(
     ("Dense", {"units": 1_000_000}), ("Dense", {"units": 1_000_000}), ("Dense", {"units": 2})
 )
+_NARROW = _keras(
+    ("Embedding", {"name": "places", "input_dim": 3, "output_dim": 2}),
+    ("GlobalAveragePooling1D", {}),
+    ("Dense", {"units": 2}),
+)
 _WILD = {"loss": "mse", "optimizer": {"name": "sgd", "learning_rate": 1e30}}
 _GOOD_AT_FIRST = {"name": "piecewise_constant_decay", "boundaries": [24], "values": [1e-6, 1e30]}
 
@@ -141,6 +146,11 @@ TABLE = {
         ("not even a single row fits", "smaller network"),
         spec={"network": _WIDE, "halve_batch": True},
         log=("from step 1 on they are of 4", "of 2", "of 1"),
+    ),
+    "the network has no place for a value": Bad(
+        "bad_network",
+        ("spec.network", "is not in [0, 3)", "places"),
+        spec={"network": _NARROW},
     ),
     "the weights do not fit into memory": Bad(
         "out_of_memory", ("spec.network", "weights", "smaller network"), spec={"network": _HEAVY}

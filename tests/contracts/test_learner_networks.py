@@ -217,6 +217,59 @@ def test_an_architecture_that_does_not_fit_the_data_is_told_both_shapes() -> Non
     assert error.field == "spec.network"
 
 
+def test_a_network_that_cannot_take_its_rows_is_told_whatever_is_done_with_them() -> None:
+    config = normalised()
+    config["config"]["layers"] = [
+        layer("Embedding", input_dim=4, output_dim=3),
+        layer("GlobalAveragePooling1D"),
+        layer("Dense", units=1, activation="sigmoid"),
+    ]
+    config["config"]["layers"][0]["config"]["name"] = "words"
+    prepared = texts()
+    learner = opened(Network(keras=config), prepared, "binary_crossentropy")
+    rows = rows_of(prepared, 40)
+    for call in (
+        lambda: learner.run(rows, 8),
+        lambda: learner.run(rows, 64),
+        lambda: learner.predict(rows.inputs),
+        lambda: learner.loss_and_metrics([rows]),
+    ):
+        with pytest.raises(InvalidInput, match=r"= 4 is not in \[0, 4\) \(at .*words") as caught:
+            call()
+        assert (caught.value.stable_code, caught.value.field) == ("bad_network", "spec.network")
+
+
+@pytest.mark.parametrize("axis", ["x", 7])
+def test_an_argument_that_shows_itself_only_in_a_step_is_told_with_its_field(axis: object) -> None:
+    prepared = columns(Target.ONE_HOT)
+    loss = Named("categorical_crossentropy", {"axis": axis})
+    learner = opened("linear", prepared, loss)
+    rows = rows_of(prepared, 20)
+    for call in (lambda: learner.run(rows, 8), lambda: learner.loss_and_metrics([rows])):
+        with pytest.raises(InvalidInput, match="does not fit what the network gives") as caught:
+            call()
+        assert (caught.value.stable_code, caught.value.field) == ("bad_loss", "spec.loss")
+    halves = Named("adam", {"gradient_accumulation_steps": 2.5})
+    learner = opened("linear", prepared, "categorical_crossentropy", optimizer=halves)
+    with pytest.raises(InvalidInput, match=r"cannot take a step: .*2\.5") as caught:
+        learner.run(rows, 8)
+    assert (caught.value.stable_code, caught.value.field) == ("bad_optimizer", "spec.optimizer")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [ZeroDivisionError("by zero"), KeyError("k"), AssertionError("no"), RecursionError("r")],
+)
+def test_whatever_keras_raises_as_it_builds_is_of_the_network(
+    monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    def fails(*_: object) -> None:
+        raise fault
+
+    monkeypatch.setattr("workers.runtime.learning.networks._build", fails)
+    assert "cannot build" in refused("bad_network", "linear", columns()).message
+
+
 def test_an_architecture_with_code_is_refused_here_as_well() -> None:
     config = normalised()
     config["config"]["layers"].insert(1, layer("Lambda", function="print"))

@@ -10,6 +10,7 @@ import numpy as np
 
 from workers.runtime.framework import Framework
 from workers.runtime.learning import state
+from workers.runtime.learning.blame import fit_for_its_rows
 from workers.runtime.learning.measuring import Gauges
 from workers.runtime.learning.memory import within_memory
 from workers.runtime.learning.networks import served
@@ -162,7 +163,7 @@ class KerasLearner:
 
     def _within_memory(self, call: Callable[[], T], rows: int) -> T:
         too_much = f"the device has not enough memory for a batch of {rows} rows"
-        with within_memory(self._framework, too_much):
+        with within_memory(self._framework, too_much), fit_for_its_rows(self._framework):
             return call()
 
 

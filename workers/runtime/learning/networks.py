@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from storage.records.errors import InvalidInput
 from storage.records.push_options import InputForm
 from storage.records.training import TrainingSpec
 from workers.runtime.framework import Framework
 from workers.runtime.learning import architectures
+from workers.runtime.learning.blame import laid_to
 from workers.runtime.learning.heads import Head
 from workers.runtime.learning.recipes import Recipe
-from workers.runtime.learning.refusals import bad_network, first_line
+from workers.runtime.learning.refusals import bad_network
 from workers.runtime.learning.scaling import scaled
 from workers.runtime.learning.texts import text_layer
 from workers.training.ports import Feature, Prepared
@@ -32,13 +32,8 @@ def build(
     artifact: Path | None,
 ) -> Any:
     """A Functional model whose inputs are the features, in their order, as the rows are kept."""
-    try:
+    with laid_to(framework, bad_network, "Keras cannot build this network"):
         model = _build(framework, spec, prepared, head, artifact)
-    except InvalidInput:
-        raise
-    except (ValueError, TypeError) as error:
-        message = f"Keras cannot build this network: {first_line(error)}"
-        raise bad_network(message) from error
     if not model.trainable_variables:
         raise bad_network("the network has nothing that could be trained")
     return model

@@ -28,6 +28,11 @@ def bad_loss(message: str) -> InvalidInput:
     return InvalidInput(message, code="bad_loss", field=LOSS)
 
 
+def bad_optimizer(message: str) -> InvalidInput:
+    """There is no such optimiser, or its arguments are none."""
+    return InvalidInput(message, code="bad_optimizer", field=OPTIMIZER)
+
+
 def bad_metric(message: str) -> InvalidInput:
     """There is no such metric, or it does not fit the labels."""
     return InvalidInput(message, code="bad_metric", field=METRICS)

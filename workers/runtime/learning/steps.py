@@ -6,11 +6,14 @@ a step. Slices have a fixed size; the shorter one at an epoch's end is a functio
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from storage.records.errors import InvalidInput
 from workers.runtime.framework import Framework
+from workers.runtime.learning.blame import laid_to
 from workers.runtime.learning.measuring import Gauges
+from workers.runtime.learning.refusals import bad_loss, bad_network, bad_optimizer
 
 Tensors = Sequence[Any]
 
@@ -109,19 +112,25 @@ class Steps:
 
     def _step(self, inputs: Tensors, target: Any, weights: Any) -> tuple[Any, Any]:
         tf, optimizer = self._framework.tf, self._optimizer
-        with tf.GradientTape() as tape:
-            output = self._model(self._given(inputs), training=True)
-            loss = self._loss_of(target, output, weights)
-            scaled = optimizer.scale_loss(loss) if optimizer.loss_scale_factor else loss
-        gradients = tape.gradient(scaled, self._variables)
-        optimizer.apply(gradients, self._variables)
+        with self._laid_to(bad_network, "the network cannot be trained"):
+            with tf.GradientTape() as tape:
+                output = self._model(self._given(inputs), training=True)
+                loss = self._loss_of(target, output, weights)
+                scaled = optimizer.scale_loss(loss) if optimizer.loss_scale_factor else loss
+            gradients = tape.gradient(scaled, self._variables)
+        with self._laid_to(bad_optimizer, "the optimizer cannot take a step"):
+            optimizer.apply(gradients, self._variables)
         return loss, tf.cast(output, tf.float32)
 
     def _loss_of(self, target: Any, output: Any, weights: Any) -> Any:
         tf = self._framework.tf
-        loss = tf.cast(self._loss(target, output, sample_weight=weights), tf.float32)
+        with self._laid_to(bad_loss, "the loss does not fit what the network gives"):
+            loss = tf.cast(self._loss(target, output, sample_weight=weights), tf.float32)
         penalties = [tf.cast(one, tf.float32) for one in self._model.losses]
         return tf.add_n([loss, *penalties]) if penalties else loss
+
+    def _laid_to(self, refusal: Callable[[str], InvalidInput], says: str) -> Any:
+        return laid_to(self._framework, refusal, says)
 
     def _given(self, inputs: Tensors) -> Any:
         """The rows in the type that the network takes: a version's may be another one."""
