@@ -19,8 +19,10 @@ from workers.training.data.pictures import PicturesReader
 from workers.training.data.pieces import Reader
 from workers.training.data.roles import roles_of
 from workers.training.data.tables import TableReader
-from workers.training.data.trouble import data_empty
+from workers.training.data.trouble import bad_rule, data_empty
 from workers.training.ports import Rows, VectorizerOf
+
+_LABELS = {DataFormat.IMAGES: "the names of the pictures' folders"}
 
 
 def prepare(
@@ -80,6 +82,12 @@ def _files(
     files = find_files(places, tenant, data.uris, still)
     form = data.format or format_of_files(data.uris, files)
     if form is not DataFormat.IDX:
+        if data.labels_uri is not None:
+            raise bad_rule(
+                f"data.labels_uri is for idx files, and {files[0].uri} is {form}: leave it out;"
+                f" labels are {_LABELS.get(form, 'the column that data.label names')}",
+                "data.labels_uri",
+            )
         return files, None, form
     uri = data.labels_uri
     if uri is None:

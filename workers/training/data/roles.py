@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from storage.records.errors import InvalidInput
 from storage.records.training import DataFormat, Task, TrainingSpec
 from workers.training.data.pieces import ColumnInfo, Kind
-from workers.training.data.trouble import shape_mismatch, unknown_column
+from workers.training.data.trouble import bad_rule, shape_mismatch, told, unknown_column
 
 VECTOR, PICTURE, TEXT = "features", "image", "text"
 
@@ -97,10 +97,16 @@ def roles_of(
     _check_rules(spec, by_name, where)
     features = _features(spec, by_name, label, named, where)
     if spec.prepare.text is not None:
+        if spec.data.shape:
+            raise shape_mismatch(
+                "data.shape is for numbers, and with prepare.text texts are learned"
+            )
+        _check_use(spec, [], {label.name, named, *(one.name for one in features)}, where)
         return Roles((TextRole(_text(spec, features)),), label, group)
     for one in features:
         if one.kind in (Kind.OTHER, Kind.LIST):
             raise _bad_feature(one, where)
+    _check_use(spec, features, {label.name, named}, where)
     tensors = [one for one in features if one.kind is Kind.TENSOR]
     plain = [one for one in features if one.kind is not Kind.TENSOR]
     inputs: list[Role] = [_tensor(spec, one, alone=len(features) == 1) for one in tensors]
@@ -126,6 +132,13 @@ def _label(
 ) -> ColumnInfo:
     name = spec.data.label
     if form in (DataFormat.IDX, DataFormat.IMAGES):
+        if name not in (None, "label"):
+            own = "their files of labels" if form is DataFormat.IDX else "the names of the folders"
+            raise bad_rule(
+                f"{form} data has its labels from {own}, and no column {told(name)}: leave"
+                " data.label out",
+                "data.label",
+            )
         return by_name["label"]
     if name is None:
         raise InvalidInput(
@@ -165,6 +178,28 @@ def _check_rules(spec: TrainingSpec, by_name: dict[str, ColumnInfo], where: str)
         for name in names:
             if name not in by_name:
                 raise unknown_column(where, name, list(by_name), field)
+
+
+def _check_use(
+    spec: TrainingSpec, columns: Sequence[ColumnInfo], words: set[str | None], where: str
+) -> None:
+    """A rule that would do nothing was meant for something: ``columns`` are those that become a
+    vector or an array, ``words`` what rules may replace besides."""
+    arrays = {one.name for one in columns if one.kind is Kind.TENSOR}
+    plain = {one.name for one in columns} - arrays
+    for field, names, takes in (
+        ("prepare.replace", spec.prepare.replace, plain | words),
+        ("prepare.categories", spec.prepare.categories, plain),
+    ):
+        for name in names:
+            if name in arrays:
+                raise bad_rule(
+                    f"{told(name)} of {where} is an array, and {field} is for columns", field
+                )
+            if name not in takes:
+                raise bad_rule(
+                    f"{told(name)} of {where} is none of the features that {field} is for", field
+                )
 
 
 def _features(
