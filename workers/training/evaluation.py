@@ -26,7 +26,15 @@ import numpy as np
 from storage.records.training import Task, TrainingSpec
 from workers.training.held_out import HeldOut
 from workers.training.ports import Array, Learner, Part, Prepared, Rows, Target
-from workers.training.scores import auc, auc_macro, confusion, errors_of_numbers, macro, shares
+from workers.training.scores import (
+    auc,
+    auc_macro,
+    confusion,
+    errors_of_numbers,
+    macro,
+    shares,
+    tally,
+)
 
 MOST_CONFUSED = 200  # labels
 _MOST_SCORES = 32 << 20  # numbers that are kept for the AUC
@@ -103,23 +111,24 @@ def of_classes(
     prepared: Prepared, truth: Array, said: Array, scores: Array | None
 ) -> dict[str, Any]:
     """See the module. ``scores``: the outputs, (rows, labels) or (rows, 1)."""
-    labels = prepared.labels
-    matrix = confusion(truth.astype(np.int64), said, len(labels))
-    found = shares(matrix)
+    labels, truth = prepared.labels, truth.astype(np.int64)
+    found = tally(truth, said, len(labels))
+    by_label = shares(found)
     each = [
         {
             "label": label,
-            "support": int(found["support"][index]),
-            **{name: float(found[name][index]) for name in ("precision", "recall", "f1")},
+            "support": int(found.support[index]),
+            **{name: float(values[index]) for name, values in by_label.items()},
         }
         for index, label in enumerate(labels)
     ]
+    few = len(labels) <= MOST_CONFUSED
     told: dict[str, Any] = {
-        "accuracy": float(np.trace(matrix) / max(1, matrix.sum())),
-        "macro": macro(matrix),
+        "accuracy": float(found.hits.sum() / max(1, len(truth))),
+        "macro": macro(found),
         "auc": None if scores is None else _auc(truth, scores, len(labels)),
         "labels": each,
-        "confusion": matrix.tolist() if len(labels) <= MOST_CONFUSED else None,
+        "confusion": confusion(truth, said, len(labels)).tolist() if few else None,
     }
     if len(labels) == 2:
         told["positive"] = {name: each[1][name] for name in ("label", "precision", "recall", "f1")}

@@ -7,6 +7,7 @@ among the rows nor among the answers.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,33 +17,44 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Rows by label, (labels,) each: it takes no matrix to know them, which of ten thousand labels
+    is a gigabyte."""
+
+    hits: Ints  # were of it, and were said to be
+    support: Ints  # were of it
+    said: Ints  # were said to be of it
+
+
+def tally(truth: Ints, said: Ints, labels: int) -> Tally:
+    """Counted."""
+
+    def count(some: Ints) -> Ints:
+        return np.bincount(some, minlength=labels).astype(np.int64)
+
+    return Tally(count(truth[truth == said]), count(truth), count(said))
+
+
 def confusion(truth: Ints, said: Ints, labels: int) -> Ints:
     """How many rows of label ``i`` were said to be of label ``j``: (labels, labels)."""
     counts = np.bincount(truth * labels + said, minlength=labels * labels)
     return counts.reshape(labels, labels).astype(np.int64)
 
 
-def shares(matrix: Ints) -> dict[str, Floats]:
-    """By label: ``support`` (rows), ``precision``, ``recall``, ``f1``."""
-    hits = np.diag(matrix).astype(np.float64)
-    support, said = matrix.sum(axis=1), matrix.sum(axis=0)
-    precision, recall = _share(hits, said), _share(hits, support)
+def shares(found: Tally) -> dict[str, Floats]:
+    """By label: ``precision``, ``recall``, ``f1``."""
+    hits = found.hits.astype(np.float64)
+    precision, recall = _share(hits, found.said), _share(hits, found.support)
     both = precision + recall
-    return {
-        "support": support,
-        "precision": precision,
-        "recall": recall,
-        "f1": _share(2 * precision * recall, both),
-    }
+    return {"precision": precision, "recall": recall, "f1": _share(2 * precision * recall, both)}
 
 
-def macro(matrix: Ints) -> dict[str, float]:
+def macro(found: Tally) -> dict[str, float]:
     """The plain averages of ``shares`` over the labels that occur."""
-    found = shares(matrix)
-    occurs = (matrix.sum(axis=1) + matrix.sum(axis=0)) > 0
-    if not occurs.any():
-        return dict.fromkeys(("precision", "recall", "f1"), 0.0)
-    return {name: float(found[name][occurs].mean()) for name in ("precision", "recall", "f1")}
+    occurs = (found.support + found.said) > 0
+    each = shares(found)
+    return {name: float(one[occurs].mean()) if occurs.any() else 0.0 for name, one in each.items()}
 
 
 def auc(positive: npt.NDArray[np.bool_], score: Floats) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Mapping
 from typing import Any
 
@@ -89,6 +90,20 @@ def test_more_labels_than_anybody_reads_have_no_matrix() -> None:
     truth = np.arange(201)
     found = of_classes(prepared, truth, truth, None)
     assert found["confusion"] is None and found["accuracy"] == 1.0 and found["auc"] is None
+
+
+def test_the_memory_of_an_evaluation_grows_with_the_labels_not_with_their_square() -> None:
+    count = 3_000
+    prepared = Prepared((), Target.INDEX, tuple(f"l{i}" for i in range(count)), {})
+    truth = np.arange(count)
+    tracemalloc.start()
+    try:
+        found = of_classes(prepared, truth, np.roll(truth, 1), None)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert found["accuracy"] == 0.0
+    assert peak_bytes < count * count
 
 
 def test_of_numbers() -> None:

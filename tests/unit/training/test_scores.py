@@ -7,7 +7,15 @@ import itertools
 import numpy as np
 import pytest
 
-from workers.training.scores import auc, auc_macro, confusion, errors_of_numbers, macro, shares
+from workers.training.scores import (
+    auc,
+    auc_macro,
+    confusion,
+    errors_of_numbers,
+    macro,
+    shares,
+    tally,
+)
 
 TRUTH = np.array([0, 0, 0, 0, 1, 1, 1, 2, 2, 2], np.int64)
 SAID = np.array([0, 0, 1, 2, 1, 1, 0, 2, 2, 1], np.int64)
@@ -19,19 +27,27 @@ def test_a_confusion_matrix_counts_what_is_so_by_what_was_said() -> None:
 
 
 def test_precision_recall_and_f1_of_each_label() -> None:
-    found = shares(confusion(TRUTH, SAID, 3))
-    assert found["support"].tolist() == [4, 3, 3]
+    counts = tally(TRUTH, SAID, 3)
+    assert counts.support.tolist() == [4, 3, 3]
+    found = shares(counts)
     assert found["precision"] == pytest.approx([2 / 3, 2 / 4, 2 / 3])
     assert found["recall"] == pytest.approx([2 / 4, 2 / 3, 2 / 3])
     assert found["f1"] == pytest.approx([4 / 7, 4 / 7, 2 / 3])
-    assert macro(confusion(TRUTH, SAID, 3))["f1"] == pytest.approx((4 / 7 + 4 / 7 + 2 / 3) / 3)
+    assert macro(tally(TRUTH, SAID, 3))["f1"] == pytest.approx((4 / 7 + 4 / 7 + 2 / 3) / 3)
+
+
+def test_counts_by_label_are_the_sums_of_the_matrix() -> None:
+    matrix, counts = confusion(TRUTH, SAID, 4), tally(TRUTH, SAID, 4)
+    assert np.array_equal(counts.hits, np.diag(matrix))
+    assert np.array_equal(counts.support, matrix.sum(axis=1))
+    assert np.array_equal(counts.said, matrix.sum(axis=0))
 
 
 def test_a_label_that_nobody_has_or_says_counts_for_nothing() -> None:
-    with_fourth = confusion(TRUTH, SAID, 4)
-    assert macro(with_fourth) == macro(confusion(TRUTH, SAID, 3))
+    with_fourth = tally(TRUTH, SAID, 4)
+    assert macro(with_fourth) == macro(tally(TRUTH, SAID, 3))
     assert shares(with_fourth)["f1"][3] == 0.0
-    assert macro(np.zeros((2, 2), np.int64))["recall"] == 0.0
+    assert macro(tally(TRUTH[:0], SAID[:0], 2))["recall"] == 0.0
 
 
 def test_auc_is_the_chance_that_a_positive_scores_higher() -> None:
