@@ -117,6 +117,20 @@ def test_a_label_outside_the_map(desk: DataDesk) -> None:
     assert rows.prepared.note["dropped"] == {"label_unknown": 1}
 
 
+def test_rows_that_are_dropped_by_their_label_may_hold_anything(desk: DataDesk) -> None:
+    rows = changed(changed(ROWS, 6, "6,,maybe"), 9, "?,2,maybe")
+    uri = desk.csv("d.csv", "a,b,label", rows)
+    rules: dict[str, dict[str, str | float | None]] = {"a": {"!": 0}}  # it is read as text then
+    prepare = Preparation(
+        labels=(("yes", "Yes"), ("no", "No")), drop_unknown_labels=True, replace=rules
+    )
+    prepared = desk.prepare(spec_of(uri, prepare=prepare)).prepared
+    assert prepared.note["dropped"] == {"label_unknown": 2}
+    missing = replace(prepare, missing=MissingRule.DROP)
+    prepared = desk.prepare(spec_of(uri, prepare=missing)).prepared
+    assert prepared.note["dropped"] == {"label_unknown": 2}
+
+
 def test_a_class_with_one_example(desk: DataDesk) -> None:
     uri = desk.csv("d.csv", "a,b,label", changed(ROWS, 6, "6,12,maybe"))
     for stratify in (True, False):

@@ -126,6 +126,7 @@ class Gathering:
         if not piece.rows:
             return
         verdict = Verdict(piece, self._complaints, self.dropped)
+        self.labels.drop_unknown(verdict)
         for one in self.inputs:
             one.read(verdict)
         self.labels.read(verdict)

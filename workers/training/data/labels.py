@@ -47,11 +47,16 @@ class Labels:
         self._values: npt.NDArray[Any] = np.empty(0)
         self._kept: list[npt.NDArray[Any]] = []
 
+    def drop_unknown(self, verdict: Verdict) -> None:
+        """Of rows that the spec leaves out by their label nothing else is asked, so it comes
+        before their features are read."""
+        if self._given and self._prepare.drop_unknown_labels:
+            codes, found = self._coded(self._as_written(self._column_of(verdict)))
+            verdict.drop("label_unknown", (found < 0) & (codes >= 0))
+
     def read(self, verdict: Verdict) -> None:
         """Which rows have none, or a strange one."""
-        name = self._column.name
-        column = single_column(verdict.piece.columns[name])
-        column = replaced(column, self._prepare.replace.get(name, {}))
+        column = self._column_of(verdict)
         if self._task is Task.NUMBERS:
             self._values = self._read_numbers(verdict, column)
         elif self._given:
@@ -99,27 +104,21 @@ class Labels:
         return numbers
 
     def _read_given(self, verdict: Verdict, column: Any) -> npt.NDArray[np.int32]:
+        codes, found = self._coded(column)
+        verdict.refuse(label_missing, self._column.name, codes < 0)
+        if not self._prepare.drop_unknown_labels:
+            self._refuse(verdict, label_unknown, (found < 0) & (codes >= 0), column)
+        return found
+
+    def _coded(self, column: Any) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        """By row a number of its word, -1 where it has none, and its label by the map, -1 where
+        that has none."""
         words = Words()
         codes = words.codes(column)
         places = {name: at for at, name in enumerate(self._names)}
-        table = np.array(
-            [
-                places[name] if name is not None else -1
-                for name in (
-                    self._given.get(word, self._by_value.get(key_of(word))) for word in words.words
-                )
-            ]
-            + [-1],
-            np.int32,
-        )
-        verdict.refuse(label_missing, self._column.name, codes < 0)
-        found = table[codes]
-        strange = (found < 0) & (codes >= 0)
-        if self._prepare.drop_unknown_labels:
-            verdict.drop("label_unknown", strange)
-        else:
-            self._refuse(verdict, label_unknown, strange, column)
-        return found
+        names = (self._given.get(one, self._by_value.get(key_of(one))) for one in words.words)
+        table = np.array([-1 if one is None else places[one] for one in names] + [-1], np.int32)
+        return codes, table[codes]
 
     def _read_words(self, verdict: Verdict, column: Any) -> npt.NDArray[np.int32]:
         codes = self._words.codes(column)
@@ -127,6 +126,11 @@ class Labels:
         if len(self._words.numbers) > MAX_CLASSES:
             raise self._too_many()
         return codes
+
+    def _column_of(self, verdict: Verdict) -> Any:
+        name = self._column.name
+        column = single_column(verdict.piece.columns[name])
+        return replaced(column, self._prepare.replace.get(name, {}))
 
     def _refuse(self, verdict: Verdict, says: Any, mask: Mask, column: Any) -> None:
         mask = mask & verdict.keep
