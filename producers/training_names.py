@@ -59,6 +59,12 @@ _METRICS = """
 """
 CLASS_METRICS = frozenset(_CLASS_METRICS.split())
 NUMBER_METRICS = frozenset({"r2"})
+_OF_EACH = {"categorical_crossentropy", "sparse_categorical_crossentropy"}
+_TOP = {"top_k_categorical_accuracy", "sparse_top_k_categorical_accuracy"}
+STRANGE_METRICS = (  # that mean nothing for what a network with this loss gives
+    (SIGNED_LOSSES, {*_OF_EACH, "binary_crossentropy"}, "measures probabilities, unlike the loss"),
+    (BINARY_LOSSES, _OF_EACH | _TOP, "takes an output for each label, unlike the loss"),
+)
 METRICS = tuple(sorted(CLASS_METRICS | NUMBER_METRICS | frozenset(_METRICS.split())))
 METRIC_ALIASES = {
     "acc": "accuracy",

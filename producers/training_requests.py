@@ -20,6 +20,7 @@ from producers.training_names import (
     NUMBER_METRICS,
     OPTIMIZER,
     SCHEDULE,
+    STRANGE_METRICS,
     named,
     nearest,
 )
@@ -319,6 +320,9 @@ def _check_task(spec: TrainingSpec) -> None:
         if name in wrong:
             says = f"{name!r} measures {kinds[0]}, and the loss {spec.loss.name} is of {kinds[1]}"
             raise Wrong(says).under("metrics", index)
+        for losses, names, what in STRANGE_METRICS:
+            if spec.loss.name in losses and name in names:
+                raise Wrong(f"{name!r} {what} {spec.loss.name}").under("metrics", index)
     if not numbers:
         return
     says = f"is of classes, and the loss {spec.loss.name} is of numbers"

@@ -463,6 +463,21 @@ TOGETHER = [
         "split.validation is 0",
     ),
     ({"loss": "mse", "metrics": ["mae", "accuracy"]}, "metrics[1]", "measures classes"),
+    (
+        {"loss": "hinge", "metrics": ["accuracy", "binary_crossentropy"]},
+        "metrics[1]",
+        "measures probabilities, unlike the loss hinge",
+    ),
+    (
+        {"loss": "binary_crossentropy", "metrics": ["top_k_categorical_accuracy"]},
+        "metrics[0]",
+        "an output for each label, unlike the loss binary_crossentropy",
+    ),
+    (
+        {"loss": "binary_focal_crossentropy", "metrics": ["categorical_crossentropy"]},
+        "metrics[0]",
+        "an output for each label",
+    ),
     ({"loss": "mse", "weights": {"classes": "balanced"}}, "weights.classes", "of numbers"),
     ({"loss": "mse", "prepare": {"labels": ["a", "b"]}}, "prepare.labels", "of numbers"),
     (

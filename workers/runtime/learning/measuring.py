@@ -11,21 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from storage.records.training import Named
 from workers.runtime.framework import Framework
 from workers.runtime.learning.heads import Head
-from workers.runtime.learning.names import class_of, known, made, plain
-from workers.runtime.learning.refusals import METRICS, bad_metric, first_line, unknown
+from workers.runtime.learning.meters import Meter, auc_of, meter_of, own_name
+from workers.runtime.learning.refusals import bad_metric
 from workers.training.ports import Prepared, Target
 
-_METRICS, _BAD = "keras.metrics", ("bad_metric", METRICS)
 _BY_CLASS = ("precision", "recall", "f1", "auc")
-_SHORT = {
-    "mae": "mean_absolute_error",
-    "mse": "mean_squared_error",
-    "f1score": "f1",
-    "r2score": "r2",
-}
 _ERRORS = ("mean_absolute_error", "mean_squared_error", "r2")
 
 
@@ -59,9 +51,9 @@ class Gauges:
     def __init__(self, framework: Framework, names: Sequence[str], measured: Measured) -> None:
         """``bad_metric`` for a name that Keras has not, or one that this output has no use for."""
         self._framework, self._measured = framework, measured
-        self._meters: dict[str, Any] = {}
+        self._meters: dict[str, Meter] = {}
         self._sums: dict[str, Any] = {}
-        self._told = {name: _SHORT.get(plain(name), name) for name in names}
+        self._told = {name: own_name(name, measured) for name in names}
         numbers = measured.target is Target.NUMBER
         for name in self._told.values():
             if name in _ERRORS and numbers:
@@ -70,13 +62,13 @@ class Gauges:
                 self._need("rows", "hits")
             elif name in _BY_CLASS and not numbers:
                 if name == "auc":
-                    self._meters[name] = self._auc()
+                    self._meters[name] = auc_of(framework, measured)
                 else:
                     self._need("true", "said", "both", width=measured.labels)
             elif name in ("accuracy", *_BY_CLASS):
                 raise bad_metric(f"{name} is of labels, and the loss is of numbers")
             else:
-                self._meters[name] = self._other(name)
+                self._meters[name] = meter_of(framework, name, measured)
 
     @property
     def any(self) -> bool:
@@ -122,8 +114,8 @@ class Gauges:
             self._add("true", lambda: tf.math.unsorted_segment_sum(ones, true, width))
             self._add("said", lambda: tf.math.unsorted_segment_sum(ones, said, width))
             self._add("both", lambda: tf.math.unsorted_segment_sum(hit, true, width))
-        for name, meter in self._meters.items():
-            meter.update_state(self._truth_for(name, meter, target), output)
+        for meter in self._meters.values():
+            meter.update_state(target, output)
 
     def results(self) -> dict[str, Any]:
         """Each metric so far, as a tensor; 0 where there is nothing to divide by."""
@@ -167,46 +159,6 @@ class Gauges:
             return tf.cast(true, tf.int64), tf.cast(said, tf.int64)
         true = target if measured.target is Target.INDEX else tf.argmax(target, -1)
         return tf.cast(true, tf.int64), tf.argmax(output, -1)
-
-    def _auc(self) -> Any:
-        measured, metrics = self._measured, self._framework.keras.metrics
-        logits = measured.head.activation == "linear"
-        if measured.single:
-            return metrics.AUC(from_logits=logits, name="auc")
-        return metrics.AUC(
-            multi_label=True, num_labels=measured.labels, from_logits=logits, name="auc"
-        )
-
-    def _truth_for(self, name: str, meter: Any, target: Any) -> Any:
-        tf, measured = self._framework.tf, self._measured
-        sparse = type(meter).__name__.startswith("Sparse")
-        if measured.target is Target.INDEX and not sparse:
-            return tf.one_hot(target, measured.labels)
-        if measured.target is Target.ONE_HOT and sparse:
-            return tf.argmax(target, -1)
-        if measured.target is Target.SIGNED and name == "auc":
-            return tf.cast(target > 0, tf.float32)
-        return target
-
-    def _other(self, name: str) -> Any:
-        """Any other one of Keras's, tried on two made-up rows."""
-        tf, measured = self._framework.tf, self._measured
-        if class_of(self._framework.keras.metrics, _METRICS, name) is None:
-            own = ["accuracy", *_BY_CLASS, "mae", "mse", "r2"]
-            raise bad_metric(unknown("metric", name, {*own, *known(_METRICS)}))
-        meter = made(self._framework.keras.metrics, _METRICS, Named(name), "metric", _BAD)
-        shape = {Target.INDEX: (2,), Target.ONE_HOT: (2, measured.labels)}.get(
-            measured.target, (2, measured.head.units)
-        )
-        dtype = tf.int64 if measured.target is Target.INDEX else tf.float32
-        try:
-            truth = self._truth_for(name, meter, tf.zeros(shape, dtype))
-            meter.update_state(truth, tf.fill((2, measured.head.units), 0.5))
-            float(meter.result())
-        except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
-            raise bad_metric(f"{name} does not fit this output: {first_line(error)}") from error
-        meter.reset_state()
-        return meter
 
     def _need(self, *names: str, width: int | None = None) -> None:
         tf = self._framework.tf
