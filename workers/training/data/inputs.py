@@ -177,9 +177,11 @@ class TensorInput(_Direct):
     def _floats(self, verdict: Verdict, block: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         with np.errstate(over="ignore", invalid="ignore"):
             floats: npt.NDArray[np.float32] = block.astype(np.float32, copy=False)
-        holes, name = ~np.isfinite(floats), self._column.name
+        holes: npt.NDArray[np.bool_] = ~np.isfinite(floats)
+        name = self._column.name
         if holes.any():
-            settle(self._prepare, verdict, name, holes.reshape(len(block), -1).any(axis=1))
+            rows: npt.NDArray[np.bool_] = np.any(holes.reshape(len(block), -1), axis=1)
+            settle(self._prepare, verdict, name, rows)
             if (fill := self._prepare.fill.get(name)) is not None:
                 floats = np.where(holes, np.float32(number_fill(name, fill)), floats)
         return floats
@@ -198,7 +200,7 @@ class GridInput(_Direct):
         super().__init__(PICTURE, FlatFile(folder / f"{number}.rows", dtype, role.shape))
 
     def read(self, verdict: Verdict) -> None:
-        block = np.empty((verdict.piece.rows, len(self._columns)), np.float32)
+        block: npt.NDArray[Any] = np.empty((verdict.piece.rows, len(self._columns)), np.float32)
         for index, column in enumerate(self._columns):
             block[:, index] = take_numbers(self._prepare, verdict, column)
         if self._file.dtype == np.uint8:
