@@ -86,7 +86,7 @@ def evaluate(
         said_parts.append(said_of(output, threshold))
         size += output.size
         if size <= _MOST_SCORES:
-            kept.append(output.reshape(len(output), -1))
+            kept.append(scores_of(spec, output))
     scores = np.concatenate(kept) if size <= _MOST_SCORES else None
     return told | of_classes(prepared, truth, np.concatenate(said_parts), scores)
 
@@ -105,6 +105,18 @@ def said_of(output: Array, threshold: float | None) -> Array:
     flat = output.reshape(len(output), -1)
     said: Array = flat.argmax(axis=1) if threshold is None else flat[:, 0] > threshold
     return said.astype(np.int64)
+
+
+def scores_of(spec: TrainingSpec, output: Array) -> Array:
+    """Float64 (rows, outputs) that rows can be ranked by, label for label. Logits of several labels
+    say only together how much one of them is meant: their softmax does."""
+    flat = output.reshape(len(output), -1).astype(np.float64)
+    loss = spec.loss
+    if "categorical" not in loss.name or not loss.arguments.get("from_logits"):
+        return flat
+    powers = np.exp(flat - flat.max(axis=1, keepdims=True))
+    shares: Array = powers / powers.sum(axis=1, keepdims=True)
+    return shares
 
 
 def of_classes(

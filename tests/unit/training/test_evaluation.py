@@ -62,6 +62,16 @@ def test_of_several_labels() -> None:
     assert "positive" not in found
 
 
+def test_logits_of_several_labels_are_ranked_by_their_softmax() -> None:
+    """The second row's logits are all high, which says nothing for any of its labels."""
+    logits = [[2.0, 0.0, 0.0], [5.0, 9.0, 5.0], [0.0, 1.0, 4.0]]
+    loss = Named("sparse_categorical_crossentropy", {"from_logits": True})
+    found = judged(logits, [0, 1, 2], Target.INDEX, ("a", "b", "c"), loss)
+    assert found["auc"] == 1.0
+    plain = Named("sparse_categorical_crossentropy")
+    assert judged(logits, [0, 1, 2], Target.INDEX, ("a", "b", "c"), plain)["auc"] < 1.0
+
+
 @pytest.mark.parametrize("most", [99, 1])
 def test_of_two_labels_the_second_is_the_positive_one(most: int) -> None:
     outputs = [[0.2], [0.6], [0.4], [0.9]]
