@@ -55,7 +55,9 @@ class Proxy:
     ) -> None:
         self.refuse()
         self._flowing.set()  # whoever waits in the black hole finds its sockets closed
-        for thread in self._threads:
+        with self._lock:
+            threads = list(self._threads)
+        for thread in threads:
             thread.join(10)
 
     @property
@@ -100,10 +102,10 @@ class Proxy:
             self._run(self._accept, self._door)
 
     def _run(self, target, *args) -> None:  # type: ignore[no-untyped-def]
-        self._threads = [thread for thread in self._threads if thread.is_alive()]
         thread = threading.Thread(target=target, args=args, name="proxy", daemon=True)
-        self._threads.append(thread)
-        thread.start()
+        with self._lock:  # one that is listed has been started, and can be joined
+            thread.start()
+            self._threads = [one for one in self._threads if one.is_alive()] + [thread]
 
     def _accept(self, door: socket.socket) -> None:
         while True:

@@ -132,10 +132,22 @@ def _with_messages(scene: Scene) -> int:
     """Jobs with a message each, of which most wait in their queue; how many do."""
     scene.hold()
     for number in range(scene.jobs // 2):
-        person = scene.load.people[number % 2]
-        scene.load.single(person, scene.load.question())
+        _single(scene, number)
     scene.wait_on_device()
-    return wait_until(lambda: _ready(scene), REACH_S, what="messages in the queues")
+
+    def waiting() -> int:
+        # A relay that still paused for the fault before has put many jobs into one message, which
+        # is taken at once: then it takes more of them.
+        found = _ready(scene)
+        if not found:
+            _single(scene, 0)
+        return found
+
+    return wait_until(waiting, REACH_S, what="messages in the queues")
+
+
+def _single(scene: Scene, number: int) -> None:
+    scene.load.single(scene.load.people[number % 2], scene.load.question())
 
 
 def _ready(scene: Scene) -> int:
