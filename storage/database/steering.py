@@ -2,11 +2,13 @@
 
 A paused job that is queued is set apart: the relay passes it over and nobody claims it, so that it
 takes no place from others. One that runs is given back by its owner when it has come to rest, and
-is set apart then (``REQUEUE``). The time of a pause does not count for its ``run_timeout_s``.
+is set apart then (``REQUEUE``). The time of a pause does not count for its ``run_timeout_s``; it
+has an end of its own (``MOST_REST_MS``).
 """
 
 from __future__ import annotations
 
+from storage.database.jobs.of_runs import may_rest_until
 from storage.database.statements import Statement
 from storage.database.work import Work
 from storage.records.ids import is_id
@@ -25,9 +27,10 @@ HALT = Statement(
 
 GO_ON = Statement(
     "It goes on: from the backlog, or with as much time as it had when it was paused.",
-    """
+    f"""
     UPDATE live SET seq = seq + 1,
         not_before = CASE state WHEN 'queued' THEN :now ELSE not_before END,
+        expires_at = CASE state WHEN 'queued' THEN {may_rest_until("live")} ELSE expires_at END,
         run_deadline_at = run_deadline_at + (:now - CAST(:since AS bigint))
     WHERE id = :job
     """,

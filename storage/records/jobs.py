@@ -12,8 +12,9 @@
                  └──▶ failed        (its model turned out broken, too many losses)
 
 Terminal states never change: a retry is a new job with ``retry_of``.
-A bulk job or training that has begun expires no more, and one that is paused is queued until it may
-go on, which nobody claims: its run's ``paused_at`` tells it apart.
+A bulk job or training that has begun was started in time: given back, it expires if it has not
+gone on within ``MOST_REST_MS``. One that is paused is queued until it may go on, which nobody
+claims: its run's ``paused_at`` tells it apart.
 All times are integer milliseconds since 1970 on the database's clock (``Millis``).
 """
 
@@ -26,6 +27,7 @@ from typing import TypeAlias
 
 Millis: TypeAlias = int
 NEVER: Millis = 253_370_764_800_000  # the year 9999
+MOST_REST_MS = 30 * 86_400_000  # what has begun may lie for so long before it goes on
 
 
 class JobState(StrEnum):

@@ -356,7 +356,7 @@ class TestSteering:
         with database.begin() as tx:
             assert tx.jobs.time_out() == 1
 
-    def test_one_that_is_planned_expires_no_more(self, database, clock):
+    def test_one_that_is_planned_was_started_in_time(self, database, clock):
         owned = planned(database, cut(1), expires_in_ms=1_000)
         (bounced,) = submit_runs(database, expires_in_ms=1_000)
         other = own(database, bounced)

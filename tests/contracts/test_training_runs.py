@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from storage.records.errors import Conflict
-from storage.records.jobs import JobError, JobKind, JobState, Outcome, Verdict
+from storage.records.jobs import MOST_REST_MS, JobError, JobKind, JobState, Outcome, Verdict
 from storage.records.models import VersionState
 from storage.records.packs import STALE_AFTER_MS, PackState
 from storage.records.training_runs import (
@@ -409,6 +409,16 @@ class TestSteering:
             assert tx.jobs.time_out() == 1
             assert tx.jobs.get(ALICE, owned.job_id).error.code == "run_timeout"
 
+    def test_one_whose_owner_does_not_come_to_rest_in_a_pause_has_a_deadline_too(
+        self, database, clock
+    ):
+        owned = own_training(database, submit_training(database, run_timeout_ms=1_000))
+        with database.begin() as tx:
+            assert tx.training.pause(ALICE, owned.job_id)
+        clock.pass_ms(1_000 + MOST_REST_MS)
+        with database.begin() as tx:
+            assert tx.jobs.time_out() == 1
+
     def test_a_cancelled_one_has_a_deadline_even_in_a_pause(self, database, clock):
         owned = own_training(database, submit_training(database, run_timeout_ms=1_000))
         with database.begin() as tx:
@@ -443,7 +453,7 @@ class TestSteering:
 class TestExpiry:
     """``expires_in_s`` is how long a job may wait to be started."""
 
-    def test_one_that_has_begun_expires_no_more(self, database, clock):
+    def test_one_that_has_begun_was_started_in_time(self, database, clock):
         owned = own_training(database, submit_training(database, expires_in_ms=1_000))
         assert note(database, owned, step=1, phase=Phase.TRAINING) is GO
         clock.pass_ms(5_000)
@@ -460,6 +470,37 @@ class TestExpiry:
             assert tx.jobs.reap() == 1
             assert tx.jobs.expire() == 0
         assert own_training(database, owned.job_id).epoch == 3
+
+    def test_one_that_has_begun_may_lie_for_a_while_not_for_ever(self, database, clock):
+        owned = own_training(database, submit_training(database, expires_in_ms=1_000))
+        assert note(database, owned, step=1, phase=Phase.TRAINING) is GO
+        with database.begin() as tx:
+            assert tx.training.pause(ALICE, owned.job_id)
+            tx.jobs.release(owned.session_id, [(owned.job_id, owned.epoch)])
+        clock.pass_ms(MOST_REST_MS - 1)
+        with database.begin() as tx:
+            assert tx.jobs.expire() == 0
+            assert tx.training.resume(ALICE, owned.job_id)  # its time begins anew
+        clock.pass_ms(MOST_REST_MS - 1)
+        with database.begin() as tx:
+            assert tx.jobs.expire() == 0
+        clock.pass_ms(1)
+        with database.begin() as tx:
+            assert tx.jobs.expire() == 1
+            assert tx.jobs.get(ALICE, owned.job_id).state is JobState.EXPIRED
+
+    def test_a_long_time_to_start_is_not_made_shorter(self, database, clock):
+        long_ms = 3 * MOST_REST_MS
+        owned = own_training(database, submit_training(database, expires_in_ms=long_ms))
+        assert note(database, owned, step=1, phase=Phase.TRAINING) is GO
+        with database.begin() as tx:
+            tx.jobs.release(owned.session_id, [(owned.job_id, owned.epoch)])
+        clock.pass_ms(long_ms - 1)
+        with database.begin() as tx:
+            assert tx.jobs.expire() == 0
+        clock.pass_ms(1)
+        with database.begin() as tx:
+            assert tx.jobs.expire() == 1
 
     def test_one_that_is_made_and_waits_for_its_end_does_not_expire(self, database, clock):
         owned = own_training(database, submit_training(database, expires_in_ms=1_000))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from storage.database.jobs.leaving import HELD, Ending, Leaving, after_a_run, held_of
 from storage.database.jobs.of_runs import paused_at
 from storage.database.statements import Statement
-from storage.records.jobs import MAX_LOSSES, JobError, JobState
+from storage.records.jobs import MAX_LOSSES, MOST_REST_MS, JobError, JobState
 
 # Conditions that always hold, and let each statement take its own index alone: see tables.py.
 EXPIRED = Statement(
@@ -23,11 +23,12 @@ EXPIRED = Statement(
 
 TIMED_OUT = Statement(
     "Running jobs past their deadline: their session lives, but does not get on with them. One that"
-    " is paused has the time that is left when it goes on.",
+    " is paused has the time that is left when it goes on; its owner is to give it back at once.",
     f"""
     SELECT {HELD} FROM live AS j
     WHERE j.state = 'running' AND j.run_deadline_at <= :now
-        AND (j.cancel_requested_at IS NOT NULL OR {paused_at("j.id")} IS NULL)
+        AND (j.cancel_requested_at IS NOT NULL OR {paused_at("j.id")} IS NULL
+            OR j.run_deadline_at <= :now - {MOST_REST_MS})
     LIMIT :limit {{lock_free}}
     """,
 )

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, TypeAlias
 
-from storage.database.jobs.of_runs import begun_at, paused_at
+from storage.database.jobs.of_runs import may_rest_until, paused_at
 from storage.database.news import TELL, payloads_of
 from storage.database.packs import PUBLISH_MANY, summary_rows
 from storage.database.statements import POSTGRESQL, SQLITE, Statement, array_parameter
@@ -157,8 +157,7 @@ END_THERE = Statement(
 )
 
 REQUEUE = Statement(
-    "Held jobs go back to the backlog. A run that has begun was started in time, however late it"
-    " goes on; one that is paused waits to be told to.",
+    "Held jobs go back to the backlog. One that is paused waits there to be told to go on.",
     f"""
     UPDATE live SET
         state = 'queued', seq = live.seq + 1,
@@ -166,8 +165,7 @@ REQUEUE = Statement(
         suspicions = live.suspicions + r.suspects,
         not_before = CASE WHEN {paused_at("live.id")} IS NULL
             THEN :now + r.in_ms ELSE {NEVER} END,
-        expires_at = CASE WHEN {begun_at("live.id")} IS NULL
-            THEN live.expires_at ELSE {NEVER} END,
+        expires_at = {may_rest_until("live")},
         session_id = NULL, started_at = NULL, run_deadline_at = NULL, published_at = NULL
     FROM {{rows}} AS r
     WHERE live.id = r.id AND live.id {{among_ids}}

@@ -5,6 +5,8 @@ Scalar subqueries along primary keys: an EXISTS may be made a join, planned whil
 
 from __future__ import annotations
 
+from storage.records.jobs import MOST_REST_MS
+
 
 def paused_at(job_id: str) -> str:
     """When the run of this job was paused; NULL of one that is not, or has only to be ended."""
@@ -16,6 +18,14 @@ def begun_at(job_id: str) -> str:
     """NULL unless there is something to go on with: a plan, or what a training told. To have been
     claimed is not enough, as whoever has too much to do gives jobs back."""
     return _of_run("t.progressed_at", "b.planned_at", job_id)
+
+
+def may_rest_until(row: str) -> str:
+    """The new ``expires_at`` of this row of ``live``, which is given back or may go on: what has
+    begun was started in time, however late it goes on."""
+    rested = f":now + {MOST_REST_MS}"
+    return f"""CASE WHEN {row}.expires_at > {rested} OR {begun_at(f"{row}.id")} IS NULL
+            THEN {row}.expires_at ELSE {rested} END"""
 
 
 def _of_run(of_training: str, of_bulk: str, job_id: str) -> str:
