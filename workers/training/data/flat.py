@@ -6,19 +6,18 @@ need all of its data.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import math
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from storage.records.errors import InvalidInput
+from workers.training.room import room_for
 
 BLOCK_BYTES = 4 << 20
 Indices = npt.NDArray[np.int64]
@@ -29,19 +28,10 @@ def bytes_view(block: npt.NDArray[Any]) -> memoryview:
     return block.reshape(-1).view(np.uint8).data
 
 
-@contextmanager
-def room(path: Path) -> Iterator[None]:
-    """A full disk is no trouble that passes by waiting: another machine may have more."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
-        raise InvalidInput(
-            f"this machine has no room for the prepared rows ({error.strerror}): give its spool"
-            " more disk, or train on fewer rows or columns",
-            code="no_room",
-        ) from error
+def room_for_rows() -> AbstractContextManager[None]:
+    """``InvalidInput`` (``no_room``) where the disk is full."""
+    advice = "give its spool more disk, or train on fewer rows or columns"
+    return room_for("the prepared rows", advice)
 
 
 class FlatFile:
@@ -75,7 +65,7 @@ class FlatFile:
         self._digest.update(data)
         at = self.size_bytes
         while data:
-            with room(self.path):
+            with room_for_rows():
                 written = os.pwrite(self._file, data, at)
             data, at = data[written:], at + written
         self.rows += len(block)

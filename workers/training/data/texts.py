@@ -14,7 +14,7 @@ from storage.records.errors import InvalidInput
 from storage.records.training import MissingRule, Preparation, TextPreparation
 from workers.bulk.kit import Stopped
 from workers.training.data.complaints import Mask, Verdict
-from workers.training.data.flat import FlatFile, room
+from workers.training.data.flat import FlatFile, room_for_rows
 from workers.training.data.inputs import LEARNED, KeptInput, settle
 from workers.training.data.pieces import ColumnInfo
 from workers.training.data.roles import TEXT
@@ -39,14 +39,14 @@ class Spool:
         """More texts, in order."""
         data = [one.encode() for one in texts]
         ends = np.cumsum([len(one) for one in data], dtype=np.int64) + self._size
-        with room(self._path):
+        with room_for_rows():
             self._file.write(b"".join(data))
         self._ends.append(ends)
         self._size = int(ends[-1]) if len(ends) else self._size
 
     def batches(self) -> Iterator[tuple[int, list[str]]]:
         """All texts in batches of a fixed number, and where each batch begins."""
-        with room(self._path):
+        with room_for_rows():
             self._file.flush()
         starts = np.concatenate([np.zeros(1, np.int64), *self._ends])
         for start in range(0, len(starts) - 1, BATCH_TEXTS):
