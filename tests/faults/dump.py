@@ -15,7 +15,18 @@ from urllib.parse import urlsplit
 import psycopg
 from psycopg import sql
 
+STORED = "SELECT object_key, state FROM packs WHERE state <> 'writing' ORDER BY object_key"
 TABLES_QUERY = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY tablename"
+
+
+class Vanished(RuntimeError):
+    """An object was listed, and deleted before it could be read."""
+
+
+def stored(database_url: str) -> list[tuple[Any, ...]]:
+    """The packs that are put, or are being taken away, as the database knows them now."""
+    with psycopg.connect(database_url, connect_timeout=10) as connection:
+        return connection.execute(STORED).fetchall()
 
 
 def dump_tables(database_url: str, folder: Path) -> None:
@@ -31,7 +42,7 @@ def dump_tables(database_url: str, folder: Path) -> None:
 
 
 def dump_objects(client: Any, objects_url: str, folder: Path, below: str = "packs/") -> list[str]:
-    """Every object under the installation's ``below``; their full keys."""
+    """Every object under the installation's ``below``; their full keys. Raises ``Vanished``."""
     parts = urlsplit(objects_url)
     bucket, prefix = parts.netloc, parts.path.strip("/")
     keys: list[str] = []
@@ -43,7 +54,11 @@ def dump_objects(client: Any, objects_url: str, folder: Path, below: str = "pack
             keys.append(one["Key"])
             path = folder / one["Key"].removeprefix(f"{prefix}/")
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(client.get_object(Bucket=bucket, Key=one["Key"])["Body"].read())
+            try:
+                found = client.get_object(Bucket=bucket, Key=one["Key"])
+            except client.exceptions.NoSuchKey as error:
+                raise Vanished(f"{one['Key']} was deleted while it was looked for") from error
+            path.write_bytes(found["Body"].read())
     return keys
 
 
