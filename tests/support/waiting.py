@@ -15,7 +15,7 @@ class DeadlinePassed(AssertionError):
 
 def wait_until(
     condition: Callable[[], T],
-    deadline_s: float = 10.0,
+    deadline_s: float = 30.0,
     *,
     what: str | None = None,
     every_s: float = 0.02,
