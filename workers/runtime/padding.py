@@ -12,9 +12,12 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from storage.records.serving import Pad
+from storage.records.serving_check import fill_of
 from storage.records.signatures import InputSpec, OutputSpec, Signature
-from workers.inference.ports import Follows, ModelBroken, Ragged, Row
+from workers.inference.ports import Array, Follows, ModelBroken, Ragged, Row
 from workers.inference.shapes import Lengths, cut, exact_shape, free_axes, stack
 from workers.runtime.probes import Forward, alike, made_up_rows
 
@@ -63,24 +66,23 @@ class PaddingProbe:
         refused: Exception | None = None
         tried = 0
         for natural, padded in self._cases():
-            row = self._row(natural)
-            exact = exact_shape(self.signature, row)
             bucket = exact_shape(self.signature, self._row(padded))
-            try:
-                alone = self._answer(row, exact, follows)
-            except Exception as error:  # too short for it, perhaps
-                refused = error
-                continue
-            filled = self._answer(row, bucket, follows)
-            tried += 1
-            for name in alone:
-                if not alike(alone[name][0], filled[name][0]):
+            for row in self._items(natural):
+                exact = exact_shape(self.signature, row)
+                try:
+                    alone = self._answer(row, exact, follows)
+                except Exception as error:  # too short for it, perhaps
+                    refused = error
+                    break
+                tried += 1
+                filled = self._answer(row, bucket, follows)
+                differs = [n for n in alone if not alike(alone[n][0], filled[n][0])]
+                if differs:
                     raise ModelBroken(
-                        f"output {name!r} of an item of {exact} is another when it is padded to"
-                        f" {bucket}: let the model mask, or declare no pad for it",
+                        f"output {differs[0]!r} of an item of {exact} is another when it is padded"
+                        f" to {bucket}: let the model mask, or declare no pad for it",
                         code=CODE,
                     )
-
         if not tried and refused is not None:
             raise refused
 
@@ -90,6 +92,20 @@ class PaddingProbe:
 
     def _row(self, lengths: Sizes) -> Row:
         return made_up_rows(self.signature, [lengths], self.seed)[0]
+
+    def _items(self, lengths: Sizes) -> Iterator[Row]:
+        """A made-up item, and one in which nothing looks like padding: of whole numbers there are
+        two that any model takes, and a short item of zeros is answered alike however far it is
+        filled up with zeros."""
+        row = self._row(lengths)
+        yield row
+        unlike = dict(row)
+        for spec, pad in self._padded():
+            values = row[spec.name]
+            if values.dtype.kind not in "fc":
+                unlike[spec.name] = _unlike(values, fill_of(pad, spec.dtype))
+        if any(unlike[name] is not row[name] for name in row):
+            yield unlike
 
     def _padded(self) -> list[tuple[InputSpec, Pad]]:
         pads = self.signature.serving.pad
@@ -148,6 +164,15 @@ class PaddingProbe:
         row = self._row(lengths)
         batch = stack(self.signature, [row], exact_shape(self.signature, row), 1)
         return {name: array.shape for name, array in self.forward(batch).items()}
+
+
+def _unlike(values: Array, fill: object) -> Array:
+    """The same with something else wherever it is what fills it; itself where nothing is."""
+    same = values == fill
+    if not same.any():
+        return values
+    other = ("one" if fill == "" else "") if values.dtype.kind == "O" else int(fill == 0)
+    return np.where(same, other, values).astype(values.dtype)
 
 
 def _rule(driver: Driver, seen: Sequence[tuple[int, int]]) -> Follows | None:

@@ -135,6 +135,39 @@ def test_only_harmless_padding_passes(forward: Forward, harmless: bool) -> None:
         assert caught.value.stable_code == "padding_changes_answers"
 
 
+@pytest.mark.parametrize(
+    ("dtype", "said", "fill"),
+    [
+        ("int32", {}, 0),
+        ("int32", {"value": 1}, 1),
+        ("int32", {"value": 7}, 7),
+        ("bool", {}, False),
+        ("bool", {"value": 1}, True),
+        ("string", {}, ""),
+        ("string", {"value": "one"}, "one"),
+    ],
+)
+def test_harm_is_found_whatever_the_made_up_item_holds(
+    dtype: str, said: dict[str, Any], fill: object
+) -> None:
+    """A short item of whole numbers is nothing but zeros one time in eight."""
+    pad = {"sizes": [4, 16], **said}
+    signature = build(InputSpec("words", dtype, (None,)), words=pad)
+
+    def share_of_padding(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        return {"y": (inputs["words"] == fill).mean(axis=1)}
+
+    def last(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        return {"y": (inputs["words"][:, -1] == fill).astype(np.float32)}
+
+    for seed in range(64):
+        for forward in (share_of_padding, last):
+            with pytest.raises(ModelBroken, match="is another when it is padded"):
+                PaddingProbe(forward, signature, seed).check({})
+        harmless = PaddingProbe(lambda i: {"y": (i["words"] != fill).sum(axis=1)}, signature, seed)
+        harmless.check({})
+
+
 def test_harm_that_shows_only_in_the_largest_size_is_found() -> None:
     def forward(inputs: Mapping[str, Array]) -> dict[str, Array]:
         x = inputs["sound"]
