@@ -31,7 +31,6 @@ ONE_GOAL = Goal(4, 6, most=False)
 JOBS, SINGLE_JOBS, ROUNDS = 30_000, 6_000, 3
 PLAIN_ITEMS, PLAIN_WARM_UP = 1_500, 300
 COALESCED_ITEMS, COALESCED_WARM_UP = 10_000, 2_000
-MOST_STALLS = 5
 
 
 @dataclass
@@ -175,16 +174,12 @@ def _celery(
     items: int,
     first: int,
 ) -> float:
-    """A run that comes to rest before its end is not held against Celery: it runs again."""
     log = rig.folder / f"{variant.name}.log"
-    while True:
-        try:
-            rate = way(_services(rig), rig.digits, variant, items=items, warm_up=first, log=log)
-            return rate.items_per_s
-        except baseline.Stalled as stalled:
-            rates.stalls.append(f"{variant.name}: {stalled}")
-            if len(rates.stalls) > MOST_STALLS:
-                raise
+
+    def run() -> baseline.Rate:
+        return way(_services(rig), rig.digits, variant, items=items, warm_up=first, log=log)
+
+    return baseline.until_it_ends(variant, run, rates.stalls).items_per_s
 
 
 def _services(rig: Rig) -> baseline.Services:

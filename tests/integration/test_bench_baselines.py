@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,14 +15,13 @@ from tests.bench.baselines.run import (
     NotDone,
     Rate,
     Services,
-    Stalled,
     check,
     measure,
     measure_with_submits,
     open_client,
+    until_it_ends,
 )
 from tests.bench.digits import Digits, make
-from tests.bench.throughput import MOST_STALLS
 from tests.support.s3 import Buckets
 
 ITEMS, WARM_UP = 24, 4
@@ -88,12 +87,12 @@ def test_a_baseline_that_skips_work_is_found_out(
 
 
 def _run(services: Services, digits: Digits, name: str, folder: Path) -> Rate:
-    """As the bench does: a run of Celery that comes to rest before its end runs again."""
     variant = next(variant for variant in (*PLAIN, *COALESCED) if variant.name == name)
-    for attempt in range(1 + MOST_STALLS):
-        log = folder / f"{name}-{attempt}.log"
-        with suppress(Stalled):
-            return measure(services, digits, variant, items=ITEMS, warm_up=WARM_UP, log=log)
+    log = folder / f"{name}.log"
+
+    def run() -> Rate:
         with psycopg.connect(services.database_url, autocommit=True) as database:
-            database.execute("DELETE FROM baseline_jobs")
-    raise Stalled(f"{name} came to rest before its end {1 + MOST_STALLS} times")
+            database.execute("DROP TABLE IF EXISTS baseline_jobs")  # of a run that came to rest
+        return measure(services, digits, variant, items=ITEMS, warm_up=WARM_UP, log=log)
+
+    return until_it_ends(variant, run, [])

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from tests.bench.digits import Digits
 
 SUBMIT_AT_ONCE = 1_000
 STALL_S = 20.0
+MOST_STALLS = 5
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,18 @@ def measure_with_submits(
             (began, queue),
         ).fetchone()[0]
     return Rate(variant, items, float(seconds))
+
+
+def until_it_ends(variant: Variant, run: Callable[[], Rate], stalls: list[str]) -> Rate:
+    """A run that comes to rest before its end is not held against Celery: it runs again, and
+    ``stalls`` says so. Raises ``Stalled`` when there are more than ``MOST_STALLS`` of them."""
+    while True:
+        try:
+            return run()
+        except Stalled as stalled:
+            stalls.append(f"{variant.name}: {stalled}")
+            if len(stalls) > MOST_STALLS:
+                raise
 
 
 def check(services: Services, database: Any, digits: Digits, run: str, ids: list[str]) -> None:
