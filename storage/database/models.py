@@ -26,7 +26,8 @@ from storage.records.training_runs import TrainedVersion
 
 _VERSION = """
     v.id, v.tenant, v.name, v.version, v.state, v.format, v.digest, v.size_bytes, v.object_key,
-    v.signature, v.trusted, v.error, v.created_at, v.loaded_at, v.origin
+    v.signature, v.trusted, v.error, v.created_at, v.loaded_at, v.origin, v.uploader, v.licence,
+    v.notes, v.deleted_at, v.collected_at
 """
 
 NEXT_NUMBER = Statement(
@@ -43,9 +44,9 @@ PUSH = Statement(
     "A version under its number.",
     """
     INSERT INTO versions (id, tenant, name, version, state, format, digest, size_bytes,
-        object_key, signature, trusted, created_at)
+        object_key, signature, trusted, created_at, uploader, licence, notes)
     VALUES (:id, :tenant, :name, :version, 'pending', :format, :digest, :size_bytes,
-        :object_key, :signature, :trusted, :now)
+        :object_key, :signature, :trusted, :now, :uploader, :licence, :notes)
     """,
 )
 
@@ -198,7 +199,7 @@ BREAK_READY = Statement(
     "It was loaded before, and turned out to harm its workers.",
     """
     UPDATE versions SET state = 'broken', error = :error, loaded_at = NULL
-    WHERE id = :id AND state IN ('pending', 'ready')
+    WHERE id = :id AND state IN ('pending', 'ready', 'deprecated')
     """,
 )
 
@@ -223,6 +224,9 @@ class Models(Store):
             object_key=version.object_key,
             signature=orjson.dumps(version.signature).decode(),
             trusted=version.trusted,
+            uploader=version.uploader,
+            licence=version.licence,
+            notes=version.notes,
             now=now,
         )
         row = work.row(BY_ID, id=version.id)
@@ -429,6 +433,11 @@ def _version_of(row: Row[Any]) -> ModelVersion:
         created_at=row.created_at,
         loaded_at=row.loaded_at,
         origin=None if row.origin is None else orjson.loads(row.origin),
+        uploader=row.uploader,
+        licence=row.licence,
+        notes=row.notes,
+        deleted_at=row.deleted_at,
+        collected_at=row.collected_at,
     )
 
 

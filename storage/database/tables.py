@@ -54,8 +54,9 @@ ID = String(36).with_variant(UUID(as_uuid=False), "postgresql")
 DOUBLE = Float(53).with_variant(DOUBLE_PRECISION(), "postgresql")
 
 
-def _partial(name: str, *columns: str | Column[str], where: str) -> Index:
-    return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
+def _partial(name: str, *columns: str | Column[str], where: str, unique: bool = False) -> Index:
+    condition = text(where)
+    return Index(name, *columns, unique=unique, sqlite_where=condition, postgresql_where=condition)
 
 
 jobs = Table(
@@ -79,6 +80,7 @@ jobs = Table(
     Column("run_timeout_ms", BigInteger, nullable=False),
     Column("retry_of", ID),
     Column("webhook_id", ID),
+    Column("shadow_of", ID),  # the job whose input a trial scores again: nobody's but the trial's
     PrimaryKeyConstraint("id"),
     CheckConstraint("kind IN ('inference', 'bulk', 'training', 'evaluation')", name="kind_known"),
     CheckConstraint("priority BETWEEN 0 AND 9", name="priority_in_range"),
@@ -88,6 +90,7 @@ jobs = Table(
     Index("jobs_of_tenant", "tenant", "id"),
     Index("jobs_of_model", "tenant", "model_name", "id"),
     _partial("jobs_of_group", "group_id", "group_index", where="group_id IS NOT NULL"),
+    _partial("jobs_shadows", "shadow_of", where="shadow_of IS NOT NULL", unique=True),
 )
 
 live = Table(
@@ -117,6 +120,8 @@ live = Table(
     Column("run_timeout_ms", BigInteger, nullable=False),
     Column("cancel_requested_at", BigInteger),
     Column("webhook_id", ID),
+    Column("arm_id", ID),  # of the trial that the job takes part in
+    Column("shadow_of", ID),
     PrimaryKeyConstraint("id"),
     CheckConstraint("state IN ('queued', 'running')", name="state_known"),
     CheckConstraint(
@@ -156,6 +161,7 @@ live = Table(
     _partial("live_expiring", "expires_at", where="state = 'queued' AND started_at IS NULL"),
     _partial("live_queued", "tenant", "id", where="state = 'queued' AND run_deadline_at IS NULL"),
     _partial("live_running", "tenant", "id", where="state = 'running'"),
+    _partial("live_of_arm", "arm_id", where="arm_id IS NOT NULL"),
     # Every row is updated twice and deleted, so its dead rows are as many as the jobs that pass.
     # Vacuuming it is cheap, as it is small; the default would let it grow by a fifth.
     postgresql_with={"autovacuum_vacuum_scale_factor": "0.01"},
@@ -184,6 +190,8 @@ ends = Table(
     Column("result_offset_bytes", BigInteger),
     Column("result_length_bytes", BigInteger),
     Column("result_digest", Text),
+    Column("arm_id", ID),
+    Column("shadow_of", ID),
     PrimaryKeyConstraint("id"),
     CheckConstraint("state IN ('succeeded', 'failed', 'cancelled', 'expired')", name="state_known"),
     CheckConstraint(
@@ -206,6 +214,8 @@ ends = Table(
     # Listing: the rare states; a group's counts.
     _partial("ends_by_state", "tenant", "state", "id", where="result_pack_id IS NULL"),
     _partial("ends_of_group", "group_id", "state", where="group_id IS NOT NULL"),
+    # What came of a trial's arms, the last first.
+    _partial("ends_of_arm", "arm_id", "finished_at", where="arm_id IS NOT NULL"),
 )
 
 payloads = Table(
@@ -321,23 +331,47 @@ versions = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("loaded_at", BigInteger),
     Column("origin", Text),  # JSON: what a training made it from
+    Column("uploader", Text),
+    Column("licence", Text),
+    Column("notes", Text),
+    Column("deleted_at", BigInteger),
+    Column("collected_at", BigInteger),  # its artifact was taken away
     PrimaryKeyConstraint("id"),
     UniqueConstraint("tenant", "name", "version"),
     ForeignKeyConstraint(["tenant", "name"], ["models.tenant", "models.name"]),
-    CheckConstraint("state IN ('training', 'pending', 'ready', 'broken')", name="state_known"),
+    CheckConstraint(
+        "state IN ('training', 'pending', 'ready', 'broken', 'deprecated', 'deleted')",
+        name="state_known",
+    ),
     CheckConstraint("format IN ('keras', 'h5', 'saved_model')", name="format_known"),
     CheckConstraint("format = 'keras' OR trusted", name="others_are_trusted"),
-    CheckConstraint("(state = 'broken') = (error IS NOT NULL)", name="broken_says_why"),
-    CheckConstraint("(state = 'ready') = (loaded_at IS NOT NULL)", name="ready_was_loaded"),
+    CheckConstraint(
+        "state = 'deleted' OR (state = 'broken') = (error IS NOT NULL)", name="broken_says_why"
+    ),
+    CheckConstraint(
+        "state = 'deleted' OR (state IN ('ready', 'deprecated')) = (loaded_at IS NOT NULL)",
+        name="ready_was_loaded",
+    ),
     # While it is in training there is no artifact, and if it is given up there never was one.
     CheckConstraint(
         "(digest = '') = (object_key = '') AND (digest <> '' OR size_bytes = 0)"
         " AND (state <> 'training' OR digest = '')"
-        " AND (digest <> '' OR state IN ('training', 'broken'))",
+        " AND (digest <> '' OR state IN ('training', 'broken', 'deleted'))",
         name="artifact_is_whole",
+    ),
+    # A deleted one stays as a record; what was queued for it before it went may need its artifact.
+    CheckConstraint(
+        "(state = 'deleted') = (deleted_at IS NOT NULL)"
+        " AND (collected_at IS NULL OR deleted_at IS NOT NULL)",
+        name="deleted_has_time",
     ),
     _partial("versions_pending", "created_at", where="state = 'pending'"),
     _partial("versions_training", "created_at", where="state = 'training'"),
+    _partial(
+        "versions_deleted",
+        "deleted_at",
+        where="collected_at IS NULL AND deleted_at IS NOT NULL",
+    ),
 )
 
 latency = Table(
@@ -389,6 +423,93 @@ aliases = Table(
     ForeignKeyConstraint(
         ["tenant", "name", "version"], ["versions.tenant", "versions.name", "versions.version"]
     ),
+)
+
+# What a version was worth on some data: written once, with the end of the job that measured it.
+evaluations = Table(
+    "evaluations",
+    metadata,
+    Column("job_id", ID, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("version_id", ID, nullable=False),
+    Column("model_name", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("data_digest", Text, nullable=False),  # two with the same one can be compared
+    Column("rows", BigInteger, nullable=False),
+    Column("metrics", Text, nullable=False),  # JSON: number or null by name, what gates ask for
+    Column("document", Text, nullable=False),  # JSON: all of it
+    Column("created_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("job_id"),
+    CheckConstraint("rows >= 0", name="rows_in_range"),
+    Index("evaluations_of_version", "version_id", "created_at"),
+)
+
+# Where an alias stood after each of its moves: one row for each generation, never updated.
+alias_moves = Table(
+    "alias_moves",
+    metadata,
+    Column("tenant", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("alias", Text, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("from_version", Integer),
+    Column("to_version", Integer, nullable=False),
+    Column("why", Text, nullable=False),
+    Column("undoes", Integer),  # the generation that a rollback takes back
+    Column("gate", Text),
+    Column("seen", Text),  # JSON: the values that the gate was decided by
+    Column("note", Text),
+    Column("moved_by", Text),
+    Column("moved_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant", "name", "alias", "generation"),
+    CheckConstraint("why IN ('set', 'promote', 'rollback')", name="why_known"),
+    CheckConstraint("(why = 'rollback') = (undoes IS NOT NULL)", name="rollback_undoes"),
+)
+
+# A candidate beside what an alias stands for. A job that takes part has the id of its arm.
+trials = Table(
+    "trials",
+    metadata,
+    Column("id", ID, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("alias", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("base_version_id", ID, nullable=False),
+    Column("base_version", Integer, nullable=False),
+    Column("candidate_version_id", ID, nullable=False),
+    Column("candidate_version", Integer, nullable=False),
+    Column("base_arm_id", ID, nullable=False),
+    Column("candidate_arm_id", ID, nullable=False),
+    Column("shadow_arm_id", ID, nullable=False),
+    Column("share", DOUBLE, nullable=False),
+    Column("limits", Text, nullable=False),  # JSON
+    Column("state", Text, nullable=False),
+    Column("reason", Text),
+    Column("started_by", Text),
+    Column("created_at", BigInteger, nullable=False),
+    Column("ended_at", BigInteger),
+    Column("settled_at", BigInteger),  # nothing of it is queued any more
+    Column("repointed", BigInteger, nullable=False),
+    Column("compared", BigInteger, nullable=False),
+    Column("disagreed", BigInteger, nullable=False),
+    Column("seen", Text),  # JSON: what was last counted
+    Column("progress", Text),  # JSON: how far the duty is
+    PrimaryKeyConstraint("id"),
+    CheckConstraint("kind IN ('canary', 'shadow')", name="kind_known"),
+    CheckConstraint("state IN ('running', 'promoted', 'returned', 'stopped')", name="state_known"),
+    CheckConstraint("share > 0 AND share <= 1", name="share_in_range"),
+    CheckConstraint(
+        "(state = 'running') = (ended_at IS NULL) AND (state = 'running') = (reason IS NULL)"
+        " AND (settled_at IS NULL OR ended_at IS NOT NULL)",
+        name="ended_says_why",
+    ),
+    CheckConstraint(
+        "repointed >= 0 AND disagreed >= 0 AND compared >= disagreed", name="counters_in_range"
+    ),
+    Index("trials_of_model", "tenant", "name", "created_at"),
+    _partial("trials_unsettled", "id", where="settled_at IS NULL"),
+    _partial("trials_running", "tenant", "name", "alias", where="state = 'running'", unique=True),
 )
 
 tenants = Table(

@@ -21,6 +21,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from storage.records.evaluations import (
+    EvaluationSpec,
+    evaluation_from_json,
+    evaluation_to_json,
+)
 from storage.records.jobs import JobError, Millis
 
 _PAYLOAD = b'{"bulk":'  # no inference input begins so: their forms are others
@@ -110,6 +115,7 @@ class BulkSpec:
     dry_run: bool = False
     resume_of: str | None = None  # a job whose parts stay and whose other shards are done here
     failed_rows_of: str | None = None  # a job of whose rows only those in its error file are done
+    evaluation: EvaluationSpec | None = None  # what is worked out of the answers at the end
 
 
 def payload_of(spec: BulkSpec) -> bytes:
@@ -134,6 +140,8 @@ def payload_of(spec: BulkSpec) -> bytes:
         "resume_of": spec.resume_of,
         "failed_rows_of": spec.failed_rows_of,
     }
+    if spec.evaluation is not None:
+        told["evaluation"] = evaluation_to_json(spec.evaluation)
     return json.dumps({"bulk": told}, separators=(",", ":"), ensure_ascii=False).encode()
 
 
@@ -145,7 +153,7 @@ def is_bulk_payload(payload: object) -> bool:
 def spec_of(payload: bytes) -> BulkSpec:
     """What ``payload_of`` wrote."""
     told = json.loads(payload)["bulk"]
-    given, output = told["input"], told["output"]
+    given, output, evaluation = told["input"], told["output"], told.get("evaluation")
     form = given["format"]
     return BulkSpec(
         input=BulkInput(
@@ -166,6 +174,7 @@ def spec_of(payload: bytes) -> BulkSpec:
         dry_run=told["dry_run"],
         resume_of=told["resume_of"],
         failed_rows_of=told["failed_rows_of"],
+        evaluation=None if evaluation is None else evaluation_from_json(evaluation),
     )
 
 

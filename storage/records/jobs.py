@@ -129,6 +129,8 @@ class NewJob:
     max_attempts: int = 3
     retry_of: str | None = None
     webhook: str | None = None  # the URL that is told when it is over
+    arm_id: str | None = None  # of the trial that it takes part in
+    shadow_of: str | None = None  # the job whose input it scores again, unseen by its tenant
 
 
 @dataclass(frozen=True, slots=True)

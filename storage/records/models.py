@@ -4,6 +4,12 @@ A version is immutable and pinned by the SHA-256 of its artifact. It is pushed `
 first worker that loads it decides ``ready`` or ``broken``. Jobs may be submitted to a pending one.
 A training job has its version before it starts: in ``training``, without an artifact, and nobody
 can mean it until the job has filled it in, which makes it ``pending``.
+
+::
+
+    training ──▶ pending ──▶ ready ◀──▶ deprecated
+        │           │          │            │
+        └──────▶ broken ◀──────┴────────────┘        each of them but training ──▶ deleted
 """
 
 from __future__ import annotations
@@ -26,6 +32,10 @@ class VersionState(StrEnum):
     PENDING = "pending"  # stored, not yet loaded by any worker
     READY = "ready"  # a worker loaded it and ran it
     BROKEN = "broken"  # a worker could not load or run it; ``error`` says why
+    DEPRECATED = (
+        "deprecated"  # ready, but only for who names it: no bare name, no alias leads to it
+    )
+    DELETED = "deleted"  # a record only; what was queued for it before is still answered
 
 
 class ModelFormat(StrEnum):
@@ -91,6 +101,9 @@ class NewVersion:
     object_key: str
     signature: Mapping[str, object]  # ``storage.records.signatures``, as JSON
     trusted: bool = False
+    uploader: str | None = None  # who pushed it: the start of a key, or the operator
+    licence: str | None = None
+    notes: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +125,11 @@ class ModelVersion:
     created_at: Millis
     loaded_at: Millis | None
     origin: Mapping[str, object] | None = None  # what a training made it from
+    uploader: str | None = None
+    licence: str | None = None
+    notes: str | None = None
+    deleted_at: Millis | None = None
+    collected_at: Millis | None = None  # its artifact is gone
 
 
 @dataclass(frozen=True, slots=True)

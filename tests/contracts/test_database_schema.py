@@ -134,7 +134,12 @@ class TestMigrations:
         for row, found in zip(REGISTRY_OF_0007["versions"], (first, pending, broken), strict=True):
             for name, value in row.items():
                 assert getattr(found, name) == ({} if name == "signature" else value)
-            assert found.origin is None
+            for name in ("origin", "uploader", "licence", "notes", "deleted_at", "collected_at"):
+                assert getattr(found, name) is None
+        with empty._engines.reading.connect() as connection:
+            (move,) = connection.execute(text("SELECT * FROM alias_moves")).mappings()
+        assert (move["generation"], move["from_version"], move["to_version"]) == (3, None, 1)
+        assert (move["why"], move["moved_at"]) == ("set", 6)
         with empty.begin() as tx:
             assert tx.models.reserve(ALICE, new_id(), "digits").version == 4
             assert tx.models.set_alias(ALICE, "digits", "prod", 2, expected=1).generation == 4
@@ -536,7 +541,18 @@ class TestImpossibleRows:
         submit_training(database)
         self._refused(database, f"UPDATE versions SET {change}")
 
-    @pytest.mark.parametrize("change", ["state = 'training'", "digest = ''", "object_key = ''"])
+    @pytest.mark.parametrize(
+        "change",
+        [
+            "state = 'training'",
+            "digest = ''",
+            "object_key = ''",
+            "state = 'deprecated'",
+            "state = 'deleted'",
+            "deleted_at = 1",
+            "collected_at = 1",
+        ],
+    )
     def test_of_a_version(self, database, change):
         new_version(database)
         self._refused(database, f"UPDATE versions SET {change}")
@@ -625,6 +641,8 @@ SAMPLES: dict[str, object] = {
     "expires_in_ms": 1,
     "ttl_ms": 1,
     "published": False,
+    "arm_id": None,
+    "shadow_of": None,
     "body": b"",
     "bodies": [b""],
     "enabled": True,

@@ -40,7 +40,7 @@ _ENDED = """
     INSERT INTO ends (id, tenant, group_id, state, seq, epoch, attempts, losses, session_id,
         published_at, started_at, cancel_requested_at, finished_at,
         error_code, error_message, error_attempt,
-        result_pack_id, result_offset_bytes, result_length_bytes, result_digest)
+        result_pack_id, result_offset_bytes, result_length_bytes, result_digest, arm_id, shadow_of)
     SELECT h.id, h.tenant, h.group_id, h.next, h.seq + 1, h.epoch,
         h.attempts + h.spends, h.losses + h.loses, h.session_id, h.published_at, h.started_at,
         CASE h.next WHEN 'cancelled' THEN COALESCE(h.cancel_requested_at, CAST(:now AS bigint))
@@ -52,7 +52,8 @@ _ENDED = """
         CASE h.next WHEN 'succeeded' THEN h.pack_id END,
         CASE h.next WHEN 'succeeded' THEN h.offset_bytes END,
         CASE h.next WHEN 'succeeded' THEN h.length_bytes END,
-        CASE h.next WHEN 'succeeded' THEN h.digest END
+        CASE h.next WHEN 'succeeded' THEN h.digest END,
+        h.arm_id, h.shadow_of
     FROM {held} AS h
     WHERE true
     RETURNING id, state, tenant, group_id, seq
@@ -62,7 +63,7 @@ _ENDED = """
 _HELD = """
     SELECT l.id, l.tenant, l.group_id, l.seq, l.epoch, l.attempts, l.losses, l.session_id,
         l.published_at, l.started_at, l.cancel_requested_at, l.webhook_id, l.priority,
-        said.spends, said.loses,
+        l.arm_id, l.shadow_of, said.spends, said.loses,
         CASE WHEN l.cancel_requested_at IS NULL THEN said.state ELSE 'cancelled' END AS next,
         said.error_code, said.error_message,
         said.pack_id, said.offset_bytes, said.length_bytes, said.digest
@@ -110,6 +111,7 @@ END = Statement(
         SELECT ended.id, ended.tenant, ended.group_id, ended.seq,
             {type_of("ended", "held", "ended.state", "held.error_code")} AS type, held.webhook_id
         FROM ended JOIN held ON held.id = ended.id
+        WHERE held.shadow_of IS NULL
     ), wanted AS MATERIALIZED ({wanted("over", POSTGRESQL)}
     ), told_of AS ({TELL_OF.format(wanted="wanted")}
     ), told_to AS ({TELL_TO.format(wanted="wanted")}
@@ -135,7 +137,8 @@ END_HERE = Statement(
 _OVER_HERE = f"""(
     SELECT n.id, n.tenant, n.group_id, n.seq,
         {type_of("n", "l", "n.state", "n.error_code")} AS type, l.webhook_id
-    FROM ends AS n JOIN live AS l ON l.id = n.id WHERE n.id {{among_ids}}
+    FROM ends AS n JOIN live AS l ON l.id = n.id
+    WHERE n.id {{among_ids}} AND l.shadow_of IS NULL
 )"""
 
 EVENTS_HERE = Statement(

@@ -10,7 +10,8 @@ ended by its own LIMIT, so ten million finished jobs cost no more than ten:
 * else a group along the group's index (a request's jobs, few enough to be sorted),
 * else a model or the tenant along its index.
 
-What else is asked of a job is looked up by its id, row by row.
+What else is asked of a job is looked up by its id, row by row. What a trial scores again is
+nobody's to list, and has no labels.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ def _leg(
         table, condition = _BY_STATE[state]
         place = table.c.id
         leg = select(place.label("id")).where(table.c.tenant == tenant, literal_column(condition))
+        leg = leg.where(table.c.shadow_of.is_(None))
         state = None
         if where.kind or where.model_name or where.version is not None:
             leg = leg.join(j, j.c.id == place)
@@ -69,7 +71,7 @@ def _leg(
         )
     else:
         place = j.c.id
-        leg = select(place.label("id")).where(_is_tenants(tenant, where))
+        leg = select(place.label("id")).where(_is_tenants(tenant, where), j.c.shadow_of.is_(None))
     for key, value in labels:
         leg = leg.where(_has_label(tenant, key, value, place))
     leg = leg.where(*_conditions(where))

@@ -38,6 +38,8 @@ _GIVEN = {
     "retry_of": "uuid",
     "webhook_id": "uuid",
     "published": "boolean",
+    "arm_id": "uuid",
+    "shadow_of": "uuid",
 }
 _Columns: TypeAlias = dict[str, list[Any]]
 
@@ -50,24 +52,25 @@ _SHARED = ", ".join(
 _JOB = """
     INSERT INTO jobs (id, tenant, kind, model_name, version, version_id, pool, priority,
         group_id, group_index, custom_id, metadata, max_attempts, created_at, expires_at,
-        run_timeout_ms, retry_of, webhook_id)
+        run_timeout_ms, retry_of, webhook_id, shadow_of)
     {source}
 """
 _JOB_VALUES = """
     id, tenant, kind, model_name, version, version_id, pool, priority, group_id, group_index,
     custom_id, metadata, max_attempts, :now, :now + expires_in_ms, run_timeout_ms, retry_of,
-    webhook_id
+    webhook_id, shadow_of
 """
 _LIVE = """
     INSERT INTO live (id, tenant, pool, version_id, group_id, priority, rank, state, seq, epoch,
         attempts, max_attempts, losses, suspicions, created_at, expires_at, not_before,
-        published_at, run_timeout_ms, webhook_id)
+        published_at, run_timeout_ms, webhook_id, arm_id, shadow_of)
     {source}
 """
 _LIVE_VALUES = f"""
     id, tenant, pool, version_id, group_id, priority, :now - priority * {AGEING_MS_PER_PRIORITY},
     'queued', 1, 0, 0, max_attempts, 0, 0, :now, :now + expires_in_ms, :now,
-    CASE WHEN published THEN CAST(:now AS bigint) END, run_timeout_ms, webhook_id
+    CASE WHEN published THEN CAST(:now AS bigint) END, run_timeout_ms, webhook_id,
+    arm_id, shadow_of
 """
 
 SUBMIT = Statement(

@@ -16,7 +16,7 @@ P = Mapping[str, Any]
 _JOB_FIELDS = (
     "id", "tenant", "kind", "model_name", "version", "version_id", "pool", "priority",
     "group_id", "group_index", "custom_id", "metadata", "max_attempts", "run_timeout_ms",
-    "retry_of", "webhook_id",
+    "retry_of", "webhook_id", "shadow_of",
 )  # fmt: skip
 _HELD = (
     "id", "state", "session_id", "epoch", "attempts", "max_attempts", "losses",
@@ -85,6 +85,8 @@ def submit_live(t: Tables, now: Millis, p: P) -> int:
             "run_timeout_ms": p["run_timeout_ms"],
             "cancel_requested_at": None,
             "webhook_id": p["webhook_id"],
+            "arm_id": p["arm_id"],
+            "shadow_of": p["shadow_of"],
         },
     )
     return 1
@@ -238,6 +240,8 @@ def end_here(t: Tables, now: Millis, p: P) -> list[tuple[Any, ...]]:
                 "result_offset_bytes": said.get("offset_bytes") if succeeded else None,
                 "result_length_bytes": said.get("length_bytes") if succeeded else None,
                 "result_digest": said.get("digest") if succeeded else None,
+                "arm_id": row["arm_id"],
+                "shadow_of": row["shadow_of"],
             },
         )
         ended.append((row["id"], state, row["tenant"], row["group_id"], row["seq"] + 1))

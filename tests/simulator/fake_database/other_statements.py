@@ -25,7 +25,7 @@ _Pack = namedtuple("_Pack", "id tenant kind object_key state entries size_bytes 
 _Version = namedtuple(
     "_Version",
     "id tenant name version state format digest size_bytes object_key signature trusted error"
-    " created_at loaded_at origin",
+    " created_at loaded_at origin uploader licence notes deleted_at collected_at",
 )
 _Key = namedtuple("_Key", "tenant key")
 _Known = namedtuple("_Known", "tenant key known")
@@ -213,9 +213,8 @@ def next_number(t: Tables, now: Millis, p: P) -> list[tuple[int]]:
 def push(t: Tables, now: Millis, p: P) -> int:
     row = dict(p)
     row["created_at"] = row.pop("now")
-    t.versions.put(
-        p["id"], {**row, "state": "pending", "error": None, "loaded_at": None, "origin": None}
-    )
+    later = dict.fromkeys(("error", "loaded_at", "origin", "deleted_at", "collected_at"))
+    t.versions.put(p["id"], {**row, "state": "pending", **later})
     return 1
 
 
