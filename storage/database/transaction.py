@@ -7,6 +7,7 @@ from functools import cached_property
 from storage.database.backlog import Backlog
 from storage.database.bulk import Bulk
 from storage.database.duties import DutyLog
+from storage.database.evaluations import Evaluations
 from storage.database.files import Files
 from storage.database.groups import Groups
 from storage.database.idempotency import Idempotency
@@ -72,6 +73,11 @@ class Transaction:
     def models(self) -> Models:
         """Models, versions and aliases."""
         return Models(self._work)
+
+    @cached_property
+    def evaluations(self) -> Evaluations:
+        """What versions were worth on some data."""
+        return Evaluations(self._work)
 
     @cached_property
     def latency(self) -> Latency:
