@@ -29,7 +29,12 @@ def make_key(random_bits: int) -> NewKey:
     """The key for ``random_bits`` (256 of them)."""
     raw = (random_bits & ((1 << KEY_BITS) - 1)).to_bytes(KEY_BITS // 8, "big")
     secret = _MARK + base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
-    return NewKey(secret=secret, key_hash=hash_key(secret), prefix=secret[:_SHOWN_CHARS])
+    return NewKey(secret=secret, key_hash=hash_key(secret), prefix=shown(secret))
+
+
+def shown(secret: str) -> str:
+    """As much of a key as tells it from others."""
+    return secret[:_SHOWN_CHARS]
 
 
 def hash_key(secret: str) -> str:

@@ -13,7 +13,14 @@ from producers import training_requests
 from producers.bulk_requests import uris_of
 from producers.requests import JobRequest, gather
 from storage.database import Transaction
-from storage.records.errors import Conflict, ForebayError, InvalidInput, NotFound, Unprocessable
+from storage.records.errors import (
+    Conflict,
+    ForebayError,
+    Gone,
+    InvalidInput,
+    NotFound,
+    Unprocessable,
+)
 from storage.records.input_check import check_input, refs_in
 from storage.records.jobs import Millis
 from storage.records.models import ModelVersion, VersionState, parse_model_ref
@@ -58,7 +65,7 @@ class Resolver:
                         code="version_broken",
                     )
                 found[text] = version
-            except (Conflict, InvalidInput, NotFound) as error:
+            except (Conflict, Gone, InvalidInput, NotFound) as error:
                 found[text] = error
         return found
 

@@ -29,6 +29,7 @@ from producers.api import (
     openai,
     openapi,
     problems,
+    promotion,
     training,
     webhooks,
 )
@@ -70,6 +71,7 @@ def create_app(parts: ApiParts) -> FastAPI:
         groups,
         files,
         models,
+        promotion,
         webhooks,
         openai,
         health,

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from fastapi import Request
 
-from producers.keys import hash_key
+from producers.keys import hash_key, shown
 from storage.records.errors import Forbidden, Unauthenticated
 from storage.records.tenants import DEFAULT_TENANT
 
@@ -57,6 +57,13 @@ def key_hash_of(request: Request) -> str | None:
     if len(headers) > 1 or scheme.lower() != "bearer" or not _KEY.fullmatch(key.strip()):
         raise Unauthenticated("write the key as 'Authorization: Bearer <key>'")
     return hash_key(key.strip())
+
+
+def asker_of(request: Request) -> str:
+    """Who asks, as far as it may be kept and shown: the start of the key, as ``forebay keys list``
+    has it, or that this machine did. Of a request whose key is known to be good."""
+    header = request.headers.get("authorization")
+    return "loopback" if header is None else shown(header.partition(" ")[2].strip())
 
 
 def keyless_tenant(request: Request, *, listens_on_loopback: bool) -> str:

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from producers.api import bodies, uploads
+from producers.api.auth import asker_of
 from producers.api.jobs import WAIT
 from producers.api.routes import MAX_VERSION, MODEL_NAME, answer, named, page_of, route
 from producers.api.schemas import (
@@ -15,6 +16,7 @@ from producers.api.schemas import (
     version_document,
 )
 from producers.api.service import UNSETTLED, Service, service_of
+from producers.promotion import point
 from producers.registry import push_version
 from producers.shapes import Fields, Number, Schema, Shape, whole
 from storage import strict_json
@@ -175,7 +177,9 @@ async def put_alias(request: Request) -> Response:
     version = whole(body["version"])
     expected = None if body.get("expected") is None else whole(body["expected"])
     moved = await service.write(
-        lambda tx: tx.models.set_alias(tenant, name, alias, version, expected)
+        lambda tx: point(
+            tx, tenant, name, alias, version, expected=expected, moved_by=asker_of(request)
+        )
     )
     return answer(alias_document(moved))
 

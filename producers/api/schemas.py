@@ -11,10 +11,11 @@ from datetime import UTC, datetime
 from functools import lru_cache
 
 from producers.shapes import Schema
+from storage.records.aliases import AliasMove, MoveReason
 from storage.records.errors import InvalidInput
 from storage.records.jobs import TERMINAL, GroupCounts, Job, JobError, JobKind, JobState, Millis
 from storage.records.latency import LatencyRow, VersionCost
-from storage.records.models import Alias, Model, ModelVersion, VersionState
+from storage.records.models import Model, ModelVersion, VersionState
 from storage.records.refs import file_uri
 from storage.records.serving import parse_serving
 from storage.records.tenants import StoredFile
@@ -169,14 +170,14 @@ def model_document(model: Model) -> dict[str, object]:
     }
 
 
-def alias_document(alias: Alias) -> dict[str, object]:
-    """An alias."""
+def alias_document(move: AliasMove) -> dict[str, object]:
+    """An alias, where its last move led."""
     return {
-        "name": alias.name,
-        "alias": alias.alias,
-        "version": alias.version,
-        "generation": alias.generation,
-        "updated_at": rfc3339(alias.updated_at),
+        "name": move.name,
+        "alias": move.alias,
+        "version": move.to_version,
+        "generation": move.generation,
+        "updated_at": rfc3339(move.moved_at),
     }
 
 
@@ -357,6 +358,28 @@ _TRAINING: Schema = {"$ref": "#/components/schemas/Training"}
 TRAINING_STATES = ("waiting", "preparing", "training", "paused", "evaluating", "done", "ended")
 _BULK_PROGRESS: Schema = {"$ref": "#/components/schemas/BulkProgress"}
 BULK_STATES = ("waiting", "planning", "running", "paused", "finishing", "ended")
+_COMPARISON = _object(
+    {
+        "comparison": _TEXT,
+        "left": {"type": "number"},
+        "right": {"type": "number"},
+        "holds": {"type": "boolean"},
+    }
+)
+_MOVE: dict[str, Schema] = {
+    "name": _TEXT,
+    "alias": _TEXT,
+    "generation": {**_COUNT, "description": "Of the alias after this move."},
+    "from_version": _or_null(_COUNT),
+    "version": _COUNT,
+    "why": {"type": "string", "enum": [reason.value for reason in MoveReason]},
+    "undoes": _or_null({**_COUNT, "description": "The generation that a rollback took back."}),
+    "if": _or_null(_TEXT),
+    "seen": _or_null({"type": "object", "description": "What the gate was decided by."}),
+    "note": _or_null(_TEXT),
+    "moved_by": _or_null(_TEXT),
+    "moved_at": _TIME,
+}
 
 SCHEMAS: Mapping[str, Schema] = {
     "Problem": {
@@ -561,6 +584,20 @@ SCHEMAS: Mapping[str, Schema] = {
             "updated_at": _TIME,
         }
     ),
+    "AliasMove": _object(_MOVE),
+    "Promotion": _object(
+        {
+            "name": _TEXT,
+            "alias": _TEXT,
+            "version": _COUNT,
+            "holds": _or_null({"type": "boolean"}),
+            "comparisons": {"type": "array", "items": _COMPARISON},
+            "measured": _or_null({"type": "object"}),
+            "move": _or_null(_object(_MOVE)),
+            "requeued": {**_COUNT, "description": "Jobs that go from the old version to the new."},
+        }
+    ),
+    "Requeued": _object({"name": _TEXT, "from": _COUNT, "to": _COUNT, "requeued": _COUNT}),
     "Webhook": _object(_WEBHOOK),
     "WebhookWithSecret": _object({**_WEBHOOK, "secret": _SECRET}),
     "WebhookSecret": _object(

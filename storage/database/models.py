@@ -11,16 +11,16 @@ from sqlalchemy import Row
 from storage.database.statements import Statement
 from storage.database.store import Store
 from storage.database.texts import storable
-from storage.records.errors import Conflict, NotFound
+from storage.records.errors import Conflict, Gone, NotFound
 from storage.records.ids import is_id
 from storage.records.models import (
-    Alias,
     Model,
     ModelFormat,
     ModelRef,
     ModelVersion,
     NewVersion,
     VersionState,
+    check_pointable,
 )
 from storage.records.training_runs import TrainedVersion
 
@@ -153,23 +153,11 @@ ALIASES = Statement(
     """,
 )
 
-SET_ALIAS = Statement(
-    "An alias is made, or moves.",
-    """
-    INSERT INTO aliases (tenant, name, alias, version, generation, updated_at)
-    VALUES (:tenant, :name, :alias, :version, 1, :now)
-    ON CONFLICT (tenant, name, alias) DO UPDATE SET version = excluded.version,
-        generation = aliases.generation + 1, updated_at = excluded.updated_at
-    RETURNING name, alias, version, generation, updated_at
-    """,
-)
-
-MOVE_ALIAS = Statement(
-    "An alias moves if it stands where the caller thinks it does.",
-    """
-    UPDATE aliases SET version = :version, generation = generation + 1, updated_at = :now
-    WHERE tenant = :tenant AND name = :name AND alias = :alias AND version = :expected
-    RETURNING name, alias, version, generation, updated_at
+HOLD = Statement(
+    "A version by its number, which nobody deletes until this transaction ends.",
+    f"""
+    SELECT {_VERSION} FROM versions AS v
+    WHERE v.tenant = :tenant AND v.name = :name AND v.version = :version {{share}}
     """,
 )
 
@@ -278,13 +266,13 @@ class Models(Store):
         nobody saw: cancelled or expired in the queue, lost too often, timed out."""
         return self._work.count(ORPHANS, limit=limit)
 
-    def resolve(self, tenant: str, ref: ModelRef, *, even_training: bool = False) -> ModelVersion:
+    def resolve(self, tenant: str, ref: ModelRef, *, only_shown: bool = False) -> ModelVersion:
         """The version that a reference means now; a bare name means the highest that is neither
         broken nor in training.
 
         ``NotFound`` says which part is unknown: ``model_not_found``, ``version_not_found`` or
         ``alias_not_found``. ``Conflict`` with code ``version_in_training`` for one that has no
-        artifact yet, unless the caller only shows it (``even_training``).
+        artifact yet, and ``Gone`` with code ``version_deleted``, unless the caller only shows it.
         """
         work = self._work
         named = {"tenant": tenant, "name": ref.name}
@@ -296,13 +284,8 @@ class Models(Store):
             row = work.row(LATEST, **named)
         if row is not None:
             version = _version_of(row)
-            if version.state is VersionState.TRAINING and not even_training:
-                raise Conflict(
-                    f"{version.name}:{version.version} is still in training: wait until its job"
-                    " is over, or name another version",
-                    code="version_in_training",
-                    field="model",
-                )
+            if not only_shown:
+                _check_there(version)
             return version
         if self.model(tenant, ref.name) is None:
             raise NotFound(f"there is no model {ref.name!r}", code="model_not_found", field="model")
@@ -350,39 +333,13 @@ class Models(Store):
             for row in heads
         ]
 
-    def aliases(self, tenant: str, name: str) -> list[Alias]:
-        """The aliases of a model."""
-        rows = self._work.rows(ALIASES, tenant=tenant, first=name, last=name)
-        return [_alias_of(row) for row in rows]
-
-    def set_alias(
-        self, tenant: str, name: str, alias: str, version: int, expected: int | None = None
-    ) -> Alias:
-        """Make or move an alias, atomically.
-
-        With ``expected`` only if it stands for that version now; else ``Conflict`` with code
-        ``alias_moved``. One in training cannot be meant: ``version_in_training``.
-        """
-        self.resolve(tenant, ModelRef(name, version=version))
-        statement, extra = SET_ALIAS, {}
-        if expected is not None:
-            statement, extra = MOVE_ALIAS, {"expected": expected}
-        rows = self._work.change(
-            statement,
-            tenant=tenant,
-            name=name,
-            alias=alias,
-            version=version,
-            now=self._work.now(),
-            **extra,
-        )
-        if not rows:
-            raise Conflict(
-                f"alias {alias!r} of {name!r} does not stand for version {expected}",
-                code="alias_moved",
-                field="expected",
-            )
-        return _alias_of(rows[0])
+    def hold_pointable(self, tenant: str, name: str, version: int) -> ModelVersion:
+        """A version that an alias may be pointed at, and nobody deletes until this transaction
+        ends. ``NotFound``, or ``Conflict`` that says why it may not be (``check_pointable``)."""
+        self._work.change(HOLD, tenant=tenant, name=name, version=version)
+        found = self.resolve(tenant, ModelRef(name, version=version))
+        check_pointable(found)
+        return found
 
     def pending(self, limit: int) -> list[ModelVersion]:
         """Versions that no worker has loaded yet, of any tenant, oldest first."""
@@ -416,6 +373,19 @@ class Models(Store):
         return self._with_aliases(tenant, rows)
 
 
+def _check_there(version: ModelVersion) -> None:
+    name = f"{version.name}:{version.version}"
+    if version.state is VersionState.TRAINING:
+        raise Conflict(
+            f"{name} is still in training: wait until its job is over, or name another version",
+            code="version_in_training",
+            field="model",
+        )
+    if version.state is VersionState.DELETED:
+        says = f"{name} was deleted: name another version"
+        raise Gone(says, code="version_deleted", field="model")
+
+
 def _version_of(row: Row[Any]) -> ModelVersion:
     return ModelVersion(
         id=row.id,
@@ -439,7 +409,3 @@ def _version_of(row: Row[Any]) -> ModelVersion:
         deleted_at=row.deleted_at,
         collected_at=row.collected_at,
     )
-
-
-def _alias_of(row: Row[Any]) -> Alias:
-    return Alias(row.name, row.alias, row.version, row.generation, row.updated_at)

@@ -3,10 +3,11 @@
 Four rules shape it.
 
 * **A job is written once, its state elsewhere.** ``jobs`` holds what was asked for and is never
-  updated. While a job is live, what changes is in its row of ``live``: small, in few indexes, and
-  gone with the end, which is one row in ``ends``, never updated either. So ten million finished
-  jobs have no dead rows among them, and a transition rewrites 200 bytes instead of the whole job
-  and its five listing indexes. Every job has a row in exactly one of ``live`` and ``ends``.
+  updated, but for the version of one that is queued, when another stands in (``repointing``). While
+  a job is live, what changes is in its row of ``live``: small, in few indexes, and gone with the
+  end, which is one row in ``ends``, never updated either. So ten million finished jobs have no dead
+  rows among them, and a transition rewrites 200 bytes instead of the whole job and its five listing
+  indexes. Every job has a row in exactly one of ``live`` and ``ends``.
 * **The database refuses impossible rows.** The state machine of ``storage.records.jobs`` is
   repeated in CHECKs: a running job has a session, a queued one no cancel.
 * **Size follows the live jobs.** Whatever the relay, the workers and the duties look at is in

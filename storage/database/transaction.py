@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 
+from storage.database.aliases import Aliases
 from storage.database.backlog import Backlog
 from storage.database.bulk import Bulk
 from storage.database.duties import DutyLog
@@ -71,8 +72,13 @@ class Transaction:
 
     @cached_property
     def models(self) -> Models:
-        """Models, versions and aliases."""
+        """Models and their versions."""
         return Models(self._work)
+
+    @cached_property
+    def aliases(self) -> Aliases:
+        """What versions are called, and how that changed."""
+        return Aliases(self._work)
 
     @cached_property
     def evaluations(self) -> Evaluations:

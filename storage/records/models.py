@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from storage.records.errors import InvalidInput
+from storage.records.errors import Conflict, InvalidInput
 from storage.records.jobs import Millis
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
@@ -130,6 +130,28 @@ class ModelVersion:
     notes: str | None = None
     deleted_at: Millis | None = None
     collected_at: Millis | None = None  # its artifact is gone
+
+
+_UNSERVED = {
+    VersionState.TRAINING: "version_in_training",
+    VersionState.BROKEN: "version_broken",
+    VersionState.DEPRECATED: "version_deprecated",
+    VersionState.DELETED: "version_deleted",
+}
+
+
+def check_pointable(version: ModelVersion) -> None:
+    """``Conflict`` unless an alias may be pointed at it: at one that is pending, as callers may
+    submit to it, or ready."""
+    if version.state in (VersionState.PENDING, VersionState.READY):
+        return
+    why = f": {version.error}" if version.error else ""
+    raise Conflict(
+        f"{version.name}:{version.version} is {version.state.value}{why}; an alias leads to a"
+        " version that can be served",
+        code=_UNSERVED[version.state],
+        field="version",
+    )
 
 
 @dataclass(frozen=True, slots=True)

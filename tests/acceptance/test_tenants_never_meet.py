@@ -102,6 +102,15 @@ def test_models_are_each_tenants_own(
         assert stranger.http.get("/v1/models/private/versions/1").status_code == 404
         alias = stranger.http.put("/v1/models/private/aliases/x", json={"version": 1})
         assert alias.status_code == 404
+        here = "/v1/models/private/aliases/x"
+        for method, path, asked in (
+            ("POST", f"{here}/promote", {"version": 1}),
+            ("POST", f"{here}/rollback", {}),
+            ("GET", f"{here}/history", None),
+            ("POST", "/v1/models/private/requeue", {"from": 1, "to": 1}),
+        ):
+            answer = stranger.http.request(method, path, json=asked)
+            assert (answer.status_code, path) == (404, path), answer.text
         names = [model["name"] for model in stranger.http.get("/v1/models").json()["data"]]
         assert "private" not in names
     assert "private" in [m["name"] for m in tenants.a.http.get("/v1/models").json()["data"]]

@@ -7,8 +7,10 @@ import dataclasses
 import pytest
 
 from storage.database import Database
+from storage.records.aliases import Why
 from storage.records.errors import Conflict, InvalidInput, NotFound
 from storage.records.models import (
+    Alias,
     ModelFormat,
     ModelRef,
     ModelVersion,
@@ -52,6 +54,13 @@ def push(database: Database, tenant: str = ALICE, name: str = "digits", **fields
 def resolve(database: Database, ref: ModelRef, tenant: str = ALICE) -> int:
     with database.read() as tx:
         return tx.models.resolve(tenant, ref).version
+
+
+def point(tx, tenant, name, alias, version, expected=None):
+    """The alias stands for this version, as the API has it moved."""
+    tx.models.hold_pointable(tenant, name, version)
+    move = tx.aliases.move(tenant, name, alias, version, Why(), expected=expected)
+    return Alias(move.name, move.alias, move.to_version, move.generation, move.moved_at)
 
 
 class TestModels:
@@ -146,43 +155,43 @@ class TestModels:
     def test_aliases_move_and_say_how_often(self, database, clock):
         push(database), push(database)
         with database.begin() as tx:
-            first = tx.models.set_alias(ALICE, "digits", "prod", 1)
+            first = point(tx, ALICE, "digits", "prod", 1)
         clock.pass_ms(9)
         with database.begin() as tx:
-            second = tx.models.set_alias(ALICE, "digits", "prod", 2)
+            second = point(tx, ALICE, "digits", "prod", 2)
         assert (first.version, first.generation, first.updated_at) == (1, 1, START_MS)
         assert (second.version, second.generation, second.updated_at) == (2, 2, START_MS + 9)
         assert resolve(database, ModelRef("digits", alias="prod")) == 2
         with database.read() as tx:
-            assert tx.models.aliases(ALICE, "digits") == [second]
-            assert tx.models.aliases(BOB, "digits") == []
+            assert tx.aliases.of_model(ALICE, "digits") == [second]
+            assert tx.aliases.of_model(BOB, "digits") == []
             assert tx.models.model(ALICE, "digits").aliases == {"prod": 2}
 
     def test_an_alias_moves_only_from_where_the_caller_thinks_it_is(self, database):
         push(database), push(database)
         with database.begin() as tx:
-            tx.models.set_alias(ALICE, "digits", "prod", 1)
+            point(tx, ALICE, "digits", "prod", 1)
         with database.begin() as tx:
-            assert tx.models.set_alias(ALICE, "digits", "prod", 2, expected=1).version == 2
+            assert point(tx, ALICE, "digits", "prod", 2, expected=1).version == 2
         for alias in ("prod", "new"):
             with pytest.raises(Conflict) as refused, database.begin() as tx:
-                tx.models.set_alias(ALICE, "digits", alias, 2, expected=1)
+                point(tx, ALICE, "digits", alias, 2, expected=1)
             assert refused.value.stable_code == "alias_moved"
 
     def test_an_alias_needs_a_version_that_is_there(self, database):
         push(database)
         with pytest.raises(NotFound) as missing, database.begin() as tx:
-            tx.models.set_alias(ALICE, "digits", "prod", 7)
+            point(tx, ALICE, "digits", "prod", 7)
         assert missing.value.stable_code == "version_not_found"
         with pytest.raises(NotFound), database.begin() as tx:
-            tx.models.set_alias(BOB, "digits", "prod", 1)
+            point(tx, BOB, "digits", "prod", 1)
 
     def test_models_are_listed_by_name_page_by_page(self, database):
         for name in ("cats", "digits", "apes", "digits"):
             push(database, name=name)
         push(database, BOB, name="bees")
         with database.begin() as tx:
-            tx.models.set_alias(ALICE, "digits", "prod", 1)
+            point(tx, ALICE, "digits", "prod", 1)
         with database.read() as tx:
             first = tx.models.list(ALICE, 2)
             rest = tx.models.list(ALICE, 2, after="cats")

@@ -21,11 +21,13 @@ from storage.database import Database, migrations
 from storage.database.jobs.paging import page
 from storage.database.statements import Statement, ids_parameter, rows_parameter
 from storage.database.tables import metadata
+from storage.records.aliases import MoveReason, Why
 from storage.records.bulk import ShardState
 from storage.records.errors import Conflict
 from storage.records.jobs import JobFilter, JobState
 from storage.records.models import ModelRef, VersionState
 from storage.records.training_runs import Scope
+from storage.records.trials import TrialKind, TrialState
 from tests.support.bulk import commit, cut, must_take, part, planned, submit_runs
 from tests.support.database import (
     ALICE,
@@ -142,7 +144,8 @@ class TestMigrations:
         assert (move["why"], move["moved_at"]) == ("set", 6)
         with empty.begin() as tx:
             assert tx.models.reserve(ALICE, new_id(), "digits").version == 4
-            assert tx.models.set_alias(ALICE, "digits", "prod", 2, expected=1).generation == 4
+            moved = tx.aliases.move(ALICE, "digits", "prod", 2, Why(), expected=1)
+            assert (moved.generation, moved.from_version) == (4, 1)
         # What the rows have to keep to is as it was.
         for wrong in (
             "UPDATE aliases SET version = 9",
@@ -588,7 +591,13 @@ def test_every_state_of_a_shard_is_a_state_of_the_schema(database):
 
 @pytest.mark.parametrize(
     ("table", "check", "words"),
-    [("versions", "state_known", VersionState), ("training_measures", "scope_known", Scope)],
+    [
+        ("versions", "state_known", VersionState),
+        ("training_measures", "scope_known", Scope),
+        ("alias_moves", "why_known", MoveReason),
+        ("trials", "kind_known", TrialKind),
+        ("trials", "state_known", TrialState),
+    ],
 )
 def test_every_word_of_these_is_a_word_of_the_schema(table, check, words):
     (found,) = (one for one in metadata.tables[table].constraints if one.name == f"{table}_{check}")
@@ -671,9 +680,12 @@ SAMPLES: dict[str, object] = {
     "lines": 1,
     "epochs": 1,
     "step": 1,
+    "generation": 1,
+    "from_version": 1,
+    "undoes": 1,
 }
 IDS = {"id", "session", "group", "version", "version_id", "group_id", "retry_of"}
-IDS |= {"endpoint", "webhook", "webhook_id", "job", "old_job", "pack"}
+IDS |= {"endpoint", "webhook", "webhook_id", "job", "old_job", "pack", "old", "new", "arm"}
 
 
 @pytest.mark.parametrize("name", list(STATEMENTS))
@@ -728,6 +740,8 @@ ALONG: dict[str, set[str]] = {
     "jobs.reading.GLIMPSE": {KEY},
     "jobs.ending.OF_TENANT": {KEY},
     "jobs.ending.OF_VERSION": {"live_queued", "versions_pk"},
+    "jobs.repointing.REPOINT": {"live_queued", KEY},
+    "jobs.repointing.REPOINT_ARM": {"live_of_arm", KEY},
     "jobs.ending.OF_GROUP": {"jobs_of_group", KEY},
     "jobs.duties.EXPIRED": {"live_expiring"},
     "jobs.duties.SWEEP": {"live_window", KEY},
@@ -855,7 +869,7 @@ def explain(database: Database, name: str, statement: Statement, dialect: str) -
     if name.startswith("jobs.submit."):
         parameters |= dict.fromkeys(wanted & {"version", "group_index"}, 1)
         parameters |= {"kind": "inference", "group_index": 1}
-    if name.startswith("models.") or "api" in name:
+    if name.startswith(("models.", "aliases.")) or "api" in name:
         parameters |= dict.fromkeys(wanted & {"version"}, 1)
         parameters |= dict.fromkeys(wanted & {"after"}, "")
     if name.startswith(("files.", "webhooks.", "retention.", "packs.")):

@@ -48,9 +48,9 @@ def version_of(database: Database, job_id: str) -> ModelVersion:
     return version
 
 
-def resolve(database: Database, ref: ModelRef, *, even_training: bool = False) -> ModelVersion:
+def resolve(database: Database, ref: ModelRef, *, only_shown: bool = False) -> ModelVersion:
     with database.read() as tx:
-        return tx.models.resolve(ALICE, ref, even_training=even_training)
+        return tx.models.resolve(ALICE, ref, only_shown=only_shown)
 
 
 class TestReserving:
@@ -88,9 +88,9 @@ class TestReserving:
         with pytest.raises(Conflict, match="digits:3 is still in training") as refused:
             resolve(database, ModelRef(NAME, version=3))
         assert (refused.value.stable_code, refused.value.field) == ("version_in_training", "model")
-        assert resolve(database, ModelRef(NAME, version=3), even_training=True) == reserved
+        assert resolve(database, ModelRef(NAME, version=3), only_shown=True) == reserved
         with pytest.raises(Conflict) as refused, database.begin() as tx:
-            tx.models.set_alias(ALICE, NAME, "prod", 3)
+            tx.models.hold_pointable(ALICE, NAME, 3)
         assert refused.value.stable_code == "version_in_training"
         with database.read() as tx:
             assert tx.models.pending(10) == [pushed]
@@ -106,7 +106,7 @@ class TestReserving:
         assert resolve(database, ModelRef(NAME)) == resolve(database, ModelRef(NAME, 2)) == made
         with database.begin() as tx:
             assert [one.version for one in tx.models.pending(10)] == [1, 2]
-            assert tx.models.set_alias(ALICE, NAME, "prod", 2).version == 2
+            assert tx.models.hold_pointable(ALICE, NAME, 2).id == made.id
             clock.pass_ms(5)
             assert tx.models.mark_ready(made.id, {"outputs": []})
         ready = version_of(database, owned.job_id)

@@ -29,7 +29,7 @@ INSIDE = {
     "schema_newer",
     "version_not_in_training",
 }
-BUILT_FROM_PARTS = {"job_failed", "job_cancelled", "job_expired"}
+BUILT_FROM_PARTS = {"job_failed", "job_cancelled", "job_expired", "version_deprecated"}
 
 
 def codes_in_source() -> set[str]:
