@@ -21,8 +21,9 @@ from storage.records import bulk, training
 from storage.records.bulk import BulkSpec
 from storage.records.errors import ForebayError
 from storage.records.ids import uuid7_series
-from storage.records.jobs import Job, JobState, Millis, NewJob
+from storage.records.jobs import Job, JobKind, JobState, Millis, NewJob
 from storage.records.models import ModelVersion
+from storage.records.trials import Placement, Trial
 from storage.records.webhook_guard import Guard
 
 ASK_CLOCK_EVERY_S = 1.0
@@ -33,6 +34,7 @@ class Facts:
     """What the database says about one tenant's requests."""
 
     versions: dict[str, ModelVersion | ForebayError]
+    trials: dict[str, Trial]  # by the reference that leads to them
     files: set[str]
     now: Millis
 
@@ -76,10 +78,11 @@ class Drafting:
     def look(self, tx: Transaction, tenant: str, requests: Sequence[JobRequest]) -> Facts:
         """All that these requests want to know, each thing asked once."""
         models = {request.reads_version for request in requests}
-        versions = self._resolver.versions(tx, tenant, {name for name in models if name})
+        names = {name for name in models if name}
+        versions, trials = self._resolver.versions(tx, tenant, names)
         now = self._moment.now(tx)
         files = self._resolver.known_files(tx, tenant, requests, now - self._keep_ms)
-        return Facts(versions, files, now)
+        return Facts(versions, trials, files, now)
 
     def one(self, request: JobRequest, facts: Facts, job_id: str) -> NewJob:
         """The job, or the error with its field."""
@@ -89,7 +92,7 @@ class Drafting:
         if request.training is not None:
             return self._training(request, version, job_id, facts.now)
         assert version is not None
-        return self._job(request, version, job_id)
+        return self._job(request, version, job_id, facts.trials.get(request.model))
 
     def many(self, asked: JobsRequest, facts: Facts) -> list[NewJob]:
         """The jobs, or one error that names every wrong index."""
@@ -98,7 +101,7 @@ class Drafting:
         resolved = self._resolver.check_inputs(requests, facts.versions, facts.files, single=False)
         ids = self.ids(len(requests), facts.now)
         return [
-            self._job(request, version, job_id)
+            self._job(request, version, job_id, facts.trials.get(request.model))
             for request, version, job_id in zip(requests, resolved, ids, strict=True)
             if version is not None
         ]
@@ -111,13 +114,19 @@ class Drafting:
         """New ids in ascending order."""
         return uuid7_series(count, now, self._chance(80))
 
-    def _job(self, request: JobRequest, version: ModelVersion, job_id: str) -> NewJob:
+    def _job(
+        self, request: JobRequest, version: ModelVersion, job_id: str, trial: Trial | None
+    ) -> NewJob:
+        placed = Placement(version.id, version.version, None)
+        if trial is not None and request.kind is JobKind.INFERENCE:
+            placed = trial.place(job_id)
         return NewJob(
             id=job_id,
             kind=request.kind,
             model_name=version.name,
-            version_id=version.id,
-            version=version.version,
+            version_id=placed.version_id,
+            version=placed.version,
+            arm_id=placed.arm_id,
             pool=self._pool,
             payload=orjson.dumps(request.input)
             if request.bulk is None

@@ -62,7 +62,9 @@ def point(
     """The alias stands for this version from here on, whatever anybody measured."""
     tx.models.hold_pointable(tenant, name, version)
     why = Why(moved_by=moved_by)
-    return tx.aliases.move(tenant, name, alias, version, why, expected=expected)
+    move = tx.aliases.move(tenant, name, alias, version, why, expected=expected)
+    tx.trials.alias_moved(tenant, name, alias, version)
+    return move
 
 
 def promote(
@@ -108,6 +110,7 @@ def promote(
             expected=asked.expected,
             generation=0 if stands is None else stands.generation,
         )
+        tx.trials.alias_moved(tenant, name, alias, asked.version)
     moved = base is not None and base.id != candidate.id
     requeued = requeue(database, base, candidate) if asked.requeue and base and moved else 0
     return Moved(move, decision, measured, requeued)
@@ -135,6 +138,7 @@ def roll_back(
             check_stands_in(left, version, field="requeue")
         why = Why(MoveReason.ROLLBACK, undone.generation, note=note, moved_by=moved_by)
         move = tx.aliases.move(tenant, name, alias, version.version, why, expected=expected)
+        tx.trials.alias_moved(tenant, name, alias, version.version)
     return Moved(move, requeued=requeue(database, left, version) if with_queued else 0)
 
 

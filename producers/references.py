@@ -34,6 +34,7 @@ from storage.records.refs import (
 )
 from storage.records.refs import check_input as check_address
 from storage.records.signatures import Signature
+from storage.records.trials import Trial
 from storage.records.webhook_guard import Guard
 
 MAX_SIGNATURES = 256
@@ -53,21 +54,24 @@ class Resolver:
 
     def versions(
         self, tx: Transaction, tenant: str, models: set[str]
-    ) -> dict[str, ModelVersion | ForebayError]:
-        """Every distinct reference, resolved, or why it cannot be."""
+    ) -> tuple[dict[str, ModelVersion | ForebayError], dict[str, Trial]]:
+        """Every distinct reference, resolved, or why it cannot be; and the trials on them."""
         found: dict[str, ModelVersion | ForebayError] = {}
+        trials: dict[str, Trial] = {}
         for text in models:
             try:
-                version = tx.models.resolve(tenant, parse_model_ref(text))
+                version, trial = tx.models.resolve_tried(tenant, parse_model_ref(text))
                 if version.state is VersionState.BROKEN:
                     raise Unprocessable(
                         f"{version.name}:{version.version} cannot be loaded: {version.error}",
                         code="version_broken",
                     )
                 found[text] = version
+                if trial is not None:
+                    trials[text] = trial
             except (Conflict, Gone, InvalidInput, NotFound) as error:
                 found[text] = error
-        return found
+        return found, trials
 
     def known_files(
         self, tx: Transaction, tenant: str, requests: Sequence[JobRequest], since: Millis

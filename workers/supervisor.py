@@ -244,6 +244,7 @@ def _break(database: Database, version_id: str) -> None:
         failed = 1
         while failed:
             with database.begin() as tx:
+                tx.trials.give_up(version_id, f"it cannot be served: {error.code}")
                 failed = tx.jobs.fail_version(version_id, error)
     except TROUBLE as trouble:
         log.warning("a version cannot be marked as broken now: %s", type(trouble).__name__)

@@ -31,6 +31,7 @@ from producers.api import (
     problems,
     promotion,
     training,
+    trials,
     webhooks,
 )
 from producers.api.auth import is_loopback
@@ -72,6 +73,7 @@ def create_app(parts: ApiParts) -> FastAPI:
         files,
         models,
         promotion,
+        trials,
         webhooks,
         openai,
         health,

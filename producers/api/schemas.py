@@ -20,6 +20,7 @@ from storage.records.refs import file_uri
 from storage.records.serving import parse_serving
 from storage.records.tenants import StoredFile
 from storage.records.training_runs import Phase
+from storage.records.trials import TrialKind, TrialState
 from storage.records.webhooks import (
     ANY,
     EVENT_TYPES,
@@ -595,6 +596,32 @@ SCHEMAS: Mapping[str, Schema] = {
             "measured": _or_null({"type": "object"}),
             "move": _or_null(_object(_MOVE)),
             "requeued": {**_COUNT, "description": "Jobs that go from the old version to the new."},
+        }
+    ),
+    "Trial": _object(
+        {
+            "id": _ID,
+            "name": _TEXT,
+            "alias": _TEXT,
+            "kind": {"type": "string", "enum": [kind.value for kind in TrialKind]},
+            "state": {"type": "string", "enum": [state.value for state in TrialState]},
+            "reason": _or_null({**_TEXT, "description": "Why it ended."}),
+            "base": {**_COUNT, "description": "The version that the alias stood for."},
+            "candidate": _COUNT,
+            "share": {"type": "number"},
+            "limits": {"type": "object"},
+            "seen": {
+                "type": "object",
+                "description": "By arm: the last jobs, how many failed, and their p95.",
+            },
+            "compared": {**_COUNT, "description": "Inputs that both versions answered."},
+            "disagreed": _COUNT,
+            "disagreement": _or_null({"type": "number"}),
+            "examples": {"type": "array", "items": {"type": "object"}},
+            "repointed": {**_COUNT, "description": "Queued jobs that went back to the base."},
+            "started_by": _or_null(_TEXT),
+            "created_at": _TIME,
+            "ended_at": _or_null(_TIME),
         }
     ),
     "Requeued": _object({"name": _TEXT, "from": _COUNT, "to": _COUNT, "requeued": _COUNT}),

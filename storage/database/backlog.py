@@ -173,6 +173,7 @@ DEPTH = Statement(
     SELECT count(*) AS jobs FROM (
         SELECT 1 FROM live AS j
         WHERE j.tenant = :tenant AND j.state = 'queued' AND j.run_deadline_at IS NULL
+            AND j.shadow_of IS NULL
         LIMIT :cap
     ) AS counted
     """,

@@ -11,6 +11,7 @@ from sqlalchemy import Row
 from storage.database.statements import Statement
 from storage.database.store import Store
 from storage.database.texts import storable
+from storage.database.trials import TRIED, trial_of
 from storage.records.errors import Conflict, Gone, NotFound
 from storage.records.ids import is_id
 from storage.records.models import (
@@ -23,6 +24,7 @@ from storage.records.models import (
     check_pointable,
 )
 from storage.records.training_runs import TrainedVersion
+from storage.records.trials import Trial
 
 _VERSION = """
     v.id, v.tenant, v.name, v.version, v.state, v.format, v.digest, v.size_bytes, v.object_key,
@@ -112,6 +114,17 @@ BY_ALIAS = Statement(
     f"""
     SELECT {_VERSION} FROM aliases AS a JOIN versions AS v
         ON v.tenant = a.tenant AND v.name = a.name AND v.version = a.version
+    WHERE a.tenant = :tenant AND a.name = :name AND a.alias = :alias
+    """,
+)
+
+BY_ALIAS_TRIED = Statement(
+    "The version that an alias stands for now, and the trial that runs on it, if one does.",
+    f"""
+    SELECT {_VERSION}, {TRIED} FROM aliases AS a
+        JOIN versions AS v ON v.tenant = a.tenant AND v.name = a.name AND v.version = a.version
+        LEFT JOIN trials AS j ON j.tenant = a.tenant AND j.name = a.name AND j.alias = a.alias
+            AND j.state = 'running' AND j.base_version_id = v.id
     WHERE a.tenant = :tenant AND a.name = :name AND a.alias = :alias
     """,
 )
@@ -297,6 +310,16 @@ class Models(Store):
             )
         what = f"version {ref.version}" if ref.version else "version that can be loaded"
         raise NotFound(f"model {ref.name!r} has no {what}", code="version_not_found", field="model")
+
+    def resolve_tried(self, tenant: str, ref: ModelRef) -> tuple[ModelVersion, Trial | None]:
+        """The same, for who submits: with the trial that runs on the alias, if it is one."""
+        if ref.alias is not None:
+            row = self._work.row(BY_ALIAS_TRIED, tenant=tenant, name=ref.name, alias=ref.alias)
+            if row is not None:
+                version = _version_of(row)
+                _check_there(version)
+                return version, None if row.trial_id is None else trial_of(row, "trial_")
+        return self.resolve(tenant, ref), None
 
     def by_id(self, version_id: str) -> ModelVersion | None:
         """The version with this id, whoever's it is (for workers)."""

@@ -20,6 +20,7 @@ from storage.database.retention import Retention
 from storage.database.sessions import Sessions
 from storage.database.tenants import Tenants
 from storage.database.training import Training
+from storage.database.trials import Trials
 from storage.database.webhooks import Webhooks
 from storage.database.work import Work
 from storage.records.jobs import Millis
@@ -79,6 +80,11 @@ class Transaction:
     def aliases(self) -> Aliases:
         """What versions are called, and how that changed."""
         return Aliases(self._work)
+
+    @cached_property
+    def trials(self) -> Trials:
+        """Candidates beside what aliases stand for."""
+        return Trials(self._work)
 
     @cached_property
     def evaluations(self) -> Evaluations:

@@ -108,6 +108,10 @@ def test_models_are_each_tenants_own(
             ("POST", f"{here}/rollback", {}),
             ("GET", f"{here}/history", None),
             ("POST", "/v1/models/private/requeue", {"from": 1, "to": 1}),
+            ("POST", f"{here}/trials", {"version": 1, "kind": "canary"}),
+            ("GET", f"{here}/trials", None),
+            ("GET", f"{here}/trials/{UNKNOWN}", None),
+            ("POST", f"{here}/trials/{UNKNOWN}/stop", None),
         ):
             answer = stranger.http.request(method, path, json=asked)
             assert (answer.status_code, path) == (404, path), answer.text

@@ -30,6 +30,7 @@ from tests.bench import (
     profile,
     report,
     startup,
+    swapping,
     throughput,
     training_epoch,
     training_memory,
@@ -79,6 +80,7 @@ WITH_STACKS_OF_ITS_OWN: Mapping[str, OnARig] = {
     training_epoch.NAME: training_epoch,
     training_quality.NAME: training_quality,
     training_memory.NAME: training_memory,
+    swapping.NAME: swapping,
 }
 NAMES = (
     *WITHOUT_SERVERS,

@@ -93,11 +93,11 @@ def test_those_of_an_arm_leave_it(database: Database, old: str, new: ModelVersio
     apart = submit(database, version_id=old, arm_id=new_id()) + submit(database, version_id=old)
     claim(database, session, running)
     with database.begin() as tx:
-        assert tx.jobs.repoint_arm(arm, old, new) == 2
-        assert tx.jobs.repoint_arm(arm, old, new) == 0
+        assert tx.jobs.repoint_arm(arm, old, new.id, new.version) == 2
+        assert tx.jobs.repoint_arm(arm, old, new.id, new.version) == 0
     assert moved(database, mine) == [(new.id, new.version)] * 2
     assert {found for found, _ in moved(database, running + apart)} == {old}
     # One that comes back of what ran goes as well.
     with database.begin() as tx:
         assert tx.jobs.release(session, [(running[0], 1)])
-        assert tx.jobs.repoint_arm(arm, old, new) == 1
+        assert tx.jobs.repoint_arm(arm, old, new.id, new.version) == 1

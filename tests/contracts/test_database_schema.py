@@ -683,8 +683,17 @@ SAMPLES: dict[str, object] = {
     "generation": 1,
     "from_version": 1,
     "undoes": 1,
+    "rest": 1,
+    "newest": 10,
+    "share": 0.5,
+    "moved": 1,
+    "compared": 1,
+    "disagreed": 1,
+    "base_version": 1,
+    "candidate_version": 1,
 }
 IDS = {"id", "session", "group", "version", "version_id", "group_id", "retry_of"}
+IDS |= {"last", "base_id", "candidate_id", "base_arm", "candidate_arm", "shadow_arm"}
 IDS |= {"endpoint", "webhook", "webhook_id", "job", "old_job", "pack", "old", "new", "arm"}
 
 

@@ -20,9 +20,11 @@ from storage.objects import open_objects
 from storage.records.jobs import TERMINAL, JobState
 from storage.records.packs import NewPack, PackKind
 from storage.records.sessions import NewSession
+from storage.records.trials import Limits, TrialKind, TrialState
 from storage.records.webhook_guard import Guard
 from tests.support.household import Household, new_id, tensor
 from tests.support.receiver import Receiver, receiving
+from tests.support.trials import answer, begin
 from tests.support.waiting import wait_until
 from workers.keeper.abandoned_trainings import AbandonedTrainings, AbandonedTrainingsConfig
 from workers.keeper.duty import Duty
@@ -33,9 +35,13 @@ from workers.keeper.pack_collection import PackCollection, PackCollectionConfig
 from workers.keeper.reaper import Reaper, ReaperConfig
 from workers.keeper.retention import Retention, RetentionConfig
 from workers.keeper.sweep import Sweep, SweepConfig
+from workers.keeper.trials import Trials, TrialsConfig
 from workers.keeper.webhook_delivery import WebhookDelivery, WebhookDeliveryConfig
 
 JOBS = 200
+WAITING = "SELECT id FROM live WHERE shadow_of IS NOT NULL AND state = 'queued'"
+TWICE = "SELECT shadow_of FROM jobs WHERE shadow_of IS NOT NULL GROUP BY 1 HAVING count(*) > 1"
+ENDED = "SELECT DISTINCT shadow_of FROM ends WHERE shadow_of IS NOT NULL AND state = 'succeeded'"
 DAY_MS = 86_400_000
 
 
@@ -53,6 +59,7 @@ def eager(receiver: Receiver) -> list[Duty]:
         PackCollection(PackCollectionConfig(every_s=0.01, again_s=0.0, limit=7)),
         Retention(RetentionConfig(every_s=0.01, again_s=0.0, limit=7)),
         AbandonedTrainings(AbandonedTrainingsConfig(every_s=0.01, limit=7)),
+        Trials(TrialsConfig(every_s=0.01, most_live=7, compare=3)),
     ]
 
 
@@ -97,6 +104,33 @@ def test_whatever_two_keepers_do_is_done_once(
 ) -> None:
     with receiving() as receiver:
         go_through(house, postgres_database_url, receiver, caplog)
+
+
+def test_two_keepers_score_an_input_again_once_and_return_a_candidate_once(
+    house: Household, postgres_database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    limits = Limits(error_share=None, disagreement=0.5, min_jobs=JOBS // 4)
+    beside = begin(house.database, kind=TrialKind.SHADOW, limits=limits)
+    ids = beside.submit("base", JOBS)
+    answer(house.database, house.objects, {one: {"label": "a"} for one in ids})
+    queued = beside.submit(count=JOBS)  # of a canary they would be: they go back once
+    with receiving() as receiver, two_keepers(house, postgres_database_url, receiver):
+
+        def over() -> bool:
+            waiting = query(house, WAITING)
+            again = {str(one): {"label": "b"} for (one,) in waiting}
+            if again and beside.now().state is TrialState.RUNNING:
+                answer(house.database, house.objects, again)
+            return beside.now().repointed > 0
+
+        wait_until(over, 60, what="the candidate's return")
+    trial = beside.now()
+    assert (trial.state, trial.repointed) == (TrialState.RETURNED, JOBS)
+    assert trial.disagreed == trial.compared >= JOBS // 4
+    assert trial.compared <= len(query(house, ENDED))
+    assert not query(house, TWICE)
+    assert beside.versions(queued) == [1] * JOBS
+    assert_no_trouble(caplog)
 
 
 def go_through(

@@ -38,6 +38,21 @@ class Zoo:
         return self.folder / "double.keras"
 
     @property
+    def marked_1(self) -> Path:
+        """Two float32 in, the same two and 1000 out: an answer says which version gave it."""
+        return self.folder / "marked-1.keras"
+
+    @property
+    def marked_2(self) -> Path:
+        """The same and 2000."""
+        return self.folder / "marked-2.keras"
+
+    @property
+    def spoiled(self) -> Path:
+        """Of their kind, but a question beyond 4 is answered with infinity."""
+        return self.folder / "spoiled.keras"
+
+    @property
     def slow_echo(self) -> Path:
         """As ``echo``, with some milliseconds of work a row."""
         return self.folder / "slow_echo.keras"
@@ -174,6 +189,16 @@ def _build(folder: Path) -> None:
 
     asked = layers.Input((2,), name="question")
     keras.Model(asked, layers.Rescaling(2.0, name="answer")(asked)).save(folder / "double.keras")
+
+    for number in (1, 2):
+        asked = layers.Input((2,), name="question")
+        marked = layers.Rescaling(1.0, offset=1000.0 * number, name="answer")(asked)
+        keras.Model(asked, marked).save(folder / f"marked-{number}.keras")
+
+    asked = layers.Input((2,), name="question")
+    huge = keras.initializers.Identity(gain=1e38)
+    spoiled = layers.Dense(2, use_bias=False, kernel_initializer=huge, name="answer")(asked)
+    keras.Model(asked, spoiled).save(folder / "spoiled.keras")
 
     asked = layers.Input((2,), name="question")
     detour = layers.RepeatVector(1024)(layers.Rescaling(1e-9)(asked))

@@ -332,6 +332,7 @@ class Versions:
     def _fail_jobs(self, version: ModelVersion, error: JobError) -> None:
         while True:
             with self._database.begin() as tx:
+                tx.trials.give_up(version.id, f"it cannot be served: {error.code}")
                 if tx.jobs.fail_version(version.id, error) == 0:
                     break
         self._set(version.id, Standing.BROKEN)

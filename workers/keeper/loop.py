@@ -24,6 +24,7 @@ from workers.keeper.pack_collection import PackCollection, PackCollectionConfig
 from workers.keeper.reaper import Reaper, ReaperConfig
 from workers.keeper.retention import Retention, RetentionConfig
 from workers.keeper.sweep import Sweep, SweepConfig
+from workers.keeper.trials import Trials
 from workers.keeper.webhook_delivery import WebhookDelivery
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ def standard_duties(
         PackCollection(packs),
         Retention(retention),
         AbandonedTrainings(),
+        Trials(),
         webhooks or WebhookDelivery(),
     )
 

@@ -52,6 +52,15 @@ OF_VERSION = Statement(
     """,
 )
 
+OF_ARM = Statement(
+    "Live jobs of a trial's arm that nobody asked to stop yet.",
+    f"""
+    SELECT {HELD} FROM live AS j
+    WHERE j.arm_id = :arm AND j.cancel_requested_at IS NULL
+    ORDER BY j.id LIMIT :limit {{lock}}
+    """,
+)
+
 
 class Stopping(Leaving):
     """Jobs are ended from outside."""
@@ -75,6 +84,12 @@ class Stopping(Leaving):
         self._stop(held_of(work.change(OF_GROUP, tenant=tenant, group=group_id)))
         counts = counts_of(work.rows(COUNTS, group=group_id))
         return next((one for one in counts if one.tenant == tenant), None)
+
+    def cancel_arm(self, arm_id: str, limit: int = 1000) -> int:
+        """Up to ``limit`` live jobs of a trial's arm are cancelled or asked to stop; how many."""
+        held = held_of(self._work.change(OF_ARM, arm=arm_id, limit=limit))
+        self._stop(held)
+        return len(held)
 
     def _stop(self, held: Iterable[Held]) -> None:
         queued: list[str] = []

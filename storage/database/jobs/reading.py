@@ -14,8 +14,11 @@ from storage.records.ids import is_id
 from storage.records.jobs import Glimpse, Job, JobFilter, JobState, PackSlice
 
 GET = Statement(
-    "Jobs of one tenant by id.",
-    f"SELECT {COLUMNS} FROM {{jobs}} WHERE j.id {{among_ids}} AND j.tenant || '' = :tenant",
+    "Jobs of one tenant by id, but for those of a trial's that are nobody's to see.",
+    f"""
+    SELECT {COLUMNS} FROM {{jobs}}
+    WHERE j.id {{among_ids}} AND j.tenant || '' = :tenant AND j.shadow_of IS NULL
+    """,
 )
 
 PAYLOAD = Statement(

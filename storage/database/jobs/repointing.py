@@ -8,6 +8,8 @@ old version: whoever gets it finds a job of another one, and gives it back.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from storage.database.statements import SQLITE, Statement
 from storage.database.store import Store
 from storage.records.models import ModelVersion
@@ -70,20 +72,24 @@ class Repointing(Store):
         """Up to ``limit`` queued inference jobs of the tenant's version go to ``new``, which can
         stand in for it (``records.compatibility``); how many did. As long as that is the limit
         there may be more."""
-        return self._repoint(REPOINT, OF_VERSION, new, tenant=tenant, old=old_id, limit=limit)
+        to = {"new": new.id, "number": new.version}
+        return self._repoint(REPOINT, OF_VERSION, to, tenant=tenant, old=old_id, limit=limit)
 
-    def repoint_arm(self, arm_id: str, old_id: str, new: ModelVersion, *, limit: int = MOST) -> int:
-        """The same for the jobs of a trial's arm."""
-        return self._repoint(REPOINT_ARM, OF_ARM, new, arm=arm_id, old=old_id, limit=limit)
+    def repoint_arm(
+        self, arm_id: str, old_id: str, new_id: str, number: int, *, limit: int = MOST
+    ) -> int:
+        """The same for the jobs of a trial's arm: version ``number``, whose id is ``new_id``."""
+        to = {"new": new_id, "number": number}
+        return self._repoint(REPOINT_ARM, OF_ARM, to, arm=arm_id, old=old_id, limit=limit)
 
     def _repoint(
-        self, at_once: Statement, found: Statement, new: ModelVersion, **where: object
+        self, at_once: Statement, found: Statement, to: Mapping[str, object], **where: object
     ) -> int:
-        work, to = self._work, {"new": new.id, "number": new.version}
+        work = self._work
         if work.dialect != SQLITE:
             ids = [row.id for row in work.change(at_once, **where, **to)]
         elif ids := [row.id for row in work.change(found, **where)]:
-            work.count(MOVED_HERE, ids=work.ids(ids), new=new.id)
+            work.count(MOVED_HERE, ids=work.ids(ids), new=to["new"])
             work.count(TOLD_HERE, ids=work.ids(ids), **to)
         work.tell(ids)
         return len(ids)

@@ -1,0 +1,273 @@
+"""Trials: candidates are judged by what came of their jobs, and returned when they cross a limit.
+
+Each trial is looked after in a transaction of its own, by one keeper at a time. What is scored
+again is the lowest of all work, and at most so much of it waits; of more inputs than that the
+newest are taken. When a trial has ended, what is still queued for its candidate goes back until
+nothing of it is live any more: a submit may have looked before the end, and a worker may give a
+job back.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+
+from storage.clock import random_bits
+from storage.database import Database, Transaction
+from storage.database.trials import AnsweredTwice, ToScoreAgain
+from storage.objects import Objects
+from storage.objects.packs import read_slices
+from storage.records.errors import NotFound
+from storage.records.ids import uuid7_series
+from storage.records.jobs import MIN_PRIORITY, JobKind, NewJob, PackSlice
+from storage.records.models import VersionState
+from storage.records.packs import PackState
+from storage.records.trials import (
+    ArmSeen,
+    Disagreement,
+    Progress,
+    Trial,
+    TrialState,
+    judge,
+)
+from workers.agreement import agree, shown
+
+log = logging.getLogger(__name__)
+
+_MOST_EXAMPLES = 10
+_SERVED = (VersionState.READY, VersionState.DEPRECATED)
+
+
+@dataclass(frozen=True, slots=True)
+class TrialsConfig:
+    """How soon a bad candidate is found, and how much is scored again."""
+
+    every_s: float = 1.0  # pause between two runs
+    most_live: int = 200  # shadows of a trial that wait or run
+    newest: int = 400  # answered jobs that are looked at for some to score again
+    compare: int = 500  # pairs of answers in one run
+    shadow_expires_in_s: float = 600.0  # what was not scored again by then is left
+    settle_after_s: float = 60.0  # from its end, if nothing of it is live
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What one run did."""
+
+    returned: int = 0
+    repointed: int = 0
+    shadows: int = 0
+    compared: int = 0
+
+    @property
+    def more(self) -> bool:
+        return False  # every trial was looked at
+
+
+class Trials:
+    """See the module."""
+
+    name = "trials"
+
+    def __init__(
+        self,
+        config: TrialsConfig | None = None,
+        *,
+        chance: Callable[[int], int] = random_bits,
+    ) -> None:
+        self.config = config or TrialsConfig()
+        self._chance = chance
+
+    def run_once(self, database: Database, objects: Objects) -> Looked:
+        with database.read() as tx:
+            unsettled = tx.trials.unsettled()
+        looked = Looked()
+        for trial_id in unsettled:
+            compared = self._compare(database, objects, trial_id)
+            with database.begin() as tx:
+                trial = tx.trials.hold(trial_id)
+                if trial is not None:
+                    done = self._look_after(tx, trial, compared)
+                    looked = Looked(
+                        *(a + b for a, b in zip(_counts(looked), _counts(done), strict=True))
+                    )
+        return looked
+
+    def _look_after(self, tx: Transaction, trial: Trial, found: Compared) -> Looked:
+        if trial.state is not TrialState.RUNNING:
+            return self._wind_up(tx, trial)
+        if found.after == trial.progress:  # else another keeper has counted them meanwhile
+            trial = self._counted(tx, trial, found)
+        seen = {arm: tx.trials.arm(arm_id) for arm, arm_id in _arms(trial).items()}
+        tx.trials.note(trial.id, seen, trial.progress)
+        reason = _unserved(tx, trial) or judge(
+            trial.limits, seen["candidate"], seen["base"], trial.compared, trial.disagreed
+        )
+        if reason is not None:
+            log.warning(
+                "%s:%d is returned from %r: %s",
+                trial.name,
+                trial.candidate_version,
+                trial.alias,
+                reason,
+            )
+            tx.trials.end(trial, TrialState.RETURNED, reason)
+            return Looked(returned=1, compared=found.compared)
+        return Looked(shadows=self._score_again(tx, trial), compared=found.compared)
+
+    def _counted(self, tx: Transaction, trial: Trial, found: Compared) -> Trial:
+        if found.progress == trial.progress:
+            return trial
+        tx.trials.note(
+            trial.id,
+            trial.seen,
+            found.progress,
+            compared=found.compared,
+            disagreed=found.disagreed,
+        )
+        return replace(
+            trial,
+            progress=found.progress,
+            compared=trial.compared + found.compared,
+            disagreed=trial.disagreed + found.disagreed,
+        )
+
+    def _wind_up(self, tx: Transaction, trial: Trial) -> Looked:
+        """It has ended: nothing is left behind."""
+        moved = 0 if trial.state is TrialState.PROMOTED else tx.trials.give_back(trial)
+        tx.jobs.cancel_arm(trial.shadow_arm_id)
+        assert trial.ended_at is not None
+        live = tx.trials.live(trial.candidate_arm_id, 1) + tx.trials.live(trial.shadow_arm_id, 1)
+        if not live and tx.now() - trial.ended_at >= self.config.settle_after_s * 1000:
+            tx.trials.settle(trial.id)
+        return Looked(repointed=moved)
+
+    def _score_again(self, tx: Transaction, trial: Trial) -> int:
+        """New shadows; how many."""
+        config = self.config
+        if not trial.compares:
+            return 0
+        room = config.most_live - tx.trials.live(trial.shadow_arm_id, config.most_live)
+        if room <= 0:
+            return 0
+        asked = tx.trials.to_score_again(trial, newest=config.newest, limit=room)
+        if asked:
+            ids = uuid7_series(len(asked), tx.now(), self._chance(80))
+            jobs = [
+                self._shadow(trial, one, job_id) for one, job_id in zip(asked, ids, strict=True)
+            ]
+            tx.jobs.submit(trial.tenant, jobs)
+        return len(asked)
+
+    def _shadow(self, trial: Trial, asked: ToScoreAgain, job_id: str) -> NewJob:
+        version_id, version = trial.other_version
+        return NewJob(
+            id=job_id,
+            kind=JobKind.INFERENCE,
+            model_name=asked.model_name,
+            version_id=version_id,
+            version=version,
+            pool=asked.pool,
+            payload=asked.payload,
+            priority=MIN_PRIORITY,
+            expires_in_ms=int(self.config.shadow_expires_in_s * 1000),
+            max_attempts=1,
+            arm_id=trial.shadow_arm_id,
+            shadow_of=asked.job_id,
+        )
+
+    def _compare(self, database: Database, objects: Objects, trial_id: str) -> Compared:
+        """Both answers of what was scored twice, read before the trial is held: storage may take
+        its time."""
+        with database.read() as tx:
+            trial = tx.trials.get(trial_id)
+            if trial is None or not trial.compares or trial.state is not TrialState.RUNNING:
+                return Compared(Progress(), Progress())
+            pairs = tx.trials.answered_twice(trial, self.config.compare)
+            keys = _keys(tx, pairs)
+        if not pairs:
+            return Compared(trial.progress, trial.progress)
+        answers = _answers(objects, keys, pairs)
+        return compared(trial, pairs, answers)
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What comparing found, after the progress that it went on from."""
+
+    after: Progress
+    progress: Progress
+    compared: int = 0
+    disagreed: int = 0
+
+
+def compared(
+    trial: Trial, pairs: Sequence[AnsweredTwice], answers: Mapping[PackSlice, Any]
+) -> Compared:
+    """Pure. What has no two answers counts for nothing: one failed, or was erased."""
+    count, differ = 0, []
+    for pair in pairs:
+        own, shadow = answers.get(pair.own), answers.get(pair.shadow)  # type: ignore[arg-type]
+        if own is None or shadow is None:
+            continue
+        count += 1
+        if not agree(own, shadow, trial.limits.tolerance):
+            both = (own, shadow) if trial.compared_arm_id == trial.base_arm_id else (shadow, own)
+            differ.append(Disagreement(pair.job_id, *map(shown, both)))
+    last = pairs[-1]
+    examples = (*trial.progress.examples, *differ)[-_MOST_EXAMPLES:]
+    progress = Progress(last.finished_at, last.shadow_id, examples)
+    return Compared(trial.progress, progress, count, len(differ))
+
+
+def _arms(trial: Trial) -> dict[str, str]:
+    """The arms that are counted; the candidate's own jobs of a shadow are those nobody sees."""
+    return {"base": trial.base_arm_id, "candidate": trial.judged_arm_id}
+
+
+def _unserved(tx: Transaction, trial: Trial) -> str | None:
+    """Why the candidate can take no job, if it cannot."""
+    version = tx.models.by_id(trial.candidate_version_id)
+    if version is None or version.state not in _SERVED:
+        return f"it is {'gone' if version is None else version.state.value}"
+    return None
+
+
+def _keys(tx: Transaction, pairs: Sequence[AnsweredTwice]) -> dict[str, str]:
+    """Where the packs of both answers lie."""
+    slices = [one for pair in pairs for one in (pair.own, pair.shadow) if one is not None]
+    found = {}
+    for pack_id in {one.pack_id for one in slices}:
+        pack = tx.packs.get(pack_id)
+        if pack is not None and pack.state is not PackState.DOOMED:
+            found[pack_id] = pack.key
+    return found
+
+
+def _answers(
+    objects: Objects, keys: Mapping[str, str], pairs: Sequence[AnsweredTwice]
+) -> dict[PackSlice, Any]:
+    by_pack: dict[str, list[PackSlice]] = {}
+    for pair in pairs:
+        for one in (pair.own, pair.shadow):
+            if one is not None and one.pack_id in keys:
+                by_pack.setdefault(one.pack_id, []).append(one)
+    found: dict[PackSlice, Any] = {}
+    for pack_id, slices in by_pack.items():
+        try:
+            texts = read_slices(objects, keys[pack_id], slices)
+        except NotFound:  # its retention has passed
+            continue
+        found.update(zip(slices, map(orjson.loads, texts), strict=True))
+    return found
+
+
+def _counts(looked: Looked) -> tuple[int, ...]:
+    return looked.returned, looked.repointed, looked.shadows, looked.compared
+
+
+__all__ = ["ArmSeen", "Compared", "Looked", "Trials", "TrialsConfig", "compared"]
