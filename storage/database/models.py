@@ -12,7 +12,7 @@ from storage.database.statements import Statement
 from storage.database.store import Store
 from storage.database.texts import storable
 from storage.database.trials import TRIED, trial_of
-from storage.records.errors import Conflict, Gone, NotFound
+from storage.records.errors import Conflict, NotFound
 from storage.records.ids import is_id
 from storage.records.models import (
     Model,
@@ -22,6 +22,7 @@ from storage.records.models import (
     NewVersion,
     VersionState,
     check_pointable,
+    check_there,
 )
 from storage.records.training_runs import TrainedVersion
 from storage.records.trials import Trial
@@ -56,8 +57,9 @@ RESERVE = Statement(
     "A number of a name, for what a training will make of it.",
     """
     INSERT INTO versions (id, tenant, name, version, state, format, digest, size_bytes,
-        object_key, signature, trusted, created_at)
-    VALUES (:id, :tenant, :name, :version, 'training', 'keras', '', 0, '', '{{}}', :trusted, :now)
+        object_key, signature, trusted, created_at, uploader)
+    VALUES (:id, :tenant, :name, :version, 'training', 'keras', '', 0, '', '{{}}', :trusted, :now,
+        'training')
     """,
 )
 
@@ -298,7 +300,7 @@ class Models(Store):
         if row is not None:
             version = _version_of(row)
             if not only_shown:
-                _check_there(version)
+                _check_served(version)
             return version
         if self.model(tenant, ref.name) is None:
             raise NotFound(f"there is no model {ref.name!r}", code="model_not_found", field="model")
@@ -317,7 +319,7 @@ class Models(Store):
             row = self._work.row(BY_ALIAS_TRIED, tenant=tenant, name=ref.name, alias=ref.alias)
             if row is not None:
                 version = _version_of(row)
-                _check_there(version)
+                _check_served(version)
                 return version, None if row.trial_id is None else trial_of(row, "trial_")
         return self.resolve(tenant, ref), None
 
@@ -396,17 +398,15 @@ class Models(Store):
         return self._with_aliases(tenant, rows)
 
 
-def _check_there(version: ModelVersion) -> None:
-    name = f"{version.name}:{version.version}"
+def _check_served(version: ModelVersion) -> None:
+    check_there(version)
     if version.state is VersionState.TRAINING:
         raise Conflict(
-            f"{name} is still in training: wait until its job is over, or name another version",
+            f"{version.name}:{version.version} is still in training: wait until its job is"
+            " over, or name another version",
             code="version_in_training",
             field="model",
         )
-    if version.state is VersionState.DELETED:
-        says = f"{name} was deleted: name another version"
-        raise Gone(says, code="version_deleted", field="model")
 
 
 def _version_of(row: Row[Any]) -> ModelVersion:

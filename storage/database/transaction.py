@@ -14,6 +14,7 @@ from storage.database.groups import Groups
 from storage.database.idempotency import Idempotency
 from storage.database.jobs import Jobs
 from storage.database.latency import Latency
+from storage.database.lifecycle import Lifecycle
 from storage.database.models import Models
 from storage.database.packs import Packs
 from storage.database.retention import Retention
@@ -85,6 +86,11 @@ class Transaction:
     def trials(self) -> Trials:
         """Candidates beside what aliases stand for."""
         return Trials(self._work)
+
+    @cached_property
+    def lifecycle(self) -> Lifecycle:
+        """What becomes of versions after they were made."""
+        return Lifecycle(self._work)
 
     @cached_property
     def evaluations(self) -> Evaluations:

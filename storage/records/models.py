@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from storage.records.errors import Conflict, InvalidInput
+from storage.records.errors import Conflict, Gone, InvalidInput
 from storage.records.jobs import Millis
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
@@ -130,6 +130,16 @@ class ModelVersion:
     notes: str | None = None
     deleted_at: Millis | None = None
     collected_at: Millis | None = None  # its artifact is gone
+
+
+def check_there(version: ModelVersion, *, field: str = "model") -> None:
+    """``Gone`` with code ``version_deleted`` of one that is a record only."""
+    if version.state is VersionState.DELETED:
+        raise Gone(
+            f"{version.name}:{version.version} was deleted: name another version",
+            code="version_deleted",
+            field=field,
+        )
 
 
 _UNSERVED = {

@@ -229,6 +229,15 @@ def spec_of(payload: bytes) -> TrainingSpec:
     return spec_from_json(told)
 
 
+def parent_of(payload: object) -> str | None:
+    """The id of the version that a training begins with, if the payload is one's that does."""
+    if not isinstance(payload, bytes) or not is_training_payload(payload):
+        return None
+    told: dict[str, Any] = json.loads(payload)["training"]
+    found: str | None = told.get("network", {}).get("version_id")
+    return found
+
+
 def spec_from_json(told: Mapping[str, Any]) -> TrainingSpec:
     """A spec from what ``asdict`` made of it."""
     data, prepare = told["data"], told["prepare"]
