@@ -3,9 +3,10 @@
 Shared by the REST route and by the operator's command. Only the latter may say ``trusted``, which
 takes formats that can run code when they are loaded (HDF5, SavedModel).
 
-Pushing is idempotent in the way people repeat it: if the newest version of the name that is not
-broken has the same bytes and the same signature, that version is the answer and nothing is
-written. Bytes of an *older* version make a new one: that is how somebody rolls back by pushing.
+Pushing is idempotent in the way people repeat it: if the version that the bare name means has the
+same bytes and the same signature, that version is the answer and nothing is written, neither its
+licence nor its notes. Bytes of an *older* version make a new one: that is how somebody rolls back
+by pushing. So do those of a deprecated or deleted one.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from producers.shapes import Text, Wrong
 from storage.clock import random_bits
 from storage.database import Database
 from storage.objects import Objects, artifact_key
@@ -27,7 +29,14 @@ from storage.records.models import ModelFormat, ModelVersion, NewVersion, Versio
 from storage.records.push_options import ScoreKind, parse_push_options
 from storage.records.signatures import Signature, build_signature
 
-_CHUNK_BYTES = 1 << 20
+OPERATOR = "operator"  # as who pushed it, past the API
+LICENCE = Text(0, 200)
+NOTES = Text(
+    0,
+    4000,
+    r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f]*$",
+    "text without control characters but line breaks and tabs",
+)
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
@@ -49,11 +58,15 @@ def push_version(
     *,
     trusted: bool = False,
     digest: str | None = None,
+    uploader: str = OPERATOR,
+    licence: str | None = None,
+    notes: str | None = None,
     limits: ArchiveLimits | None = None,
     chance: Callable[[int], int] = random_bits,
 ) -> Pushed:
     """Blocking. ``options`` is parsed JSON; ``digest`` spares reading the file once more."""
     check_name(name, field="name")
+    check_said(licence, notes)
     kind, signature = _inspect(file, options, trusted=trusted, limits=limits)
     digest = digest or digest_of(file)
     described = signature.to_json()
@@ -62,24 +75,42 @@ def push_version(
     if known and known.digest == digest and _same_signature(known, signature):
         return Pushed(known, is_new=False)
     key = artifact_key(tenant, digest)
-    # The key is the digest: whatever lies there already was put by somebody with these bytes.
-    with contextlib.suppress(Conflict):
-        objects.put_file(key, file)
-    with database.begin() as tx:
-        version = tx.models.push(
-            tenant,
-            NewVersion(
-                id=uuid7(tx.now(), chance(80)),
-                name=name,
-                format=kind,
-                digest=digest,
-                size_bytes=file.stat().st_size,
-                object_key=key,
-                signature=described,
-                trusted=trusted and kind is not ModelFormat.KERAS,
-            ),
-        )
-    return Pushed(version, is_new=True)
+    while True:
+        # The key is the digest: whatever lies there already was put by somebody with these bytes.
+        with contextlib.suppress(Conflict):
+            objects.put_file(key, file)
+        with database.begin() as tx:
+            # What lay there may have been a deleted version's, and collected since.
+            if tx.lifecycle.hold_deleted(tenant, key) and not objects.exists(key):
+                continue
+            version = tx.models.push(
+                tenant,
+                NewVersion(
+                    id=uuid7(tx.now(), chance(80)),
+                    name=name,
+                    format=kind,
+                    digest=digest,
+                    size_bytes=file.stat().st_size,
+                    object_key=key,
+                    signature=described,
+                    trusted=trusted and kind is not ModelFormat.KERAS,
+                    uploader=uploader,
+                    licence=licence or None,
+                    notes=notes or None,
+                ),
+            )
+        return Pushed(version, is_new=True)
+
+
+def check_said(licence: str | None, notes: str | None) -> None:
+    """Whether this may be said of a version, or ``InvalidInput`` with the field."""
+    for field, shape, text in (("licence", LICENCE, licence), ("notes", NOTES, notes)):
+        if text is None:
+            continue
+        try:
+            shape.check(text)
+        except Wrong as wrong:
+            raise wrong.under(field).error() from None
 
 
 def digest_of(file: Path) -> str:
@@ -122,8 +153,8 @@ def _format_of(file: Path) -> ModelFormat:
 
 
 def _latest_usable(versions: Sequence[ModelVersion]) -> ModelVersion | None:
-    unusable = (VersionState.BROKEN, VersionState.TRAINING)
-    usable = [version for version in versions if version.state not in unusable]
+    meant = (VersionState.PENDING, VersionState.READY)
+    usable = [version for version in versions if version.state in meant]
     return max(usable, key=lambda version: version.version, default=None)
 
 

@@ -39,6 +39,8 @@ from storage.objects import Objects
 from storage.records.bulk import BulkSpec, payload_of, spec_of
 from storage.records.errors import NotFound
 from storage.records.jobs import Job, JobError, JobKind, Millis, NewJob, PackSlice
+from storage.records.models import check_there
+from storage.records.training import parent_of
 
 __all__ = ["Accepted", "AcceptedMany", "Answer", "Asked", "Submission"]
 
@@ -186,6 +188,7 @@ class Submission:
             payload = tx.jobs.payload(tenant, job_id)
             if payload is None:
                 raise input_gone()
+            _check_version(tx, old, payload)
             webhook = tx.jobs.webhook(tenant, job_id)
             self._admission.check(tx, tenant, 1)
             (new_id,) = self._drafting.ids(1, tx.now())
@@ -249,3 +252,12 @@ class Submission:
             jobs += [(job.id, job.custom_id) for job in page]
             if len(page) < MEMBERS_PER_READ:
                 return AcceptedMany(group_id, jobs, replayed=True)
+
+
+def _check_version(tx: Transaction, old: Job, payload: bytes | PackSlice) -> None:
+    """Whether what a job was for can be had again: its version, or the one that a training began
+    with. ``Gone`` with code ``version_deleted`` if not."""
+    version_id = parent_of(payload) if old.kind is JobKind.TRAINING else old.version_id
+    version = tx.models.by_id(version_id) if version_id else None
+    if version is not None:
+        check_there(version)

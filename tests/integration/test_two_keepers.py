@@ -27,6 +27,7 @@ from tests.support.receiver import Receiver, receiving
 from tests.support.trials import answer, begin
 from tests.support.waiting import wait_until
 from workers.keeper.abandoned_trainings import AbandonedTrainings, AbandonedTrainingsConfig
+from workers.keeper.artifact_collection import ArtifactCollection, ArtifactCollectionConfig
 from workers.keeper.duty import Duty
 from workers.keeper.expiry import Expiry, ExpiryConfig
 from workers.keeper.group_completion import GroupCompletion, GroupCompletionConfig
@@ -60,6 +61,7 @@ def eager(receiver: Receiver) -> list[Duty]:
         Retention(RetentionConfig(every_s=0.01, again_s=0.0, limit=7)),
         AbandonedTrainings(AbandonedTrainingsConfig(every_s=0.01, limit=7)),
         Trials(TrialsConfig(every_s=0.01, most_live=7, compare=3)),
+        ArtifactCollection(ArtifactCollectionConfig(every_s=0.01, limit=7)),
     ]
 
 

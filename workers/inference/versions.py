@@ -217,6 +217,9 @@ class Versions:
         if version.state is VersionState.BROKEN:
             self._fail_jobs(version, _stored_error(version))
             return True
+        if version.collected_at is not None:  # until then what was queued before is answered
+            self._fail_jobs(version, _gone(version))
+            return True
         if version_id not in self._need_bytes:
             self._need_bytes[version_id] = version.size_bytes
             if not self._make_room(version_id, urgent):
@@ -370,6 +373,14 @@ def _stored_error(version: ModelVersion) -> JobError:
     if colon and _CODE.fullmatch(code):
         return JobError(code, message)
     return JobError("model_broken", version.error or "the model is broken")
+
+
+def _gone(version: ModelVersion) -> JobError:
+    return JobError(
+        "version_deleted",
+        f"{version.name}:{version.version} was deleted, and its artifact with it: submit the job"
+        " for another version",
+    )
 
 
 class Prober:

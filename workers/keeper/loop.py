@@ -16,6 +16,7 @@ from storage.database import Database
 from storage.objects import Objects
 from workers.inference.gate import TROUBLE
 from workers.keeper.abandoned_trainings import AbandonedTrainings
+from workers.keeper.artifact_collection import ArtifactCollection
 from workers.keeper.duty import Duty, as_fields, is_clear, pause_s
 from workers.keeper.expiry import Expiry, ExpiryConfig
 from workers.keeper.group_completion import GroupCompletion
@@ -49,6 +50,7 @@ def standard_duties(
         Retention(retention),
         AbandonedTrainings(),
         Trials(),
+        ArtifactCollection(),
         webhooks or WebhookDelivery(),
     )
 

@@ -82,7 +82,7 @@ class Ending:
             state, trouble, control = kit.patiently(look, self._is_mine)
             hurried = control in (TrainingControl.STOP, TrainingControl.LOST)
             late = kit.clock.monotonic_s() >= give_up_s
-            if state in (VersionState.READY, VersionState.BROKEN) or late or hurried:
+            if state is not VersionState.PENDING or late or hurried:
                 return state, trouble
             if not self._is_mine():
                 raise Stopped

@@ -65,6 +65,12 @@ class RunStore:
                 code="version_not_found",
                 field="spec.network.version",
             )
+        if parent is not None and parent.collected_at is not None:
+            raise InvalidInput(
+                f"the version to train on, {spec.network.version}, was deleted",
+                code="version_deleted",
+                field="spec.network.version",
+            )
         return Asked(spec, f"{version.name}:{version.version}", parent)
 
     def note(

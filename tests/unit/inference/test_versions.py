@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from storage.clock import SystemClock
+from storage.database.lifecycle import DueArtifact
 from storage.records.models import ModelVersion, VersionState
 from tests.support.household import Household
 from tests.support.numpy_runtime import Behaviour, NumpyRuntime
@@ -185,3 +186,56 @@ def test_a_ready_version_whose_artifact_was_altered_is_broken_for_good(
             lambda: versions.standing(house.version.id) is Standing.BROKEN, what="it once more"
         )
     assert behaviour.loads == 0
+
+
+def deleted(house: Household) -> None:
+    """A second thought: after a submit has looked its version up."""
+    version = house.version
+    with house.database.begin() as tx:
+        tx.lifecycle.delete(version.tenant, version.name, version.version)
+
+
+def test_a_deleted_version_is_loaded_for_whoever_was_queued_for_it(
+    house: Household, tmp_path: Path
+) -> None:
+    deleted(house)
+    with loading(house, tmp_path, Behaviour(), Watchers()) as versions:
+        versions.want(house.version.id)
+        loaded(versions, house.version)
+    assert house.version_now(house.version).state is VersionState.DELETED
+
+
+def test_a_deleted_version_that_cannot_be_loaded_stays_deleted(
+    house: Household, tmp_path: Path
+) -> None:
+    deleted(house)
+    house.objects.delete([house.version.object_key])
+    house.objects.put(house.version.object_key, b"something else")
+    with loading(house, tmp_path, Behaviour(), Watchers()) as versions:
+        versions.want(house.version.id)
+        wait_until(
+            lambda: versions.standing(house.version.id) is Standing.BROKEN, what="the verdict"
+        )
+    now = house.version_now(house.version)
+    assert (now.state, now.error) == (VersionState.DELETED, None)
+
+
+def test_jobs_of_a_version_whose_artifact_was_collected_fail_and_say_why(
+    house: Household, tmp_path: Path
+) -> None:
+    deleted(house)
+    later = house.version_now(house.version)
+    with house.database.begin() as tx:
+        due = DueArtifact(later.id, later.tenant, later.object_key)
+        assert tx.lifecycle.collect(due) == (True, True)
+    (job,) = house.submit([{"tensor": [1, 2]}])
+    behaviour = Behaviour()
+    with loading(house, tmp_path, behaviour, Watchers()) as versions:
+        versions.want(house.version.id)
+        wait_until(
+            lambda: versions.standing(house.version.id) is Standing.BROKEN, what="the verdict"
+        )
+    assert behaviour.loads == 0
+    ended = house.job(job)
+    assert ended.error is not None and ended.error.code == "version_deleted"
+    assert "was deleted" in ended.error.message
