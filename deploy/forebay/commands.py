@@ -160,9 +160,13 @@ def demo(
 
 
 def push_trusted(
-    name: str, file: Path, options: Mapping[str, Any], tenant: str | None
+    name: str,
+    file: Path,
+    options: Mapping[str, Any],
+    tenant: str | None,
+    said: Mapping[str, str | None],
 ) -> Mapping[str, Any]:
     """``forebay models push --trusted``: past the API, on the operator's word."""
     from forebay.trusted import push
 
-    return push(name, file, options, tenant, os.environ)
+    return push(name, file, options, tenant, said, os.environ)

@@ -27,9 +27,11 @@ def push(
     source: Path,
     options: Mapping[str, Any],
     tenant: str | None,
+    said: Mapping[str, str | None],
     environ: Mapping[str, str],
 ) -> Mapping[str, Any]:
-    """Push ``source`` as the next version of ``name``; the version as the API would show it."""
+    """Push ``source`` as the next version of ``name``; the version as the API would show it.
+    ``said``: its licence and notes."""
     settings = Settings.from_environment(environ)
     database = open_database(settings)
     require_schema(database)
@@ -45,6 +47,8 @@ def push(
             file,
             dict(options),
             trusted=True,
+            licence=said.get("licence"),
+            notes=said.get("notes"),
         )
     version = pushed.version
     database.close()
@@ -59,6 +63,9 @@ def push(
         "size_bytes": version.size_bytes,
         "signature": version.signature,
         "error": version.error,
+        "uploader": version.uploader,
+        "licence": version.licence,
+        "notes": version.notes,
     }
 
 

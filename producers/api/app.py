@@ -19,12 +19,14 @@ from starlette.types import ASGIApp
 from producers import collection
 from producers.api import (
     bulk,
+    cards,
     docs,
     events,
     files,
     groups,
     health,
     jobs,
+    lifecycle,
     models,
     openai,
     openapi,
@@ -72,6 +74,8 @@ def create_app(parts: ApiParts) -> FastAPI:
         groups,
         files,
         models,
+        lifecycle,
+        cards,
         promotion,
         trials,
         webhooks,

@@ -17,7 +17,7 @@ from producers.api.schemas import (
 )
 from producers.api.service import UNSETTLED, Service, service_of
 from producers.promotion import point
-from producers.registry import push_version
+from producers.registry import LICENCE, NOTES, push_version
 from producers.shapes import Fields, Number, Schema, Shape, whole
 from storage import strict_json
 from storage.records.errors import InvalidInput, NotFound
@@ -43,6 +43,8 @@ _FORM: Schema = {
                 " max_cost, instances, xla, precision). All optional."
             ),
         },
+        "licence": {**LICENCE.schema(), "description": "Under which it may be used."},
+        "notes": {**NOTES.schema(), "description": "What else there is to say of it."},
     },
     "required": ["file"],
     "additionalProperties": False,
@@ -72,9 +74,10 @@ async def push_model_version(request: Request) -> Response:
     name = check_name(str(request.path_params["name"]), field="name")
     parts, limit = service.parts, service.settings.max_model_bytes
     async with uploads.receive(
-        request, service.uploads, max_file_bytes=limit, fields=("options",)
+        request, service.uploads, max_file_bytes=limit, fields=("options", "licence", "notes")
     ) as upload:
         options = _options(upload.fields.get("options"))
+        licence, notes = (_text(upload, field) for field in ("licence", "notes"))
         pushed = await service.uploads.run(
             lambda: push_version(
                 parts.database,
@@ -84,6 +87,9 @@ async def push_model_version(request: Request) -> Response:
                 upload.path,
                 options,
                 digest=upload.digest,
+                uploader=asker_of(request),
+                licence=licence,
+                notes=notes,
                 chance=parts.chance,
             )
         )
@@ -141,13 +147,13 @@ async def get_model_version(request: Request) -> Response:
     service = service_of(request)
     tenant = await service.tenant(request)
     wait_s = float(str(bodies.query(request, WAIT).get("wait", 0)))
-    version = await _find(service, request, tenant)
+    version = await find_version(service, request, tenant)
     if wait_s > 0 and version.state in UNSETTLED:
         version = await service.wait(
             request,
             "version",
             version.id,
-            lambda: _find(service, request, tenant),
+            lambda: find_version(service, request, tenant),
             lambda version: version.state not in UNSETTLED,
             min(wait_s, service.settings.max_wait_s),
         )
@@ -195,17 +201,35 @@ def _options(text: bytes | None) -> object:
         ) from None
 
 
-async def _find(service: Service, request: Request, tenant: str) -> ModelVersion:
-    name = check_name(str(request.path_params["name"]), field="name")
-    text = str(request.path_params["version"])
-    number = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
+def _text(upload: uploads.Upload, field: str) -> str | None:
+    """What a part beside the file says; a line of a form ends in CR LF."""
+    content = upload.fields.get(field)
+    if content is None:
+        return None
+    try:
+        return content.decode("utf-8").replace("\r\n", "\n")
+    except UnicodeDecodeError:
+        raise InvalidInput(f"{field} is not UTF-8", code="invalid_value", field=field) from None
+
+
+async def find_version(service: Service, request: Request, tenant: str) -> ModelVersion:
+    """The version that the path names, whatever its state, or 404."""
+    name, number = named_version(request)
     versions = await service.read(lambda tx: tx.models.versions(tenant, name))
     if not versions:
         raise _no_model(name)
     for version in versions:
         if version.version == number:
             return version
+    text = str(request.path_params["version"])
     raise NotFound(f"{name} has no version {text[:20]!r}", code="version_not_found")
+
+
+def named_version(request: Request) -> tuple[str, int]:
+    """The name and the number in the path; 0 for what is no number."""
+    name = check_name(str(request.path_params["name"]), field="name")
+    text = str(request.path_params["version"])
+    return name, int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
 
 
 def _no_model(name: str) -> NotFound:

@@ -126,6 +126,10 @@ def version_document(version: ModelVersion, *, brief: bool = False) -> dict[str,
         "error": version.error,
         "created_at": rfc3339(version.created_at),
         "loaded_at": rfc3339(version.loaded_at),
+        "deleted_at": rfc3339(version.deleted_at),
+        "uploader": version.uploader,
+        "licence": version.licence,
+        "notes": version.notes,
         "origin": origin,
     }
 
@@ -277,6 +281,17 @@ _VERSION: Mapping[str, Schema] = {
     "error": _or_null(_TEXT),
     "created_at": _TIME,
     "loaded_at": _or_null(_TIME),
+    "deleted_at": _or_null(_TIME),
+    "uploader": {
+        **_or_null(_TEXT),
+        "description": (
+            "The start of the key that pushed it; `loopback` without one, `operator` past the API,"
+            " `training` of a version that a training made. Null of versions from before it was"
+            " kept."
+        ),
+    },
+    "licence": _or_null(_TEXT),
+    "notes": _or_null(_TEXT),
     "origin": {
         **_or_null({"type": "object"}),
         "description": (
@@ -572,6 +587,29 @@ SCHEMAS: Mapping[str, Schema] = {
             "costs": {"type": "array", "items": _COST},
         }
     ),
+    "VersionDeleted": _object(
+        {
+            **_VERSION,
+            "made_from_it": {
+                "type": "array",
+                "items": _TEXT,
+                "description": "Versions whose trainings began with it. They stay as they are.",
+            },
+        }
+    ),
+    "ModelCard": {
+        "type": "object",
+        "description": (
+            "All that the records say of a version, `not_known` where they say nothing. The same"
+            " as text with `format=markdown`."
+        ),
+        "properties": {
+            "model": _TEXT,
+            "state": {"type": "string", "enum": [state.value for state in VersionState]},
+            "not_known": {"type": "array", "items": _TEXT},
+        },
+        "required": ["model", "state", "not_known"],
+    },
     "Model": _object({**_MODEL, "versions": _COUNT}),
     "ModelWithVersions": _object(
         {**_MODEL, "versions": {"type": "array", "items": _object(_VERSION)}}

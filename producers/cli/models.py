@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from producers.cli import versions
 from producers.cli.connection import be_patient, connect
 from producers.cli.exits import Exit, Failure, usage
 from producers.cli.options import AsJson, TimeoutS
@@ -16,9 +17,13 @@ from producers.cli.output import note, say, say_fields, say_json, say_table
 from producers.cli.version_page import show_version
 
 # What an operator's installation adds: push past the API, for formats it does not take.
-TrustedPush = Callable[[str, Path, Mapping[str, Any], str | None], Mapping[str, Any]]
+TrustedPush = Callable[
+    [str, Path, Mapping[str, Any], str | None, Mapping[str, str | None]], Mapping[str, Any]
+]
 
 app = typer.Typer(no_args_is_help=True, help="Push models, look at them, move aliases.")
+for verb in (versions.card, versions.edit, versions.deprecate, versions.delete):
+    app.command()(verb)
 trusted_push: list[TrustedPush] = []  # filled by the composition root, empty in a bare install
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The model's name.")]
@@ -50,6 +55,12 @@ def push(
             help="How it is served: max_batch, latency_objective_ms, batch_sizes, pad, cost, …",
         ),
     ] = None,
+    licence: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Under which it may be used.")
+    ] = None,
+    notes: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="What else there is to say of it.")
+    ] = None,
     trusted: Annotated[
         bool,
         typer.Option(
@@ -72,12 +83,13 @@ def push(
     if trusted:
         if wait:
             raise usage("--trusted writes past the API and cannot wait", "forebay models show NAME")
-        _show_version(_push_trusted(name, file, sent, tenant), as_json=as_json)
+        said = {"licence": licence, "notes": notes}
+        _show_version(_push_trusted(name, file, sent, tenant, said), as_json=as_json)
         return
     if tenant is not None:
         raise usage("--tenant goes with --trusted; over the API, the key says whose model it is")
     with connect() as client:
-        version = client.models.push(name, file, options=sent)
+        version = client.models.push(name, file, options=sent, licence=licence, notes=notes)
         be_patient(client)
         if wait:
             version.wait(timeout_s)
@@ -124,7 +136,11 @@ def _json_object(given: str, option: str) -> dict[str, Any]:
 
 
 def _push_trusted(
-    name: str, file: Path, sent: Mapping[str, Any], tenant: str | None
+    name: str,
+    file: Path,
+    sent: Mapping[str, Any],
+    tenant: str | None,
+    said: Mapping[str, str | None],
 ) -> Mapping[str, Any]:
     if not trusted_push:
         raise Failure(
@@ -134,7 +150,7 @@ def _push_trusted(
             hint="pip install 'forebay[server]', with FOREBAY_DATABASE_URL and"
             " FOREBAY_OBJECTS_URL set",
         )
-    return trusted_push[0](name, file, sent, tenant)
+    return trusted_push[0](name, file, sent, tenant, said)
 
 
 def _show_version(document: Mapping[str, Any], *, as_json: bool) -> None:
@@ -180,7 +196,7 @@ def show(
         model = client.models.show(name)
         if alias and alias not in model["aliases"]:
             raise usage(f"{name} has no alias {alias!r}", f"forebay models show {name}")
-        chosen = model["aliases"][alias] if alias else int(number or model["latest_version"])
+        chosen = model["aliases"][alias] if alias else int(number or _newest(model))
         version = client.models.version(name, chosen).document
     one = bool(number or alias)
     if as_json:
@@ -190,6 +206,12 @@ def show(
         _show_model(model)
         say()
     show_version(version)
+
+
+def _newest(model: Mapping[str, Any]) -> int:
+    """The newest version that is not deleted, if there is one."""
+    kept = [one["version"] for one in model.get("versions", ()) if one["state"] != "deleted"]
+    return int(max(kept, default=model["latest_version"]))
 
 
 def _show_model(model: Mapping[str, Any]) -> None:

@@ -44,7 +44,7 @@ class ModelVersion:
 
     @property
     def state(self) -> str:
-        """training, pending, ready or broken, as last seen."""
+        """training, pending, ready, broken, deprecated or deleted, as last seen."""
         return str(self.document["state"])
 
     @property
@@ -55,11 +55,52 @@ class ModelVersion:
             return str(error.get("message"))
         return str(error) if error else None
 
+    @property
+    def licence(self) -> str | None:
+        """Under which it may be used, if somebody said so."""
+        return self.document.get("licence")
+
+    @property
+    def notes(self) -> str | None:
+        """What else somebody said of it."""
+        return self.document.get("notes")
+
+    @property
+    def _path(self) -> str:
+        return f"/v1/models/{self.name}/versions/{self.version}"
+
+    def card(self) -> Mapping[str, Any]:
+        """All that is known of it: what it takes, where it comes from, how good it is, what depends
+        on it; ``not_known`` lists what no record says."""
+        document: Mapping[str, Any] = self._transport.json("GET", f"{self._path}/card")
+        return document
+
+    def card_markdown(self) -> str:
+        """The card as Markdown."""
+        params = {"format": "markdown"}
+        return self._transport.call("GET", f"{self._path}/card", params=params).text
+
+    def edit(self, *, licence: str | None = None, notes: str | None = None) -> Self:
+        """Change what is said of it; an empty text clears it."""
+        said = {"licence": licence, "notes": notes}
+        return self._change({key: text for key, text in said.items() if text is not None})
+
+    def deprecate(self) -> Self:
+        """From now on it serves only who names it by number, and the aliases that it has."""
+        return self._change({"state": "deprecated"})
+
+    def restore(self) -> Self:
+        """It is ready again, after it was deprecated."""
+        return self._change({"state": "ready"})
+
+    def _change(self, body: Mapping[str, Any]) -> Self:
+        self.document = self._transport.json("PATCH", self._path, body=body, repeatable=True)
+        return self
+
     def refresh(self, wait_s: float = 0.0) -> Self:
         """Look again; with ``wait_s`` the service answers once a worker has judged it."""
         params = {"wait": seconds(wait_s)} if wait_s > 0 else None
-        path = f"/v1/models/{self.name}/versions/{self.version}"
-        self.document = self._transport.json("GET", path, params=params, extra_s=wait_s)
+        self.document = self._transport.json("GET", self._path, params=params, extra_s=wait_s)
         return self
 
     def wait(self, timeout_s: float | None = None) -> Self:
@@ -92,6 +133,8 @@ class Models:
         columns: Sequence[Any] | None = None,
         serving: Mapping[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
+        licence: str | None = None,
+        notes: str | None = None,
     ) -> ModelVersion:
         """Upload a ``.keras`` archive as the next version of ``name``.
 
@@ -99,6 +142,7 @@ class Models:
         ``labels`` is a list, or a text file with one label a line. ``serving`` turns the knobs of
         how it is served (``{"max_batch": 64, "pad": {"tokens": {"sizes": [32, 128]}}}``); none
         needs turning. ``options`` passes anything else of the service's push options as it is.
+        ``licence`` and ``notes`` are kept with the version and shown on its card.
         """
         file = Path(path)
         sent: dict[str, Any] = dict(options or {})
@@ -114,13 +158,15 @@ class Models:
             sent["labels"] = read_labels(labels)
         if not file.is_file():
             raise BadArgument(f"{file} is not a file")
+        said = {"licence": licence, "notes": notes}
+        beside = {"options": json.dumps(sent)} | {k: v for k, v in said.items() if v is not None}
         with ExitStack() as opened:
 
             def body() -> dict[str, Any]:
                 content = opened.enter_context(file.open("rb"))
                 return {
                     "files": {"file": (file.name, content, "application/octet-stream")},
-                    "data": {"options": json.dumps(sent)},
+                    "data": beside,
                 }
 
             document = self._transport.json(
@@ -141,6 +187,32 @@ class Models:
         """One version of a model."""
         document = self._transport.json("GET", f"/v1/models/{name}/versions/{version}")
         return ModelVersion(document, self._transport)
+
+    def get(self, ref: str) -> ModelVersion:
+        """The version that ``name:version``, ``name@alias`` or a bare name (its newest version that
+        is pending or ready) means now."""
+        name, at, alias = ref.partition("@")
+        name, colon, number = name.partition(":")
+        if colon and (at or not (number.isascii() and number.isdecimal())):
+            raise BadArgument(f"{ref!r} is no version: write name:number, as in digits:3")
+        if colon:
+            return self.version(name, int(number))
+        model = self.show(name)
+        if at:
+            if alias not in model["aliases"]:
+                raise BadArgument(f"{name} has no alias {alias!r}")
+            return self.version(name, model["aliases"][alias])
+        usable = [v["version"] for v in model["versions"] if v["state"] in ("pending", "ready")]
+        if not usable:
+            raise BadArgument(f"{name} has no version that can be loaded: name one by its number")
+        return self.version(name, max(usable))
+
+    def delete(self, name: str, version: int) -> Mapping[str, Any]:
+        """Delete a version for good. It stays as a record, which is the answer, with what was made
+        from it. Refused (``version_in_use``) while anything depends on it."""
+        path = f"/v1/models/{name}/versions/{version}"
+        document: Mapping[str, Any] = self._transport.json("DELETE", path, repeatable=True)
+        return document
 
     def alias(
         self, name: str, alias: str, version: int, *, expected: int | None = None

@@ -102,6 +102,14 @@ def test_models_are_each_tenants_own(
         assert stranger.http.get("/v1/models/private/versions/1").status_code == 404
         alias = stranger.http.put("/v1/models/private/aliases/x", json={"version": 1})
         assert alias.status_code == 404
+        version = "/v1/models/private/versions/1"
+        for method, path, asked in (
+            ("PATCH", version, {"notes": "x"}),
+            ("DELETE", version, None),
+            ("GET", f"{version}/card", None),
+        ):
+            answer = stranger.http.request(method, path, json=asked)
+            assert (answer.status_code, path) == (404, path), answer.text
         here = "/v1/models/private/aliases/x"
         for method, path, asked in (
             ("POST", f"{here}/promote", {"version": 1}),
