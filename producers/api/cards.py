@@ -27,6 +27,7 @@ MOST_EVALUATIONS, MOST_TRIALS = 20, 50
     "/{name}/versions/{version}/card",
     "A version's model card",
     gives=named("ModelCard"),
+    or_text="text/markdown",
     query=QUERY,
 )
 async def get_model_card(request: Request) -> Response:

@@ -59,6 +59,7 @@ def route(
     status: int = 200,
     gives: Schema | None = None,
     media_type: str = JSON,
+    or_text: str | None = None,
     also: Mapping[int, str] | None = None,
     body: Schema | None = None,
     body_type: str = JSON,
@@ -68,7 +69,8 @@ def route(
     idempotent_by_key: bool = False,
     open_to_all: bool = False,
 ) -> Callable[[Handler], Handler]:
-    """Register the decorated handler. ``also`` are further answers worth a sentence."""
+    """Register the decorated handler. ``also`` are further answers worth a sentence, ``or_text`` a
+    media type of text that the same may be had in."""
     extra: dict[str, Any] = {"parameters": _path_parameters(path) + _query(query or {})}
     extra["parameters"] += parameters or []
     if idempotent_by_key:
@@ -77,7 +79,11 @@ def route(
         extra["requestBody"] = {"required": body_required, "content": {body_type: {"schema": body}}}
     if open_to_all:
         extra["security"] = []
-    content = {} if gives is None else {"content": {media_type: {"schema": gives}}}
+    content: dict[str, dict[str, Schema]] = {}
+    if gives is not None:
+        content["content"] = {media_type: {"schema": gives}}
+    if or_text is not None:
+        content.setdefault("content", {})[or_text] = {"schema": {"type": "string"}}
     responses: dict[int | str, dict[str, Any]] = {status: {"description": "Done.", **content}}
     problem = {"content": {PROBLEM: {"schema": named("Problem")}}}
     for code, says in (also or {}).items():

@@ -92,6 +92,17 @@ class FakeService:
                 return httpx.Response(200, json={"versions": [], **self.models[name]})
             case ("GET", ["v1", "models", name, "versions", number]) if number in self.versions:
                 return httpx.Response(200, json={"name": name, **self.versions[number]})
+            case ("GET", ["v1", "models", name, "versions", number, "card"]):
+                if request.url.params.get("format") == "markdown":
+                    return httpx.Response(200, text=f"# {name}:{number}\n")
+                return httpx.Response(200, json={"model": f"{name}:{number}"})
+            case ("PATCH", ["v1", "models", name, "versions", number]) if number in self.versions:
+                self.versions[number] |= json.loads(request.content)
+                return httpx.Response(200, json={"name": name, **self.versions[number]})
+            case ("DELETE", ["v1", "models", name, "versions", number]) if number in self.versions:
+                self.versions[number]["state"] = "deleted"
+                made = {"made_from_it": [f"{name}:9"]}
+                return httpx.Response(200, json={"name": name, **self.versions[number], **made})
             case ("PUT", ["v1", "models", name, "aliases", alias]):
                 return httpx.Response(
                     200, json={"name": name, "alias": alias, **json.loads(request.content)}
