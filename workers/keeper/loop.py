@@ -16,7 +16,7 @@ from storage.database import Database
 from storage.objects import Objects
 from workers.inference.gate import TROUBLE
 from workers.keeper.abandoned_trainings import AbandonedTrainings
-from workers.keeper.artifact_collection import ArtifactCollection
+from workers.keeper.artifact_collection import ArtifactCollection, ArtifactCollectionConfig
 from workers.keeper.duty import Duty, as_fields, is_clear, pause_s
 from workers.keeper.expiry import Expiry, ExpiryConfig
 from workers.keeper.group_completion import GroupCompletion
@@ -38,6 +38,7 @@ def standard_duties(
     expiry: ExpiryConfig | None = None,
     packs: PackCollectionConfig | None = None,
     retention: RetentionConfig | None = None,
+    artifacts: ArtifactCollectionConfig | None = None,
     webhooks: WebhookDelivery | None = None,
 ) -> tuple[Duty, ...]:
     """What every installation needs, with the documented defaults where nothing else is said."""
@@ -50,7 +51,7 @@ def standard_duties(
         Retention(retention),
         AbandonedTrainings(),
         Trials(),
-        ArtifactCollection(),
+        ArtifactCollection(artifacts),
         webhooks or WebhookDelivery(),
     )
 

@@ -406,3 +406,18 @@ def test_a_version_in_training_can_be_waited_for(house):
     house.service.watcher.tell([version.id])
     thread.join(30)
     assert found[0]["state"] == "ready"
+
+
+def test_a_version_that_a_training_is_to_begin_with_is_not_deleted(house):
+    vectors = "/v1/models/vectors/versions/1"
+    job = submit(house, spec=SPEC | {"network": {"version": "vectors:1"}})
+    refused = house.http.delete(vectors)
+    assert problem(refused) == (409, "version_in_use", "version")
+    assert refused.json()["errors"] == [{"what": "trainings", "count": 1, "names": [job["id"]]}]
+    house.http.post(f"/v1/jobs/{job['id']}/cancel")
+    assert house.http.delete(vectors).status_code == 200
+    again = house.http.post(f"/v1/jobs/{job['id']}/retry")
+    assert problem(again)[:2] == (410, "version_deleted")
+    body = TRAINING | {"spec": SPEC | {"network": {"version": "vectors:1"}}}
+    anew = house.http.post("/v1/jobs", json=body)
+    assert problem(anew) == (410, "version_deleted", "spec.network.version")

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+import producers.cli.models
 from producers.client import Forebay
 from producers.client.errors import BadArgument
 from tests.unit.client.fake_service import problem
@@ -120,3 +121,16 @@ def test_show_says_who_pushed_it_and_what_is_said_of_it(forebay, digits):
     for one in digits.versions.values():
         one.update({"format": "keras", "size_bytes": 1, "digest": "d" * 64})
     assert "digits:3" in forebay("models", "show", "digits")[1], "the newest that is not deleted"
+
+
+def test_an_operators_push_says_them_too(forebay, monkeypatch, tmp_path):
+    (tmp_path / "m.h5").write_bytes(b"x")
+    told = []
+
+    def push(*given):
+        told.append(given)
+        return {"name": "m", "version": 1, "state": "pending"}
+
+    monkeypatch.setattr(producers.cli.models, "trusted_push", [push])
+    forebay("models", "push", "m", tmp_path / "m.h5", "--trusted", "--licence", "MIT")
+    assert told[0][3:] == (None, {"licence": "MIT", "notes": None})
