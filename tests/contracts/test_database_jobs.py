@@ -109,6 +109,11 @@ def test_inputs_come_back_byte_for_byte_inline_or_as_a_place_in_a_pack(database)
         assert [tx.jobs.payload(ALICE, job.id) for job in jobs] == [every_byte, b"", place]
         assert tx.jobs.payload(BOB, jobs[0].id) is None
         assert tx.jobs.payload(ALICE, new_id()) is None
+        several = [new_id(), *(job.id for job in jobs)]
+        assert tx.jobs.payloads(ALICE, several) == {
+            job.id: found for job, found in zip(jobs, [every_byte, b"", place], strict=True)
+        }
+        assert tx.jobs.payloads(BOB, several) == {}
 
 
 def test_a_thousand_jobs_are_submitted_all_or_none(database):

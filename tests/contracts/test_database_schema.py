@@ -747,6 +747,7 @@ ALONG: dict[str, set[str]] = {
     "jobs.ending.ASK": {KEY},
     "jobs.ending.GET": {KEY},
     "jobs.reading.GLIMPSE": {KEY},
+    "jobs.reading.PAYLOADS": {KEY},
     "jobs.ending.OF_TENANT": {KEY},
     "jobs.ending.OF_VERSION": {"live_queued", "versions_pk"},
     "jobs.repointing.REPOINT": {"live_queued", KEY},

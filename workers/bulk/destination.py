@@ -70,11 +70,17 @@ class Destination:
     def keep(self, kit: Kit, tenant: str, name: str, data: bytes, still: Callable[[], bool]) -> str:
         """Put what no later commit has to say: it counts at once. The object's key."""
         path = kit.spool / f"{self.base.rpartition('/')[2]}-{name}"
-        path.write_bytes(data)
         try:
-            stored = self.put(kit, tenant, name, path, still)
+            path.write_bytes(data)
+            return self.keep_file(kit, tenant, name, path, still)
         finally:
             path.unlink(missing_ok=True)
+
+    def keep_file(
+        self, kit: Kit, tenant: str, name: str, path: Path, still: Callable[[], bool]
+    ) -> str:
+        """The same of a file, which stays where it is."""
+        stored = self.put(kit, tenant, name, path, still)
         with kit.database.begin() as tx:
             stored.publish(tx)
         return stored.key

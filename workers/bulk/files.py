@@ -14,6 +14,7 @@ from workers.bulk.ports import Positions, Source
 from workers.bulk.reading.opening import found_again, open_source
 
 LISTING = "listing"  # of a plan's notes: the key of a list that planning wrote into our own store
+LISTED = "listed"  # SHA-256 hex of that list
 TYPES = "types"  # of its columns, where the file does not say
 ONLY = "only"  # the key of the positions that are to be scored, and where each file's lie in it
 COLUMNS = "columns"  # of the parts, with their types

@@ -6,6 +6,7 @@ is an error of the job's that says which file or column it is about.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import secrets
 from collections.abc import Callable, Sequence
@@ -29,7 +30,7 @@ from workers.bulk.destination import (
     own_store,
 )
 from workers.bulk.feeding import signature_of
-from workers.bulk.files import APART, LISTING, TYPES, open_found, open_planned
+from workers.bulk.files import APART, LISTED, LISTING, TYPES, open_found, open_planned
 from workers.bulk.kept import kept_of, notes_of
 from workers.bulk.kit import Failed, Kit, Stopped
 from workers.bulk.names import is_ours
@@ -37,6 +38,7 @@ from workers.bulk.places import MAX_FILES, Found, Place
 from workers.bulk.ports import Chunk, Source
 from workers.bulk.reading.opening import format_of, planned
 from workers.bulk.reading.uris import write_listing
+from workers.bulk.replaying import group_lines, replayed
 from workers.bulk.retrying import failed_rows
 from workers.bulk.sampling import device_s_per_row
 from workers.bulk.stages import Stages, stages_of, types_in
@@ -65,7 +67,7 @@ class Planner:
     """Plans one run."""
 
     def __init__(self, kit: Kit, job: ClaimedJob, session_id: str, spec: BulkSpec) -> None:
-        self._kit, self._job, self._session_id, self._spec = kit, job, session_id, spec
+        self._kit, self._job, self._session_id, self._spec = kit, job, session_id, replayed(spec)
         self._is_mine = partial(kit.holds, session_id)
 
     def plan(self) -> bool:
@@ -158,6 +160,9 @@ class Planner:
 
     def _found(self, own: Destination, extra: dict[str, object]) -> list[Found]:
         spec, tenant, places = self._spec, self._job.tenant, self._kit.places
+        if spec.evaluation is not None and spec.evaluation.of_group is not None:
+            group_id = spec.evaluation.of_group
+            return [group_lines(self._kit, self._job, group_id, own, extra, self._is_mine)]
         if spec.input.format is BulkFormat.IMAGES:
             return [self._listing(own, extra)]
         found: list[Found] = []
@@ -180,7 +185,7 @@ class Planner:
 
         data = self._outside(listed, "input")
         key = own.keep(kit, tenant, f"_listing-{self._job.epoch}.txt", data, self._is_mine)
-        extra[LISTING] = key
+        extra |= {LISTING: key, LISTED: hashlib.sha256(data).hexdigest()}
         place = Place(kit.objects, key, self._spec.input.uris[0])
         return Found(place, len(data), None)
 

@@ -8,16 +8,26 @@ from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
+from typing import Protocol
 
 from storage.database import Database
 from storage.objects import Objects
 from storage.objects.packs import read_slice, read_slices
 from storage.records.errors import ItemError, NotFound, ObjectCorrupt
-from storage.records.jobs import ClaimedJob, PackSlice
+from storage.records.jobs import PackSlice
 
 _KEYS_KEPT = 1024
 
 Payload = bytes | ItemError
+
+
+class Asked(Protocol):
+    """A job with its input, or with where that lies."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def payload(self) -> bytes | PackSlice: ...
 
 
 class Payloads:
@@ -27,7 +37,7 @@ class Payloads:
         self._database, self._objects = database, objects
         self._keys: OrderedDict[str, str] = OrderedDict()
 
-    def fetch(self, jobs: Sequence[ClaimedJob]) -> dict[str, Payload]:
+    def fetch(self, jobs: Sequence[Asked]) -> dict[str, Payload]:
         """Each job's input, by id."""
         found: dict[str, Payload] = {}
         packed: dict[str, list[tuple[str, PackSlice]]] = defaultdict(list)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import select
 
@@ -26,6 +26,14 @@ PAYLOAD = Statement(
     """
     SELECT p.body, p.pack_id, p.offset_bytes, p.length_bytes, p.digest
     FROM payloads AS p WHERE p.job_id = :id AND p.tenant = :tenant
+    """,
+)
+
+PAYLOADS = Statement(
+    "The inputs of several.",
+    """
+    SELECT p.job_id, p.body, p.pack_id, p.offset_bytes, p.length_bytes, p.digest
+    FROM payloads AS p WHERE p.job_id {among_ids} AND p.tenant || '' = :tenant
     """,
 )
 
@@ -67,6 +75,11 @@ class Reading(Store):
             return None
         row = self._work.row(PAYLOAD, tenant=tenant, id=job_id)
         return None if row is None else payload_of(*list(row))
+
+    def payloads(self, tenant: str, ids: Sequence[str]) -> Mapping[str, bytes | PackSlice]:
+        """The inputs of those of the jobs that are this tenant's, by id, or where they lie."""
+        rows = self._work.rows(PAYLOADS, tenant=tenant, ids=self._work.ids(ids))
+        return {row[0]: payload_of(*row[1:]) for row in rows}
 
     def webhook(self, tenant: str, job_id: str) -> str | None:
         """The URL that the job brought along to be told."""

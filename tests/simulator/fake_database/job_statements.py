@@ -148,6 +148,11 @@ def payload(t: Tables, now: Millis, p: P) -> list[tuple[Any, ...]]:
     return [_input(row)] if row and row["tenant"] == p["tenant"] else []
 
 
+def payloads_of_tenant(t: Tables, now: Millis, p: P) -> list[tuple[Any, ...]]:
+    found = ((one, t.payloads.get(one)) for one in p["ids"])
+    return [(one, *_input(row)) for one, row in found if row and row["tenant"] == p["tenant"]]
+
+
 def _input(row: Row) -> tuple[Any, ...]:
     return row["body"], row["pack_id"], row["offset_bytes"], row["length_bytes"], row["digest"]
 
@@ -365,6 +370,7 @@ PLAYED: Sequence[tuple[object, Callable[[Tables, Millis, P], Any]]] = (
     (submit.LABELS, labels),
     (reading.GET, get),
     (reading.PAYLOAD, payload),
+    (reading.PAYLOADS, payloads_of_tenant),
     (reading.GLIMPSE, glimpse),
     (running.CLAIM_HERE, claim_here),
     (running.PAYLOADS, payloads),
