@@ -168,7 +168,6 @@ JOB_CODES: dict[str, str] = {
     "no_failed_rows": "none of the other job's rows failed",
     # what an evaluation is compared with, or replays
     "group_not_over": "some of the group's jobs are not over yet",
-    "input_gone": "the inputs of the group were erased, or their retention has passed",
     # one row of it
     "bad_json": "the line is no JSON object as it is read here",
     "bad_quote": "the line has an odd quote, or one in the middle of a value",
