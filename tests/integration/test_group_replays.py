@@ -14,7 +14,7 @@ import pytest
 from storage.records.bulk import BulkInput, BulkOutput, BulkSpec
 from storage.records.evaluations import EvaluationSpec
 from storage.records.jobs import Job, JobState
-from tests.support.bulk_worker import bulk_worker, submit_bulk, submit_group
+from tests.support.bulk_worker import bulk_worker, household, submit_bulk, submit_group
 from tests.support.household import Household, new_id
 from tests.support.linear_models import LinearRuntime, answers, push
 from workers.bulk import replaying
@@ -23,9 +23,9 @@ ONE = np.array([[1.0], [2.0], [3.0], [4.0]])
 OTHER = ONE * 1.5
 
 
-@pytest.fixture
-def house(tmp_path: Path) -> Household:
-    return Household.on_sqlite(tmp_path)
+@pytest.fixture(params=["embedded", "services"])
+def house(request: pytest.FixtureRequest, tmp_path: Path) -> Household:
+    return household(request, tmp_path)
 
 
 def replay_of(group_id: str) -> BulkSpec:

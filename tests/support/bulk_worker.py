@@ -9,7 +9,11 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import pytest
+
 from storage.clock import SystemClock
+from storage.database import Database
+from storage.objects import open_objects
 from storage.objects.packs import PackWriter, pack_key
 from storage.queue.lanes import Lane
 from storage.records.bulk import BulkSpec, payload_of
@@ -22,6 +26,15 @@ from tests.support.household import Household, new_id
 from workers.bulk.side import BulkSide
 from workers.inference.pipeline import Pipeline
 from workers.inference.ports import Runtime
+
+
+def household(request: pytest.FixtureRequest, folder: Path) -> Household:
+    """Of a fixture's parameter: ``embedded``, or ``services`` (PostgreSQL and S3)."""
+    if request.param == "embedded":
+        return Household.on_sqlite(folder)
+    database = Database.open(request.getfixturevalue("postgres_database_url"))
+    request.addfinalizer(database.close)
+    return Household(database, open_objects(request.getfixturevalue("s3_objects_url")))
 
 
 @contextlib.contextmanager

@@ -29,6 +29,7 @@ from workers.bulk.destination import (
     output_prefix,
     own_store,
 )
+from workers.bulk.evaluating.comparing import check_against
 from workers.bulk.feeding import signature_of
 from workers.bulk.files import APART, LISTED, LISTING, TYPES, open_found, open_planned
 from workers.bulk.kept import kept_of, notes_of
@@ -115,6 +116,8 @@ class Planner:
         row_bytes = 1.0 if file.rows is not None else first.next / rows_read
         extra |= {**notes_of(signature, kept, spec.output.format), APART: row_bytes}
         plan = replace(plan, extra=extra)
+        if spec.evaluation is not None:
+            check_against(kit, self._job, spec, plan, signature, self._is_mine)
         return Draft(plan, sources, signature, destination, row_bytes)
 
     def cut(self, draft: Draft) -> list[ShardPlan]:

@@ -1,0 +1,94 @@
+"""The job that an evaluation is compared with: there, over, and about the same files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from storage.records.bulk import Part, Plan, PlannedFile
+from storage.records.errors import ForebayError, NotFound
+from storage.records.jobs import JobKind, JobState
+from storage.records.models import ModelVersion
+from storage.records.signatures import Signature
+from workers.bulk.evaluating.basis import Basis, basis_of, not_comparable
+from workers.bulk.files import LISTED, LISTING
+from workers.bulk.kit import Failed, Kit
+
+_KINDS = frozenset({JobKind.BULK, JobKind.EVALUATION})
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """A finished run."""
+
+    job_id: str
+    plan: Plan
+    parts: Sequence[Part]
+    version: ModelVersion
+
+    @property
+    def signature(self) -> Signature:
+        """Its version's, as the worker completed it that loaded it."""
+        return Signature.from_json(self.version.signature)
+
+
+def earlier_run(
+    kit: Kit, tenant: str, job_id: str, plan: Plan, still: Callable[[], bool]
+) -> Earlier:
+    """The tenant's job of this id. ``Failed``: ``job_not_found``, and ``not_comparable`` where it
+    is no run, is not over, or is about other files than ``plan``."""
+
+    def look() -> Earlier | ForebayError:
+        with kit.database.read() as tx:
+            job = tx.jobs.get(tenant, job_id)
+            if job is None:
+                return NotFound(
+                    f"you have no job {job_id[:80]!r} to compare with: it may be past its retention"
+                    " (then score the rows again with its version)",
+                    code="job_not_found",
+                )
+            if job.kind not in _KINDS:
+                return not_comparable(f"job {job_id} is of kind {job.kind.value}")
+            if job.state is not JobState.SUCCEEDED:
+                return not_comparable(f"job {job_id} is {job.state.value}, not succeeded")
+            run, version = tx.bulk.run(job_id, tenant=tenant), tx.models.by_id(job.version_id)
+            if run is None or run.plan is None or version is None:
+                return not_comparable(f"job {job_id} scored no row: it was a dry run")
+            return Earlier(job_id, run.plan, tx.bulk.parts(job_id), version)
+
+    found = kit.patiently(look, still)
+    if isinstance(found, ForebayError):
+        raise Failed(found)
+    different = _difference(found.plan, plan)
+    if different is not None:
+        raise Failed(not_comparable(f"job {job_id} is about other files: {different}"))
+    return found
+
+
+def basis_with(earlier: Earlier, signature: Signature) -> Basis:
+    """What can be compared with it."""
+    return basis_of(earlier.signature, signature)
+
+
+def _difference(before: Plan, now: Plan) -> str | None:
+    """Why rows at one position of the two need not be the same row; None where they are."""
+    if len(before.files) != len(now.files):
+        return f"{len(before.files):,} files then, and {len(now.files):,} now"
+    for number, (was, file) in enumerate(zip(before.files, now.files, strict=True)):
+        if _pins(was) != _pins(file):
+            return f"file {number} was {_told(was)}, and now is {_told(file)}"
+    lists = [(LISTING in plan.extra, plan.extra.get(LISTED)) for plan in (before, now)]
+    if lists[0] != lists[1] or lists[0] == (True, None):
+        return "other objects are listed below the prefix"
+    return None
+
+
+def _pins(file: PlannedFile) -> tuple[object, ...]:
+    """What says that it holds the same rows at the same positions; where nothing pins the content,
+    its address has to do."""
+    content = (file.format, file.size_bytes, file.stop, file.gzip)
+    return (*content, file.digest or file.uri)
+
+
+def _told(file: PlannedFile) -> str:
+    return f"{file.uri[-200:]} of {file.size_bytes:,} bytes"
