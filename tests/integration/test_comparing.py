@@ -269,3 +269,5 @@ def test_answers_past_their_retention_say_so(desk: Desk) -> None:
     with pytest.raises(Exception, match=f"of job {job}, to compare with, the part") as gone:
         desk.compared(later)
     assert gone.value.error.stable_code == "part_gone"  # type: ignore[attr-defined]
+    code, says = desk.error(line, desk.spec(against=job))  # before a row is scored
+    assert code == "part_gone" and job in says

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import pyarrow as pa
 
 from storage.records.bulk import BulkRun, BulkSpec, Part, Plan, row_id
-from storage.records.errors import NotFound
+from storage.records.errors import InvalidInput, NotFound
 from storage.records.evaluations import EvaluationSpec
 from storage.records.jobs import ClaimedJob
 from storage.records.signatures import Signature
-from workers.bulk.evaluating.basis import Basis
+from workers.bulk.evaluating.basis import Basis, not_comparable
 from workers.bulk.evaluating.earlier import Earlier, basis_with, earlier_run
 from workers.bulk.evaluating.group_answers import GroupAnswers
 from workers.bulk.evaluating.label_changes import LabelChanges
@@ -45,7 +45,9 @@ def check_against(
     if _is_group(evaluation):
         GroupAnswers(kit, job.tenant, evaluation.against, still).basis(signature)
     else:
-        basis_with(earlier_run(kit, job.tenant, evaluation.against, plan, still), signature)
+        earlier = earlier_run(kit, job.tenant, evaluation.against, plan, still)
+        basis_with(earlier, signature)
+        next(_before(kit, earlier, still), None)  # its parts are still there, and can be read
 
 
 def compare(
@@ -80,9 +82,8 @@ def _with_run(
     still: Still,
 ) -> Told:
     basis, matching = basis_with(earlier, signature), Matching()
-    rows = scored_rows(kit, earlier.plan, earlier.parts, earlier.signature, (), still)
-    before = _or_gone(rows, earlier.job_id)
-    changes = _counted(basis, evaluation, matching.pairs(before, after))
+    pairs = matching.pairs(_before(kit, earlier, still), after)
+    changes = _counted(basis, evaluation, pairs)
     version = earlier.version
     told: Told = {
         "job": earlier.job_id,
@@ -161,14 +162,16 @@ def _truth(rows: Scored, evaluation: EvaluationSpec) -> pa.Array | None:
     return None if column is None else column.cast(pa.string())
 
 
-def _or_gone(rows: Iterator[Scored], job_id: str) -> Iterator[Scored]:
-    """A part that is not there any more says whose it was."""
+def _before(kit: Kit, earlier: Earlier, still: Still) -> Iterator[Scored]:
+    """The earlier rows; what is wrong with their parts says whose they are."""
     try:
-        yield from rows
+        yield from scored_rows(kit, earlier.plan, earlier.parts, earlier.signature, (), still)
     except NotFound as error:
-        raise Failed(
-            NotFound(f"of job {job_id}, to compare with, {error.message}", code=error.stable_code)
-        ) from error
+        says = f"of job {earlier.job_id}, to compare with, {error.message}"
+        raise Failed(NotFound(says, code=error.stable_code)) from error
+    except InvalidInput as error:
+        says = f"the parts of job {earlier.job_id} cannot be read: {error.message}"
+        raise Failed(not_comparable(says)) from error
 
 
 def _columns(plan: Plan, evaluation: EvaluationSpec) -> list[str]:
