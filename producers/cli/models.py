@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from producers.cli import versions
+from producers.cli import trials, versions
 from producers.cli.connection import be_patient, connect
 from producers.cli.exits import Exit, Failure, usage
 from producers.cli.options import AsJson, TimeoutS
@@ -22,8 +22,18 @@ TrustedPush = Callable[
 ]
 
 app = typer.Typer(no_args_is_help=True, help="Push models, look at them, move aliases.")
-for verb in (versions.card, versions.edit, versions.deprecate, versions.delete):
-    app.command()(verb)
+_VERBS: Sequence[Callable[..., None]] = (
+    versions.card,
+    versions.edit,
+    versions.deprecate,
+    versions.delete,
+    trials.canary,
+    trials.shadow,
+    trials.trials,
+    trials.stop_trial,
+)
+for _verb in _VERBS:
+    app.command()(_verb)
 trusted_push: list[TrustedPush] = []  # filled by the composition root, empty in a bare install
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The model's name.")]

@@ -10,9 +10,11 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Self
 
+from producers.client import trials
 from producers.client.errors import BadArgument
 from producers.client.jobs import POLL_S, seconds, wait_until
 from producers.client.transport import Transport
+from producers.client.trials import Trial
 
 PUSH_TIMEOUT_S = 600.0  # an upload may be large
 
@@ -213,6 +215,37 @@ class Models:
         path = f"/v1/models/{name}/versions/{version}"
         document: Mapping[str, Any] = self._transport.json("DELETE", path, repeatable=True)
         return document
+
+    def canary(
+        self,
+        ref: str,
+        alias: str,
+        *,
+        share: float = 0.05,
+        limits: Mapping[str, float | None] | None = None,
+    ) -> Trial:
+        """Have ``name:version`` answer a share of what is submitted to ``name@alias``.
+
+        ``limits``: error_share, latency_ratio, latency_ms, disagreement, min_jobs, tolerance. Over
+        one of them the candidate is returned, and what is queued for it goes to the other version.
+        """
+        return trials.start(self._transport, "canary", ref, alias, share, limits)
+
+    def shadow(
+        self,
+        ref: str,
+        alias: str,
+        *,
+        share: float = 0.05,
+        limits: Mapping[str, float | None] | None = None,
+    ) -> Trial:
+        """Have ``name:version`` score a share of the inputs of ``name@alias`` once more, unseen;
+        ``limits`` as for a canary."""
+        return trials.start(self._transport, "shadow", ref, alias, share, limits)
+
+    def trials(self, name: str, alias: str) -> Sequence[Trial]:
+        """The trials beside ``name@alias``, the newest first."""
+        return trials.trials_of(self._transport, name, alias)
 
     def alias(
         self, name: str, alias: str, version: int, *, expected: int | None = None

@@ -36,6 +36,8 @@ class FakeService:
         self.scrapes = 0
         self.webhooks = FakeWebhooks()
         self.versions: dict[str, dict[str, Any]] = {}  # by number, of any model
+        self.trials: list[dict[str, Any]] = []  # an id is its place
+        self.trial_ends: dict[str, Any] | None = None  # what becomes of one that is started
 
     @property
     def transport(self) -> httpx.MockTransport:
@@ -103,6 +105,15 @@ class FakeService:
                 self.versions[number]["state"] = "deleted"
                 made = {"made_from_it": [f"{name}:9"]}
                 return httpx.Response(200, json={"name": name, **self.versions[number], **made})
+            case ("GET", ["v1", "models", _, "aliases", _, "trials"]):
+                return httpx.Response(200, json={"data": self.trials})
+            case ("POST", ["v1", "models", name, "aliases", alias, "trials"]):
+                return self._start_trial(name, alias)
+            case ("GET", ["v1", "models", _, "aliases", _, "trials", number]):
+                return httpx.Response(200, json=self.trials[int(number)])
+            case ("POST", ["v1", "models", _, "aliases", _, "trials", number, "stop"]):
+                self.trials[int(number)] |= {"state": "stopped", "repointed": 3}
+                return httpx.Response(200, json=self.trials[int(number)])
             case ("PUT", ["v1", "models", name, "aliases", alias]):
                 return httpx.Response(
                     200, json={"name": name, "alias": alias, **json.loads(request.content)}
@@ -204,6 +215,26 @@ class FakeService:
         }
         self.models[name] = {"name": name, "latest_version": 1, "aliases": {}}
         return httpx.Response(201, json=version)
+
+    def _start_trial(self, name: str, alias: str) -> httpx.Response:
+        asked = json.loads(self.requests[-1].content)
+        trial = {
+            "id": str(len(self.trials)),
+            "name": name,
+            "alias": alias,
+            "kind": asked["kind"],
+            "base": 1,
+            "candidate": asked["version"],
+            "share": asked["share"],
+            "state": "running",
+            "reason": None,
+            "seen": {},
+            "compared": 0,
+            "disagreed": 0,
+            "repointed": 0,
+        }
+        self.trials.append({**trial, **(self.trial_ends or {})})
+        return httpx.Response(201, json=trial)
 
     @staticmethod
     def _shown(job: dict[str, Any]) -> dict[str, Any]:
