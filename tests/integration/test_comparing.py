@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from storage.records.bulk import BulkInput, BulkOutput, BulkSpec, spec_of
+from storage.records.bulk import BulkInput, BulkOutput, BulkSpec, PartFormat, spec_of
 from storage.records.evaluations import EvaluationSpec
 from storage.records.jobs import ClaimedJob, JobState
 from storage.records.models import ModelVersion
@@ -272,3 +272,18 @@ def test_answers_past_their_retention_say_so(desk: Desk) -> None:
     assert gone.value.error.stable_code == "part_gone"  # type: ignore[attr-defined]
     code, says = desk.error(line, desk.spec(against=job))  # before a row is scored
     assert code == "part_gone" and job in says
+
+
+def test_an_output_that_was_written_over_is_never_taken_for_the_jobs_own(desk: Desk) -> None:
+    desk.put("a.parquet", desk.rows(20))
+    line = push(desk.house, "line", desk.matrix(2))
+    output = BulkOutput(uri=f"file://{desk.folder}/out/run", format=PartFormat.CSV, overwrite=True)
+    first = desk.finish(line, dataclasses.replace(desk.spec(), output=output))
+    told = desk.compared(desk.finish(line, desk.spec(against=first)))
+    assert (told["rows"], told["disagreed"], told["missing"]) == (20, 0, 0)
+    second = desk.finish(line, dataclasses.replace(desk.spec(), output=output))
+    code, says = desk.error(line, desk.spec(against=first))
+    assert code == "not_comparable" and f"written over by job {second}" in says
+    (desk.folder / "out/run/manifest.json").unlink()
+    code, says = desk.error(line, desk.spec(against=second))
+    assert code == "part_gone" and "out/run any more" in says

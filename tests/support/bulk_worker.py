@@ -41,11 +41,13 @@ def household(request: pytest.FixtureRequest, folder: Path) -> Household:
 def bulk_worker(
     house: Household, folder: Path, runtime: Runtime, tenants: Sequence[str] = ()
 ) -> Iterator[BulkSide]:
-    """It may read what lies below ``folder/in``."""
+    """It may read what lies below ``folder/in``, and write below ``folder/out``."""
+    (folder / "out").mkdir(exist_ok=True)
     stop = threading.Event()
-    prefixes = (f"file://{folder}/in/",)
-    with running_pipeline(house, folder, runtime=runtime, ref_prefixes=prefixes) as pipeline:
-        settings = settings_for(folder, ref_prefixes=prefixes)
+    allowed = {"ref_prefixes": (f"file://{folder}/in/",)}
+    allowed["output_prefixes"] = (f"file://{folder}/out/",)
+    with running_pipeline(house, folder, runtime=runtime, **allowed) as pipeline:
+        settings = settings_for(folder, **allowed)
         bulk = BulkSide(pipeline, house.database, house.objects, settings, SystemClock())
         bulk.start()
         whose = (house.tenant, *tenants)

@@ -18,7 +18,7 @@ from storage.records.evaluations import EvaluationSpec
 from storage.records.jobs import ClaimedJob
 from storage.records.signatures import Signature
 from workers.bulk.evaluating.basis import Basis, not_comparable
-from workers.bulk.evaluating.earlier import Earlier, basis_with, earlier_run
+from workers.bulk.evaluating.earlier import Earlier, basis_with, check_output, earlier_run
 from workers.bulk.evaluating.group_answers import GroupAnswers
 from workers.bulk.evaluating.label_changes import LabelChanges
 from workers.bulk.evaluating.matching import Matching, Pair
@@ -164,6 +164,7 @@ def _truth(rows: Scored, evaluation: EvaluationSpec) -> pa.Array | None:
 
 def _before(kit: Kit, earlier: Earlier, still: Still) -> Iterator[Scored]:
     """The earlier rows; what is wrong with their parts says whose they are."""
+    check_output(kit, earlier, still)
     try:
         yield from scored_rows(kit, earlier.plan, earlier.parts, earlier.signature, (), still)
     except NotFound as error:

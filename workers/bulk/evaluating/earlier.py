@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from storage.records.bulk import Part, Plan, PlannedFile
-from storage.records.errors import ForebayError, NotFound
+import orjson
+
+from storage.records.bulk import MANIFEST, OUTPUT, Part, Plan, PlannedFile
+from storage.records.errors import ForebayError, InvalidInput, NotFound, ObjectsMisconfigured
 from storage.records.jobs import JobKind, JobState
 from storage.records.models import ModelVersion
 from storage.records.signatures import Signature
@@ -63,6 +65,41 @@ def earlier_run(
     if different is not None:
         raise Failed(not_comparable(f"job {job_id} is about other files: {different}"))
     return found
+
+
+def check_output(kit: Kit, earlier: Earlier, still: Callable[[], bool]) -> None:
+    """That what lies in its output is still its own: another job may have written over it, with
+    parts of the same names and sizes. ``Failed``: ``not_comparable``, ``part_gone``."""
+    named, base = earlier.plan.extra.get(OUTPUT), earlier.plan.base
+    if named is None:
+        return
+    uri = f"{str(named).rstrip('/')}/{base}"
+
+    def look() -> bytes | ForebayError:
+        try:
+            return kit.places.output(uri).objects.get(f"{base}/{MANIFEST}" if base else MANIFEST)
+        except NotFound:
+            return NotFound(
+                f"the output of job {earlier.job_id} is not at {uri} any more: score the rows again"
+                " with its version",
+                code="part_gone",
+            )
+        except (InvalidInput, ObjectsMisconfigured) as refused:
+            return not_comparable(
+                f"the parts of job {earlier.job_id} cannot be read: {refused.message}"
+            )
+
+    found = kit.patiently(look, still, ours=False)
+    if isinstance(found, ForebayError):
+        raise Failed(found)
+    try:
+        whose = orjson.loads(found)["job"]
+    except (orjson.JSONDecodeError, TypeError, KeyError):
+        whose = None
+    if whose != earlier.job_id:
+        by = f"job {whose}" if isinstance(whose, str) else "something else"
+        says = f"the output of job {earlier.job_id} at {uri} was written over by {by[:100]}"
+        raise Failed(not_comparable(says))
 
 
 def basis_with(earlier: Earlier, signature: Signature) -> Basis:
