@@ -1,0 +1,68 @@
+"""Values that rows are told apart by: the most frequent ones by name, the rest as one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from workers.bulk.evaluating.truth import words_of
+from workers.inference.ports import Array
+from workers.training.data.values import sorted_words
+
+MOST_VALUES = 50
+_MOST_COUNTED = 100_000  # different values: of those that come later none is told apart
+
+
+class Counting:
+    """The first look at a column: which values there are, and how often."""
+
+    def __init__(self) -> None:
+        self._rows: Counter[str | None] = Counter()
+
+    def add(self, column: pa.Array) -> None:
+        """Some rows of it."""
+        counts = words_of(_texts(column)).value_counts()
+        for one in counts.to_pylist():
+            value = one["values"]
+            if value in self._rows or len(self._rows) < _MOST_COUNTED:
+                self._rows[value] += one["counts"]
+
+    def values(self) -> Values:
+        """The most frequent ones; of equally frequent ones the first in their order."""
+        words = sorted_words([word for word in self._rows if word is not None])
+        ordered: list[str | None] = [*words, *([None] if None in self._rows else [])]
+        often = sorted(ordered, key=lambda word: -self._rows[word])[:MOST_VALUES]
+        chosen = set(often)
+        return Values([word for word in ordered if word in chosen], len(ordered) - len(chosen))
+
+
+class Values:
+    """Those that are told apart, in their order (numbers by value, None last), and how many others
+    there are."""
+
+    def __init__(self, words: Sequence[str | None], others: int) -> None:
+        self.words, self.others = words, others
+        self._places = {word: at for at, word in enumerate(words)}
+
+    @property
+    def groups(self) -> int:
+        """Of rows; the last is all others."""
+        return len(self.words) + 1
+
+    def places(self, column: pa.Array) -> Array:
+        """Each row's group, int64 (n,)."""
+        encoded = words_of(_texts(column)).dictionary_encode(null_encoding="encode")
+        other = len(self.words)
+        table = [self._places.get(word, other) for word in encoded.dictionary.to_pylist()]
+        found: Array = np.array([*table, other], np.int64)[encoded.indices.to_numpy()]
+        return found
+
+
+def _texts(column: pa.Array) -> pa.Array:
+    """Lists as they print: they have no other word."""
+    if pa.types.is_nested(column.type):
+        return pa.array([None if one is None else str(one) for one in column.to_pylist()])
+    return column
