@@ -249,6 +249,12 @@ def read_spec(given: Mapping[str, Any], *, max_attempts: int) -> BulkSpec:
         max_attempts=max_attempts,
         dry_run=bool(given.get("dry_run", False)),
     )
+    check_length(spec)
+    return spec
+
+
+def check_length(spec: BulkSpec) -> None:
+    """``TooLarge`` if the spec cannot be kept with the job."""
     length = len(payload_of(spec))
     if length > MAX_SPEC_BYTES:
         raise TooLarge(
@@ -258,7 +264,6 @@ def read_spec(given: Mapping[str, Any], *, max_attempts: int) -> BulkSpec:
             code="input_too_long",
             field="input",
         )
-    return spec
 
 
 def read_output(value: Mapping[str, Any] | None, before: BulkOutput) -> BulkOutput:

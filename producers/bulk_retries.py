@@ -1,4 +1,4 @@
-"""What becomes of a bulk job that is asked for again.
+"""What becomes of a bulk job, or of an evaluation, that is asked for again.
 
 One that ended early is *resumed*: what it committed stays, and the rest is done where it would
 have been done. Of one that has wrong rows, those alone can be done again, into a place of its own.

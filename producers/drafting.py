@@ -6,11 +6,13 @@ Everything that can be found wrong is found here, before anything is written.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
 
+from producers.evaluation_references import Earlier, filled, filled_if_good
+from producers.evaluation_references import look as look_at_earlier
 from producers.references import Resolver
 from producers.requests import JobRequest, JobsRequest
 from producers.settings import ApiSettings
@@ -37,6 +39,7 @@ class Facts:
     trials: dict[str, Trial]  # by the reference that leads to them
     files: set[str]
     now: Millis
+    earlier: Earlier = field(default_factory=Earlier)  # what evaluations refer to
 
 
 class _Moment:
@@ -81,11 +84,14 @@ class Drafting:
         names = {name for name in models if name}
         versions, trials = self._resolver.versions(tx, tenant, names)
         now = self._moment.now(tx)
-        files = self._resolver.known_files(tx, tenant, requests, now - self._keep_ms)
-        return Facts(versions, trials, files, now)
+        earlier = look_at_earlier(tx, tenant, requests)
+        whole = [filled_if_good(request, earlier) for request in requests]
+        files = self._resolver.known_files(tx, tenant, whole, now - self._keep_ms)
+        return Facts(versions, trials, files, now, earlier)
 
     def one(self, request: JobRequest, facts: Facts, job_id: str) -> NewJob:
         """The job, or the error with its field."""
+        request = filled(request, facts.earlier)
         (version,) = self._resolver.check_inputs(
             [request], facts.versions, facts.files, single=True
         )

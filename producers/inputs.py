@@ -14,7 +14,7 @@ from storage.database import Database, Transaction
 from storage.objects import Objects
 from storage.objects.packs import PackWriter, pack_key, retention_day
 from storage.records.errors import ObjectsUnavailable
-from storage.records.jobs import JobKind, Millis, NewJob
+from storage.records.jobs import BULK_KINDS, JobKind, Millis, NewJob
 from storage.records.packs import NewPack, PackKind, PackSummary
 
 
@@ -64,8 +64,8 @@ class InputStore:
 
     def is_large(self, job: NewJob) -> bool:
         """Whether its input is kept in a pack, once it is placed. A bulk job's never is: it is
-        small, and whoever looks at a run wants it without the object store. So it is of trainings.
-        """
-        if job.kind in (JobKind.BULK, JobKind.TRAINING):
+        small, and whoever looks at a run wants it without the object store. So it is of evaluations
+        and trainings."""
+        if job.kind in BULK_KINDS or job.kind is JobKind.TRAINING:
             return False
         return isinstance(job.payload, bytes) and len(job.payload) > self._inline_bytes

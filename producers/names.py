@@ -1,9 +1,10 @@
-"""How models are named in requests."""
+"""How jobs, groups and models are named in requests."""
 
 from __future__ import annotations
 
 from producers.shapes import Text
 
+ID = Text(36, 36, r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$", "an id")
 NAME = r"[a-z0-9][a-z0-9._-]{0,62}"
 MODEL_REF = Text(
     least=1,

@@ -167,12 +167,15 @@ class Resolver:
     def _check_bulk(self, request: JobRequest, signature: Signature, files: set[str]) -> None:
         """What shows without a look at the files."""
         assert request.bulk is not None
-        self._check_addresses(uris_of(request.input), "input", files)
+        for field, uri in _addresses(request):
+            self._check_address(field, uri, files)
         self.check_output(request.bulk.output.uri, request.bulk.input.uris)
         known = {spec.name for spec in signature.asked} | {col.name for col in signature.columns}
         for name in request.bulk.input.columns:
             if name and known and name not in known:
-                field, near = f"input.columns.{name[:80]}", ", ".join(sorted(known)[:20])
+                said = "uri" in request.input  # else they are taken over from a job
+                field = f"input.columns.{name[:80]}" if said else _taken_from(request)
+                near = ", ".join(sorted(known)[:20])
                 says = f"{field}: the model has no input {name[:80]!r}; it has {near}"
                 code = "unknown_column" if signature.columns else "unknown_input"
                 raise InvalidInput(says, code=code, field=field)
@@ -188,10 +191,12 @@ class Resolver:
     ) -> None:
         """Each with its field below ``above``: listed, or an uploaded file that is there."""
         for below, uri in uris:
-            field = f"{above}.{below}"
-            ref = check_address(uri, self._prefixes, field=field)
-            if isinstance(ref, FileRef) and ref.file_id not in files:
-                raise _no_file(ref, field)
+            self._check_address(f"{above}.{below}", uri, files)
+
+    def _check_address(self, field: str, uri: str, files: set[str]) -> None:
+        ref = check_address(uri, self._prefixes, field=field)
+        if isinstance(ref, FileRef) and ref.file_id not in files:
+            raise _no_file(ref, field)
 
     def _check_refs(self, request: JobRequest, files: set[str], where: str) -> None:
         for field, uri in refs_in(request.input, field=where):
@@ -211,6 +216,18 @@ class Resolver:
                 self._signatures.clear()
             self._signatures[key] = signature
         return signature
+
+
+def _addresses(request: JobRequest) -> Iterable[tuple[str, str]]:
+    """What a bulk job or an evaluation reads, each address with the field that named it."""
+    assert request.bulk is not None
+    if "uri" in request.input:
+        return [(f"input.{below}", uri) for below, uri in uris_of(request.input)]
+    return [(_taken_from(request), uri) for uri in request.bulk.input.uris]
+
+
+def _taken_from(request: JobRequest) -> str:
+    return f"input.{next(iter(request.input))}"
 
 
 def _no_file(ref: FileRef, field: str) -> Unprocessable:

@@ -1,17 +1,18 @@
 """What a caller writes to submit jobs: its fields, its limits, and how it is read.
 
-``JOB``, ``BULK_JOB`` and ``TRAINING_JOB`` are the one description: what reads a request checks by
-them and the OpenAPI draws them. Unknown fields are refused with the nearest known name, fields
-that are not built yet by their own.
+``JOB``, ``BULK_JOB``, ``EVALUATION_JOB`` and ``TRAINING_JOB`` are the one description: what reads
+a request checks by them and the OpenAPI draws them. Unknown fields are refused with the nearest
+known name, fields that are not built yet by their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from producers import training_requests
+from producers import evaluation_requests, training_requests
 from producers.bulk_requests import BULK_INPUT, BULK_OUTPUT, ON_ERROR, SPEC_FIELDS, read_spec
+from producers.evaluation_requests import EVALUATION, EVALUATION_INPUT
 from producers.names import MODEL_REF, NEW_MODEL
 from producers.shapes import (
     Choice,
@@ -115,6 +116,7 @@ _OF_ANY_KIND: dict[str, Shape] = {
     "webhook": WEBHOOK,
 }
 _FOR_BULK = 'is a field of bulk jobs: it goes with "kind": "bulk"'
+_FOR_EVALUATION = 'is a field of evaluations: it goes with "kind": "evaluation"'
 _FOR_TRAINING = 'is a field of trainings: it goes with "kind": "training"'
 _ALONE = "jobs are submitted one at a time, by POST /v1/jobs"
 JOB = Fields(
@@ -125,7 +127,11 @@ JOB = Fields(
             built=(JobKind.INFERENCE.value,),
             later=frozenset(kind.value for kind in JobKind if kind not in BUILT_KINDS),
             default=JobKind.INFERENCE.value,
-            elsewhere={JobKind.BULK.value: _ALONE, JobKind.TRAINING.value: _ALONE},
+            elsewhere={
+                JobKind.BULK.value: _ALONE,
+                JobKind.EVALUATION.value: _ALONE,
+                JobKind.TRAINING.value: _ALONE,
+            },
         ),
         **_OF_ANY_KIND,
         "priority": Number(MIN_PRIORITY, MAX_PRIORITY, default=DEFAULT_PRIORITY),
@@ -135,8 +141,14 @@ JOB = Fields(
         ),
         "output": NotYet("an object of one's own for the result"),
     },
-    foreign={"on_error": _FOR_BULK, "dry_run": _FOR_BULK, "spec": _FOR_TRAINING},
+    foreign={
+        "on_error": _FOR_BULK,
+        "dry_run": _FOR_BULK,
+        "evaluation": _FOR_EVALUATION,
+        "spec": _FOR_TRAINING,
+    },
 )
+_OF_BULK = ("output", "dry_run")  # and of no evaluation
 BULK_JOB = Fields(
     "BulkJobRequest",
     required={"kind": Choice((JobKind.BULK.value,)), "model": MODEL_REF, "input": BULK_INPUT},
@@ -151,7 +163,21 @@ BULK_JOB = Fields(
         "on_error": ON_ERROR,
         "dry_run": Flag(),
     },
-    foreign={"spec": _FOR_TRAINING},
+    foreign={"evaluation": _FOR_EVALUATION, "spec": _FOR_TRAINING},
+)
+_NOT_OF_EVALUATIONS = "is no field of an evaluation: what it scored is in its parts, as Parquet"
+EVALUATION_JOB = Fields(
+    "EvaluationJobRequest",
+    required={
+        "kind": Choice((JobKind.EVALUATION.value,)),
+        "model": MODEL_REF,
+        "input": EVALUATION_INPUT,
+    },
+    optional={
+        **{name: BULK_JOB.optional[name] for name in BULK_JOB.optional if name not in _OF_BULK},
+        "evaluation": EVALUATION,
+    },
+    foreign=dict.fromkeys(_OF_BULK, _NOT_OF_EVALUATIONS) | {"spec": _FOR_TRAINING},
 )
 _NOT_OF_TRAININGS = "is no field of a training: what it reads and learns is said in spec"
 TRAINING_JOB = Fields(
@@ -183,7 +209,7 @@ class JobRequest:
     max_attempts: int
     metadata: Mapping[str, str]
     webhook: str | None = None
-    bulk: BulkSpec | None = None  # of a bulk job, what its input and output come to
+    bulk: BulkSpec | None = None  # of a bulk job or evaluation, what it comes to
     training: TrainingSpec | None = None  # of a training, whose ``input`` is its data as given
 
     @property
@@ -224,16 +250,28 @@ def read_job(value: object) -> JobRequest:
 
 
 def read_bulk(value: object) -> JobRequest:
-    """The request of a bulk job, or ``Wrong``. The attempts that a caller grants are those of a
-    row: the job itself has one, since whoever takes it over goes on where the last one was."""
-    BULK_JOB.check(value)
+    """The request of a bulk job, or ``Wrong``."""
+    return _read_rows(value, BULK_JOB, JobKind.BULK, read_spec)
+
+
+def read_evaluation(value: object) -> JobRequest:
+    """The request of an evaluation, or ``Wrong``."""
+    return _read_rows(value, EVALUATION_JOB, JobKind.EVALUATION, evaluation_requests.read_spec)
+
+
+def _read_rows(
+    value: object, shape: Fields, kind: JobKind, read: Callable[..., BulkSpec]
+) -> JobRequest:
+    """The attempts that a caller grants are those of a row: the job itself has one, since whoever
+    takes it over goes on where the last one was."""
+    shape.check(value)
     assert isinstance(value, dict)
     given = present(value)
     get = given.get
     return JobRequest(
         model=given["model"],
         input=given["input"],
-        kind=JobKind.BULK,
+        kind=kind,
         custom_id=get("custom_id"),
         priority=int(get("priority", BULK_PRIORITY)),
         expires_in_ms=_millis(get("expires_in_s", BULK_DEFAULT_TIME_S)),
@@ -241,7 +279,7 @@ def read_bulk(value: object) -> JobRequest:
         max_attempts=1,
         metadata=get("metadata", {}),
         webhook=_url_of(get("webhook")),
-        bulk=read_spec(given, max_attempts=int(get("max_attempts", DEFAULT_MAX_ATTEMPTS))),
+        bulk=read(given, max_attempts=int(get("max_attempts", DEFAULT_MAX_ATTEMPTS))),
     )
 
 
@@ -272,7 +310,11 @@ def read_training(value: object) -> JobRequest:
     )
 
 
-_READERS = {JobKind.BULK.value: read_bulk, JobKind.TRAINING.value: read_training}
+_READERS = {
+    JobKind.BULK.value: read_bulk,
+    JobKind.EVALUATION.value: read_evaluation,
+    JobKind.TRAINING.value: read_training,
+}
 
 
 def read_one(body: object) -> JobRequest:
@@ -286,7 +328,7 @@ def read_one(body: object) -> JobRequest:
 
 def one_schema() -> Schema:
     """``read_one`` as JSON Schema."""
-    kinds = (JOB, BULK_JOB, TRAINING_JOB)
+    kinds = (JOB, BULK_JOB, EVALUATION_JOB, TRAINING_JOB)
     return {"title": "JobRequest", "anyOf": [kind.schema() for kind in kinds]}
 
 

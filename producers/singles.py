@@ -8,7 +8,7 @@ apart until the one at fault is alone. Only a database that does not answer fail
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 from producers.admission import Admission
@@ -27,7 +27,7 @@ from storage.records.errors import (
     Overloaded,
     Unprocessable,
 )
-from storage.records.jobs import Job, JobKind, Millis, NewJob, PackSlice
+from storage.records.jobs import BULK_KINDS, Job, JobKind, Millis, NewJob, PackSlice
 from storage.records.tenants import Remembered
 
 
@@ -228,11 +228,11 @@ class Singles:
         published = booked.ids
         rows = [(case.tenant, job) for case, job in fresh]
         now = tx.jobs.submit_each(rows, published=published) if rows else 0
-        for tenant, runs in _of_kind(rows, JobKind.BULK).items():
+        for tenant, runs in _of_kinds(rows, BULK_KINDS).items():
             tx.bulk.create(tenant, runs)
             for job in runs:
                 take_over(tx, tenant, job)
-        for tenant, runs in _of_kind(rows, JobKind.TRAINING).items():
+        for tenant, runs in _of_kinds(rows, {JobKind.TRAINING}).items():
             tx.training.create(tenant, runs)
         answers += [
             (c, Accepted(as_written(job, c.tenant, now, published=job.id in published)))
@@ -292,11 +292,14 @@ class Singles:
                 case.answer = replace(case.answer, estimated_start_at=start_at)
 
 
-def _of_kind(rows: Sequence[tuple[str, NewJob]], kind: JobKind) -> dict[str, list[NewJob]]:
-    """Those of one kind, by tenant: bulk jobs and trainings have a record of their own besides."""
+def _of_kinds(
+    rows: Sequence[tuple[str, NewJob]], kinds: Collection[JobKind]
+) -> dict[str, list[NewJob]]:
+    """Those of some kinds, by tenant: bulk jobs, evaluations and trainings have a record of their
+    own besides."""
     found: dict[str, list[NewJob]] = {}
     for tenant, job in rows:
-        if job.kind is kind:
+        if job.kind in kinds:
             found.setdefault(tenant, []).append(job)
     return found
 

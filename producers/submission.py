@@ -38,7 +38,15 @@ from storage.database import Database, Transaction
 from storage.objects import Objects
 from storage.records.bulk import BulkSpec, payload_of, spec_of
 from storage.records.errors import NotFound
-from storage.records.jobs import Job, JobError, JobKind, Millis, NewJob, PackSlice
+from storage.records.jobs import (
+    BULK_KINDS,
+    Job,
+    JobError,
+    JobKind,
+    Millis,
+    NewJob,
+    PackSlice,
+)
 from storage.records.models import check_there
 from storage.records.training import parent_of
 
@@ -192,11 +200,11 @@ class Submission:
             webhook = tx.jobs.webhook(tenant, job_id)
             self._admission.check(tx, tenant, 1)
             (new_id,) = self._drafting.ids(1, tx.now())
-            if old.kind is JobKind.BULK:
-                payload = payload_of(self._spec_again(tx, old, payload, wishes, new_id))
-            elif wishes.failed_rows:
+            if wishes.failed_rows and old.kind is not JobKind.BULK:
                 says = f"the job is one of {old.kind.value}: failed_rows is for bulk jobs"
                 raise not_retryable(says)
+            if old.kind in BULK_KINDS:
+                payload = payload_of(self._spec_again(tx, old, payload, wishes, new_id))
             version_id = old.version_id
             if old.kind is JobKind.TRAINING:
                 (version_id,) = self._drafting.ids(1, tx.now())  # from the beginning, into its own
@@ -222,7 +230,7 @@ class Submission:
     def _spec_again(
         self, tx: Transaction, old: Job, payload: bytes | PackSlice, wishes: Again, new_id: str
     ) -> BulkSpec:
-        """What a bulk job is to do that takes the place of another."""
+        """What a bulk job or an evaluation is to do that takes the place of another."""
         assert isinstance(payload, bytes), "a bulk job's payload is never in a pack"
         spec, run = spec_of(payload), tx.bulk.run(old.id, tenant=old.tenant)
         if run is not None:

@@ -1,4 +1,5 @@
-"""Bulk jobs beyond what every job has: pause and resume, the manifest, and the parts themselves.
+"""Bulk jobs, and evaluations, which are bulk jobs with one step more, beyond what every job has:
+pause and resume, the manifest, and the parts themselves.
 
 Parts can be read while the job runs: a committed one never changes. Their names are looked up in
 the database, never used as a path.
@@ -34,7 +35,7 @@ from storage.records.bulk import (
     own_name,
 )
 from storage.records.errors import Conflict, Gone, NotFound
-from storage.records.jobs import TERMINAL, Job, JobKind, JobState
+from storage.records.jobs import BULK_KINDS, TERMINAL, Job, JobKind, JobState
 
 router = APIRouter(prefix="/v1/jobs", tags=["bulk jobs"])
 
@@ -52,7 +53,7 @@ _PARTS: Schema = {
     router,
     "POST",
     "/{id}/pause",
-    "Hold a bulk job or a training",
+    "Hold a bulk job, an evaluation or a training",
     gives=named("Job"),
     also={409: "`not_pausable`: it is of another kind, or it is over."},
 )
@@ -62,7 +63,7 @@ async def pause_job(request: Request) -> Response:
     return await _hold(
         request,
         {
-            JobKind.BULK: lambda tx, job: tx.bulk.pause(job.tenant, job.id),
+            **dict.fromkeys(BULK_KINDS, lambda tx, job: tx.bulk.pause(job.tenant, job.id)),
             JobKind.TRAINING: lambda tx, job: tx.training.pause(job.tenant, job.id),
         },
     )
@@ -72,7 +73,7 @@ async def pause_job(request: Request) -> Response:
     router,
     "POST",
     "/{id}/resume",
-    "Let a paused bulk job or training go on",
+    "Let a paused bulk job, evaluation or training go on",
     gives=named("Job"),
     also={409: "`not_pausable`: it is of another kind, or it is over."},
 )
@@ -81,7 +82,7 @@ async def resume_job(request: Request) -> Response:
     return await _hold(
         request,
         {
-            JobKind.BULK: lambda tx, job: tx.bulk.resume(job.tenant, job.id),
+            **dict.fromkeys(BULK_KINDS, lambda tx, job: tx.bulk.resume(job.tenant, job.id)),
             JobKind.TRAINING: lambda tx, job: tx.training.resume(job.tenant, job.id),
         },
     )
@@ -195,20 +196,20 @@ async def _hold(request: Request, verbs: Mapping[JobKind, Verb]) -> Response:
     verb = verbs.get(job.kind)
     if verb is None or not await service.write(lambda tx: verb(tx, job)):
         why = f"is one of {job.kind.value}" if verb is None else "is over"
-        says = f"the job {why}; only bulk jobs and trainings that are not over are held"
+        says = f"the job {why}; only bulk jobs, evaluations and trainings that go on are held"
         raise Conflict(says, code="not_pausable")
     service.watcher.tell([job.id])
     return answer(await service.job_document(await find_job(request, tenant, job.id)))
 
 
 async def _asked(request: Request) -> tuple[Service, Job]:
-    """The bulk job of a request that says nothing else."""
+    """The bulk job or evaluation of a request that says nothing else."""
     service = service_of(request)
     tenant = await service.tenant(request)
     bodies.query(request, {})
     job = await find_job(request, tenant, job_id_of(request))
-    if job.kind is not JobKind.BULK:
-        says = f"the job is one of {job.kind.value}; only bulk jobs have parts and a manifest"
+    if job.kind not in BULK_KINDS:
+        says = f"the job is one of {job.kind.value}; bulk jobs and evaluations have parts"
         raise Conflict(says, code="not_bulk")
     return service, job
 

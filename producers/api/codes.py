@@ -56,6 +56,10 @@ CODES: dict[str, str] = {
     "unknown_loss": "there is no such loss",
     "unknown_metric": "there is no such metric",
     "unknown_schedule": "Keras has no such schedule of the learning rate",
+    # an evaluation, as far as it shows by itself
+    "no_labels": "the data of an evaluation has no labels, and there is nothing to compare with",
+    "not_comparable": "the job cannot be compared with: of another kind, or it did not succeed",
+    "group_not_over": "some of the group's jobs are not over yet",
     # who asks
     "unauthenticated": "no key, or one that nobody knows",
     "forbidden": "the caller may not do this",
@@ -82,8 +86,8 @@ CODES: dict[str, str] = {
     "too_many_webhooks": "the tenant has as many endpoints as it may have",
     "webhook_disabled": "the endpoint is switched off",
     "not_retryable": "the job is not over, or it succeeded, or no row of it failed",
-    "not_pausable": "it is neither a bulk job nor a training, or it is over",
-    "not_bulk": "the job has no parts and no manifest: it is no bulk job",
+    "not_pausable": "it is neither a bulk job nor an evaluation nor a training, or it is over",
+    "not_bulk": "the job has no parts and no manifest: it is no bulk job and no evaluation",
     "not_training": "the job has no curves and no log: it is no training",
     "part_not_found": "the job has committed no such part",
     "part_gone": "the part was erased, or its retention has passed",

@@ -8,11 +8,11 @@ from starlette.responses import Response
 
 from producers.api import bodies
 from producers.api.results import result_bytes
-from producers.api.routes import ID, answer, named, page_of, route
+from producers.api.routes import answer, named, page_of, route
 from producers.api.schemas import error_document, job_document, rfc3339
 from producers.api.service import service_of
 from producers.bulk_requests import RETRY
-from producers.names import NAME
+from producers.names import ID, NAME
 from producers.requests import METADATA_KEY, METADATA_VALUE, many_schema, one_schema
 from producers.settings import ApiSettings
 from producers.shapes import Number, Shape, Text, whole
@@ -127,7 +127,8 @@ async def get_job(request: Request) -> Response:
 )
 async def get_result(request: Request) -> Response:
     """The result JSON itself, as the model's signature has it. Of a training it is what was
-    measured on the rows held out (`evaluation`), with the `version` that it made."""
+    measured on the rows held out (`evaluation`), with the `version` that it made; of an evaluation
+    what was measured (`Evaluation`)."""
     service = service_of(request)
     tenant = await service.tenant(request)
     bodies.query(request, {})
@@ -210,9 +211,9 @@ async def cancel_job(request: Request) -> Response:
 )
 async def retry_job(request: Request) -> Response:
     """The same input and version under a new id, with `retry_of`; it belongs to no group. A bulk
-    job goes on from what it committed; with `failed_rows`, also one that succeeded, the rows of its
-    errors alone are done again, into a place of their own. A training begins anew, for a version
-    of its own."""
+    job or an evaluation goes on from what it committed; with `failed_rows` the rows of a bulk job's
+    errors alone are done again, also of one that succeeded, into a place of their own. A training
+    begins anew, for a version of its own."""
     service = service_of(request)
     tenant = await service.tenant(request)
     bodies.query(request, {})

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from producers.api.codes import CODES, JOB_CODES
+from producers.api.evaluation_documents import EVALUATION_SCHEMAS
 from producers.api.schemas import SCHEMAS
 
 ABOUT = """\
@@ -54,7 +55,7 @@ def _build(app: FastAPI) -> dict[str, Any]:
         routes=app.routes,
     )
     components = document.setdefault("components", {})
-    components["schemas"] = dict(SCHEMAS)
+    components["schemas"] = {**SCHEMAS, **EVALUATION_SCHEMAS}
     components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     document["security"] = [{"key": []}, {}]
     return document

@@ -12,13 +12,12 @@ import orjson
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from producers.names import NAME
+from producers.names import ID, NAME
 from producers.requests import IDEMPOTENCY_KEY
 from producers.shapes import Number, Schema, Shape, Text
 
 Handler = Callable[[Request], Awaitable[Response]]
 
-ID = Text(36, 36, r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$", "an id")
 MODEL_NAME = Text(1, 63, f"^{NAME}$", "a name of a-z 0-9 . _ -")
 PART_NAME = Text(1, 255, r"^[^/\u0000-\u001f\u007f]*$", "the name of a part")
 MAX_VERSION = 999_999_999

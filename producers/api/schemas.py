@@ -13,7 +13,16 @@ from functools import lru_cache
 from producers.shapes import Schema
 from storage.records.aliases import AliasMove, MoveReason
 from storage.records.errors import InvalidInput
-from storage.records.jobs import TERMINAL, GroupCounts, Job, JobError, JobKind, JobState, Millis
+from storage.records.jobs import (
+    BULK_KINDS,
+    TERMINAL,
+    GroupCounts,
+    Job,
+    JobError,
+    JobKind,
+    JobState,
+    Millis,
+)
 from storage.records.latency import LatencyRow, VersionCost
 from storage.records.models import Model, ModelVersion, VersionState
 from storage.records.refs import file_uri
@@ -59,10 +68,10 @@ def job_document(
     training: Mapping[str, object] | None = None,
 ) -> dict[str, object]:
     """A job as callers see it. When it may start is only estimated as it is submitted; how far a
-    bulk job or a training is is told of one job, and not in lists."""
+    bulk job, an evaluation or a training is is told of one job, and not in lists."""
     here = f"/v1/jobs/{job.id}"
     verbs: tuple[str, ...] = ("result", "events", "cancel", "retry")
-    if job.kind is JobKind.BULK:
+    if job.kind in BULK_KINDS:
         verbs += ("manifest", "parts", "errors", "pause", "resume")
     elif job.kind is JobKind.TRAINING:
         verbs += ("curves", "curves.png", "log", "pause", "resume")
@@ -454,7 +463,7 @@ SCHEMAS: Mapping[str, Schema] = {
                 "shards": _object({"total": _COUNT, "done": _COUNT, "running": _COUNT}),
             }
         ),
-        "description": "Of a bulk job, where one job is asked for; lists have the short form.",
+        "description": "Of a bulk job or evaluation, where one is asked for; lists have it short.",
     },
     "Training": {
         **_object(

@@ -33,7 +33,7 @@ from producers.webhooks import Registrar
 from storage.database import Transaction
 from storage.records.bulk import BulkRun
 from storage.records.errors import Unauthenticated
-from storage.records.jobs import TERMINAL, GroupCounts, Job, JobKind, Millis
+from storage.records.jobs import BULK_KINDS, TERMINAL, GroupCounts, Job, JobKind, Millis
 from storage.records.models import VersionState
 from storage.records.webhook_guard import Guard
 
@@ -138,9 +138,10 @@ class Service:
     async def job_document(
         self, job: Job, *, estimated_start_at: Millis | None = None
     ) -> dict[str, object]:
-        """The job as callers see it, with how far it is if it is a bulk job or a training."""
+        """The job as callers see it, with how far it is if it is a bulk job, an evaluation or a
+        training."""
         progress = training = None
-        if job.kind is JobKind.BULK:
+        if job.kind in BULK_KINDS:
             run, now = await self.read(lambda tx: (_run_of(tx, job), tx.now()))
             progress = progress_document(job, run, now)
         elif job.kind is JobKind.TRAINING:
@@ -234,8 +235,8 @@ class Service:
 
 
 def _run_of(tx: Transaction, job: Job) -> BulkRun | None:
-    """A bulk job's run. What its owner noted last is near enough while it runs; when it ended,
-    whatever its end was, it is counted."""
+    """The run of a bulk job or an evaluation. What its owner noted last is near enough while it
+    runs; when it ended, whatever its end was, it is counted."""
     run = tx.bulk.run(job.id, tenant=job.tenant)
     if run is None or job.state not in TERMINAL:
         return run

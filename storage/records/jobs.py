@@ -67,7 +67,8 @@ class JobKind(StrEnum):
     EVALUATION = "evaluation"
 
 
-BUILT_KINDS = frozenset({JobKind.INFERENCE, JobKind.BULK, JobKind.TRAINING})
+BUILT_KINDS = frozenset(JobKind)
+BULK_KINDS = frozenset({JobKind.BULK, JobKind.EVALUATION})  # that have a bulk run, shards and parts
 
 MIN_PRIORITY, MAX_PRIORITY, DEFAULT_PRIORITY = 0, 9, 5
 HIGH_PRIORITY = 8  # from here on a job travels in the ``.hi`` lane

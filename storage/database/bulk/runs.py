@@ -21,7 +21,7 @@ from storage.database.steering import steer
 from storage.database.store import Store
 from storage.records.bulk import BulkProgress, BulkRun, Control, Plan, ShardPlan
 from storage.records.ids import is_id
-from storage.records.jobs import JobError, JobKind, NewJob
+from storage.records.jobs import BULK_KINDS, JobError, NewJob
 
 _MOST_UNITS = 2**63 - 1
 
@@ -168,9 +168,9 @@ class Planning(Store):
     """Runs come into being and are steered."""
 
     def create(self, tenant: str, jobs: Sequence[NewJob]) -> None:
-        """The runs of those of the jobs that are bulk jobs, in the transaction that submitted
-        them."""
-        ids = [job.id for job in jobs if job.kind is JobKind.BULK]
+        """The runs of those of the jobs that are bulk jobs or evaluations, in the transaction that
+        submitted them."""
+        ids = [job.id for job in jobs if job.kind in BULK_KINDS]
         if ids:
             self._work.count(CREATE, tenant=tenant, ids=self._work.ids(ids))
 

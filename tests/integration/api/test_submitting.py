@@ -37,7 +37,7 @@ REFUSED = [
     ({"model": "vectors@prod"}, 404, "alias_not_found", "model"),
     ({"model": "No Such"}, 400, "invalid_value", "model"),
     ({"model": 7}, 400, "invalid_type", "model"),
-    ({"kind": "evaluation"}, 422, "not_built", "kind"),
+    ({"kind": "evaluation"}, 400, "unknown_field", "input.tensor"),
     ({"kind": "magic"}, 400, "invalid_value", "kind"),
     ({"webhook": {"url": "https://10.0.0.1/"}}, 400, "bad_webhook_url", "webhook"),
     ({"output": {"uri": "s3://a/b"}}, 422, "not_built", "output"),

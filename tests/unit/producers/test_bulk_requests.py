@@ -176,8 +176,8 @@ def test_fields_of_the_other_kind_are_told_where_they_belong():
     with pytest.raises(NotBuilt) as caught:
         read_one(inference | {"output": {"uri": "s3://a/b"}})
     assert caught.value.field == "output"
-    with pytest.raises(NotBuilt, match="bulk"):
-        read_one(inference | {"kind": "evaluation"})
+    with pytest.raises(InvalidInput, match='"kind": "evaluation"'):
+        read_one(SMALL | {"evaluation": {}})
 
 
 def test_a_bulk_job_is_no_member_of_a_group():

@@ -127,8 +127,11 @@ def test_many_are_read_all_or_none_and_the_limit_is_the_schemas():
 def test_each_wrong_index_is_named_with_its_own_code():
     good = {"model": "digits", "input": {"text": "a"}}
     with pytest.raises(NotBuilt) as caught:
-        read_many({"jobs": [good, good | {"output": {}}, good | {"kind": "evaluation"}]}, most=9)
-    assert [error["field"] for error in caught.value.details] == ["jobs[1].output", "jobs[2].kind"]
+        read_many({"jobs": [good, good | {"output": {}}, good | {"output": 1}]}, most=9)
+    assert [error["field"] for error in caught.value.details] == [
+        "jobs[1].output",
+        "jobs[2].output",
+    ]
     assert caught.value.stable_code == "not_built"
     with pytest.raises(InvalidInput) as caught:
         read_many({"jobs": [good | {"output": {}}, good | {"priority": 11}, good]}, most=9)

@@ -15,7 +15,7 @@ from producers.requests import TRAINING_JOB, one_schema, read_many, read_one
 from producers.shapes import Wrong
 from producers.training_names import LOSSES, METRICS, OPTIMIZERS, SCHEDULES, snake
 from producers.training_requests import MAX_SPEC_BYTES, spec_from
-from storage.records.errors import InvalidInput, NotBuilt, TooLarge
+from storage.records.errors import InvalidInput, TooLarge
 from storage.records.jobs import JobKind
 from storage.records.keras_allowed import ALLOWED
 from storage.records.training import (
@@ -536,8 +536,6 @@ def test_fields_of_other_kinds_are_told_where_they_belong():
     for kind in ("inference", "bulk"):
         with pytest.raises(InvalidInput, match='"kind": "training"'):
             read_one({"kind": kind, "model": "digits", "spec": {}})
-    with pytest.raises(NotBuilt):
-        read_one({"kind": "evaluation", "model": "digits", "input": {"text": "a"}})
 
 
 def test_a_training_is_no_member_of_a_group():
