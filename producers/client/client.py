@@ -16,7 +16,8 @@ from producers.client.files import Files
 from producers.client.groups import Group, Member
 from producers.client.inputs import FORMS, encode_input, plain
 from producers.client.jobs import Job
-from producers.client.models import Models, pages
+from producers.client.models import Models
+from producers.client.paging import pages
 from producers.client.settings import client_settings
 from producers.client.training import with_uploads
 from producers.client.transport import Transport, dump

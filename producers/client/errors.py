@@ -9,7 +9,8 @@
     │   ├── Forbidden               403
     │   ├── NotFound                404
     │   ├── Conflict                409
-    │   │   └── NotReady            409 not_ready     there is no result yet
+    │   │   ├── NotReady            409 not_ready     there is no result yet
+    │   │   └── GateFailed          409 gate_failed   an alias stays where it is: ``comparisons``
     │   ├── Gone                    410
     │   ├── Overloaded              429               try again after ``retry_after_s``
     │   └── ServiceUnavailable      5xx
@@ -107,6 +108,15 @@ class NotReady(Conflict):
     """The job has no result yet."""
 
 
+class GateFailed(Conflict):
+    """A gate does not hold; nothing was changed."""
+
+    @property
+    def comparisons(self) -> Sequence[Mapping[str, Any]]:
+        """Each comparison of the gate: comparison, left, right, holds."""
+        return self.errors
+
+
 class Gone(Refused):
     """It existed; its retention has passed."""
 
@@ -147,14 +157,15 @@ _BY_STATUS: Mapping[int, type[Refused]] = {
     410: Gone,
     429: Overloaded,
 }
+_CONFLICTS: Mapping[str, type[Conflict]] = {"not_ready": NotReady, "gate_failed": GateFailed}
 
 
 def refused(status: int, problem: Mapping[str, Any], retry_after_s: float | None = None) -> Refused:
     """The error for a problem document."""
     code = str(problem.get("code") or f"http_{status}")
     kind = _BY_STATUS.get(status, ServiceUnavailable if status >= 500 else InvalidRequest)
-    if kind is Conflict and code == "not_ready":
-        kind = NotReady
+    if kind is Conflict:
+        kind = _CONFLICTS.get(code, kind)
     field = problem.get("field")
     errors = problem.get("errors")
     return kind(

@@ -13,6 +13,8 @@ from typing import Any, Self
 from producers.client import trials
 from producers.client.errors import BadArgument
 from producers.client.jobs import POLL_S, seconds, wait_until
+from producers.client.paging import pages
+from producers.client.promotion import Promotions
 from producers.client.transport import Transport
 from producers.client.trials import Trial
 
@@ -117,11 +119,8 @@ class ModelVersion:
         return self
 
 
-class Models:
-    """Push, look at and name models: ``Forebay().models``."""
-
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
+class Models(Promotions):
+    """Push, look at, name and promote models: ``Forebay().models``."""
 
     def push(
         self,
@@ -276,21 +275,3 @@ def read_labels(labels: str | PathLike[str] | Sequence[str]) -> Sequence[str]:
     while found and not found[-1]:
         found.pop()
     return found
-
-
-def pages(
-    transport: Transport, path: str, params: Mapping[str, Any], *, limit: int | None = None
-) -> Iterator[Mapping[str, Any]]:
-    """Every entry of a list, page after page, at most ``limit``."""
-    left, after = limit, None
-    while left is None or left > 0:
-        asked = dict(params) | ({"after": after} if after else {})
-        if left is not None:
-            asked["limit"] = min(left, 100)
-        page = transport.json("GET", path, params=asked)
-        rows = page["data"]
-        yield from rows if left is None else rows[:left]
-        left = None if left is None else left - len(rows)
-        if not page.get("has_more") or not rows:
-            return
-        after = page["next"]

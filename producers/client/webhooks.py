@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from producers.client.errors import BadArgument
-from producers.client.models import pages
+from producers.client.paging import pages
 from producers.client.transport import Transport
 
 PATH = "/v1/webhooks"
