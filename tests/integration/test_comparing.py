@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.metrics import accuracy_score, log_loss
 
 from storage.records.bulk import BulkInput, BulkOutput, BulkSpec, PartFormat, spec_of
 from storage.records.evaluations import EvaluationSpec
@@ -43,7 +44,7 @@ class Desk:
     def matrix(self, outputs: int) -> np.ndarray[Any, np.dtype[np.float64]]:
         return self._chance.normal(size=(WIDTH, outputs))
 
-    def put(self, name: str, rows: Any, truth: Sequence[str] | None = None) -> None:
+    def put(self, name: str, rows: Any, truth: Sequence[object] | None = None) -> None:
         columns: dict[str, Any] = {"x": rows}
         if truth is not None:
             columns["truth"] = list(truth)
@@ -143,6 +144,36 @@ def test_two_versions_of_labels_over_the_same_files(desk: Desk) -> None:
     assert told["differences"] is None
     assert told["fixed"] == sum(was[at] != truth[kept[at]] == now[at] for at in range(len(kept)))
     assert told["broken"] == sum(was[at] == truth[kept[at]] != now[at] for at in range(len(kept)))
+    true = [truth[at] for at in kept]
+    places = [LABELS.index(one) for one in true]
+    assert told["metrics"]["accuracy"] == pytest.approx(accuracy_score(true, was), abs=1e-9)
+    chances = before[kept].astype(np.float64)
+    loss = log_loss(places, chances / chances.sum(axis=1, keepdims=True), labels=[0, 1, 2])
+    assert told["metrics"]["log_loss"] == pytest.approx(loss, abs=1e-6)
+    assert [one["truth"] for one in told["examples"]] == [truth[kept[at]] for at in differ[:4]]
+
+
+def test_labels_are_told_as_the_model_spells_them(desk: Desk) -> None:
+    labels, rows = ["1", "2", "3"], desk.rows(90)
+    matrices = [desk.matrix(3), desk.matrix(3)]
+    numbers = [None if at % 9 == 4 else at % 4 + 1 for at in range(90)]  # 4 is no label of theirs
+    desk.put("a.parquet", rows, numbers)
+    one, other = (push(desk.house, "digits", matrix, labels) for matrix in matrices)
+    job = desk.finish(one, desk.spec())
+    spec = desk.spec(keep=["truth"], label="truth", against=job, examples=100)
+    told = desk.compared(desk.finish(other, spec))
+    was, now = (
+        [labels[at] for at in answers(matrix, rows, labelled=True).argmax(axis=1)]
+        for matrix in matrices
+    )
+    true = [None if number is None else str(number) for number in numbers]
+    assert told["fixed"] == sum(was[at] != true[at] == now[at] for at in range(90))
+    assert told["broken"] == sum(was[at] == true[at] != now[at] for at in range(90))
+    shown = {int(one["row_id"][2:]): one["truth"] for one in told["examples"]}
+    assert shown == {at: true[at] for at in range(90) if was[at] != now[at]}
+    known = [at for at in range(90) if true[at] in labels]
+    accuracy = sum(was[at] == true[at] for at in known) / len(known)
+    assert told["metrics"]["accuracy"] == pytest.approx(accuracy, abs=1e-9)
 
 
 def test_numbers_that_moved_by_more_than_the_tolerance(desk: Desk) -> None:
@@ -166,6 +197,26 @@ def test_numbers_that_moved_by_more_than_the_tolerance(desk: Desk) -> None:
     expected = {"mean": moved.mean(), "p95": np.percentile(moved, 95), "max": moved.max()}
     assert told["differences"] == pytest.approx(expected, abs=1e-6)
     assert (told["transitions"], told["fixed"], told["broken"]) == ([], None, None)
+    assert told["metrics"] is None
+
+
+def test_the_other_sides_errors_are_those_of_the_rows_that_both_answered(desk: Desk) -> None:
+    rows, matrices = desk.rows(80), [desk.matrix(1), desk.matrix(1)]
+    rows[5] = [0, HUGE, 0, 0]
+    matrices[1][1, 0] = HUGE  # which the later version cannot answer
+    truth = desk.rows(80)[:, 0].astype(np.float64)
+    desk.put("a.parquet", rows, truth.tolist())
+    one, other = (push(desk.house, "line", matrix) for matrix in matrices)
+    job = desk.finish(one, desk.spec())
+    spec = desk.spec(keep=["truth"], label="truth", against=job, examples=1)
+    told = desk.compared(desk.finish(other, spec))
+    both = np.arange(80) != 5
+    before = answers(matrices[0], rows[both], labelled=False)[:, 0].astype(np.float64)
+    assert (told["rows"], told["missing"]) == (79, 1)
+    mse = float(np.mean((before - truth[both]) ** 2))
+    assert told["metrics"]["mse"] == pytest.approx(mse, rel=1e-5)
+    (shown,) = told["examples"]
+    assert shown["truth"] == truth[int(shown["row_id"][2:])]
 
 
 def test_a_group_scored_again_is_compared_with_its_answers(

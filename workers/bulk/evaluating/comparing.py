@@ -7,8 +7,8 @@ before are read as they were stored: nothing is scored again for them.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
 import pyarrow as pa
 
@@ -20,17 +20,18 @@ from storage.records.signatures import Signature
 from workers.bulk.evaluating.basis import Basis, not_comparable
 from workers.bulk.evaluating.earlier import Earlier, basis_with, check_output, earlier_run
 from workers.bulk.evaluating.group_answers import GroupAnswers
+from workers.bulk.evaluating.intervals import of_share
+from workers.bulk.evaluating.judging import Judging
 from workers.bulk.evaluating.label_changes import LabelChanges
 from workers.bulk.evaluating.matching import Matching, Pair
 from workers.bulk.evaluating.number_changes import NumberChanges
 from workers.bulk.evaluating.reading import Scored, scored_rows
 from workers.bulk.kept import kept_of
-from workers.bulk.kit import Failed, Kit
+from workers.bulk.kit import Failed, Kit, Stopped
 
 Told = dict[str, object]
 Still = Callable[[], bool]
 
-_Z95 = 1.959963984540054
 _NAMES = ("custom_id", "uri")  # kept columns that say which row it is
 
 
@@ -83,14 +84,16 @@ def _with_run(
 ) -> Told:
     basis, matching = basis_with(earlier, signature), Matching()
     pairs = matching.pairs(_before(kit, earlier, still), after)
-    changes = _counted(basis, evaluation, pairs)
+    judging = Judging(earlier.signature, signature)
+    changes = _counted(basis, evaluation, pairs, judging)
     version = earlier.version
     told: Told = {
         "job": earlier.job_id,
         "group": None,
         "model": f"{version.name}:{version.version}",
     }
-    return told | _told(changes, matching.missing)
+    told |= _told(changes, matching.missing)
+    return told | {"metrics": judging.metrics(partial(_look, still))}
 
 
 def _with_group(
@@ -106,14 +109,18 @@ def _with_group(
     basis = group.basis(signature)
     if basis is None:  # nothing was answered before: every answer is news
         basis = Basis(labels=bool(signature.labels))
-    changes = _counted(basis, evaluation, group.pairs(after, basis), "job")
+    changes = _counted(basis, evaluation, group.pairs(after, basis), None, "job")
     only = next(iter(group.versions)) if len(group.versions) == 1 else None
     told: Told = {"job": None, "group": evaluation.against, "model": only}
     return told | _told(changes, group.missing)
 
 
 def _counted(
-    basis: Basis, evaluation: EvaluationSpec, pairs: Iterable[Pair], called: str = "custom_id"
+    basis: Basis,
+    evaluation: EvaluationSpec,
+    pairs: Iterable[Pair],
+    judging: Judging | None,
+    called: str = "custom_id",
 ) -> LabelChanges | NumberChanges:
     """``called``: what the custom id of a row is called where one is shown."""
     changes: LabelChanges | NumberChanges
@@ -131,35 +138,34 @@ def _counted(
                     told[called if column == "custom_id" else column] = value
             return told
 
-        changes.add(pair, _truth(rows, evaluation), name)
+        label = None if judging is None else _label(rows, evaluation)
+        truth = None if judging is None or label is None else judging.add(pair, label)
+        changes.add(pair, truth, name)
     return changes
 
 
 def _told(changes: LabelChanges | NumberChanges, missing: int) -> Told:
     rows, disagreed = changes.rows, changes.disagreed
+    interval = of_share(disagreed, rows)
     return {
         "rows": rows,
         "missing": missing,
         "disagreed": disagreed,
         "share": disagreed / rows if rows else None,
-        "interval": _interval(disagreed, rows) if rows else None,
+        "interval": None if interval is None else list(interval),
         "metrics": None,
         **changes.told(),
     }
 
 
-def _interval(some: int, rows: int) -> list[float]:
-    """Of a share, Wilson's at 95 %."""
-    share, per = some / rows, _Z95**2 / rows
-    middle = (share + per / 2) / (1 + per)
-    half = _Z95 * math.sqrt(share * (1 - share) / rows + per / (4 * rows)) / (1 + per)
-    return [max(0.0, middle - half), min(1.0, middle + half)]
+def _label(rows: Scored, evaluation: EvaluationSpec) -> pa.Array | None:
+    """The labels that were kept beside the rows; None where none were."""
+    return rows.kept.get(evaluation.label) if evaluation.label is not None else None
 
 
-def _truth(rows: Scored, evaluation: EvaluationSpec) -> pa.Array | None:
-    """What is true of the rows, as text; None where no label was kept beside them."""
-    column = rows.kept.get(evaluation.label) if evaluation.label is not None else None
-    return None if column is None else column.cast(pa.string())
+def _look(still: Still) -> None:
+    if not still():
+        raise Stopped
 
 
 def _before(kit: Kit, earlier: Earlier, still: Still) -> Iterator[Scored]:
