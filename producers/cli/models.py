@@ -9,12 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
-from producers.cli import trials, versions
+from producers.cli import promotion, trials, versions
 from producers.cli.connection import be_patient, connect
 from producers.cli.exits import Exit, Failure, usage
 from producers.cli.options import AsJson, TimeoutS
 from producers.cli.output import note, say, say_fields, say_json, say_table
-from producers.cli.promotion import VERBS
 from producers.cli.version_page import show_version
 
 # What an operator's installation adds: push past the API, for formats it does not take.
@@ -32,6 +31,10 @@ _VERBS: Sequence[Callable[..., None]] = (
     trials.shadow,
     trials.trials,
     trials.stop_trial,
+    promotion.promote,
+    promotion.rollback,
+    promotion.history,
+    promotion.requeue,
 )
 for _verb in _VERBS:
     app.command()(_verb)
@@ -268,7 +271,3 @@ def _aliases(aliases: Any) -> str:
     if isinstance(aliases, list):
         return ", ".join(f"{entry['alias']}→{entry['version']}" for entry in aliases)
     return ""
-
-
-for verb in VERBS:
-    app.command()(verb)

@@ -135,10 +135,10 @@ def requeue(
     as_json: AsJson = False,
 ) -> None:
     """Have jobs that are queued for one version answered by another; what runs stays as it is."""
-    from producers.client.promotion import name_and_version
+    from producers.client.trials import version_of
 
-    name, before = name_and_version(old)
-    other, after = name_and_version(new)
+    name, before = version_of(old)
+    other, after = version_of(new)
     if other != name:
         raise usage(f"{old} and {new} are versions of two models", "requeue NAME:OLD NAME:NEW")
     with connect() as client:
@@ -147,9 +147,6 @@ def requeue(
         say_json({"name": name, "from": before, "to": after, "requeued": moved})
     else:
         say(_queued(moved, f"{name}:{after}"))
-
-
-VERBS = (promote, rollback, history, requeue)
 
 
 def _refused(failed: GateFailed, *, as_json: bool) -> Failure:

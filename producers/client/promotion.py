@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from producers.client.errors import BadArgument
 from producers.client.paging import pages
 from producers.client.transport import Transport
+from producers.client.trials import version_of
 
 REQUEUE_TIMEOUT_S = 600.0  # a backlog may be deep
-
-_REF = re.compile(r"([^:@]+):([1-9][0-9]*)")
 
 
 class Promotions:
@@ -44,7 +41,7 @@ class Promotions:
         ``dry_run`` only decides: ``holds`` in the answer says how. The answer: name, alias,
         version, holds, comparisons, measured, move, requeued.
         """
-        name, version = name_and_version(ref)
+        name, version = version_of(ref)
         body: dict[str, Any] = {"version": version, "if": gate, "expected": expected, "note": note}
         flags = {
             "requeue": requeue,
@@ -114,11 +111,3 @@ class Promotions:
             extra_s=REQUEUE_TIMEOUT_S if flags["requeue"] else 0.0,
         )
         return document
-
-
-def name_and_version(ref: str) -> tuple[str, int]:
-    """The two halves of ``digits:4``."""
-    found = _REF.fullmatch(ref)
-    if found is None:
-        raise BadArgument(f"{ref!r} names no version; write NAME:NUMBER, as in digits:4")
-    return found[1], int(found[2])
