@@ -171,8 +171,6 @@ JOB_CODES: dict[str, str] = {
     "too_many_errors": "more rows are wrong than on_error.max_share allows",
     "no_failed_rows": "none of the other job's rows failed",
     # what an evaluation is compared with, or replays
-    "not_comparable": "it cannot be compared with that; the message says why",
-    "group_not_over": "some of the group's jobs are not over yet",
     # one row of it
     "bad_json": "the line is no JSON object as it is read here",
     "bad_quote": "the line has an odd quote, or one in the middle of a value",
