@@ -5,6 +5,7 @@ Needs httpx and nothing else; imports no other part of Forebay.
 
 from producers.client.bulk import Part
 from producers.client.client import Forebay
+from producers.client.comparing import Comparison
 from producers.client.errors import (
     BadArgument,
     Conflict,
@@ -27,6 +28,7 @@ from producers.client.errors import (
     WaitTimeout,
     WebhookVerificationError,
 )
+from producers.client.evaluations import EvaluationJob
 from producers.client.files import StoredFile
 from producers.client.groups import Group, GroupResult, Member
 from producers.client.jobs import Job
@@ -36,7 +38,9 @@ from producers.client.webhooks import Webhook, WebhookSecret
 
 __all__ = [
     "BadArgument",
+    "Comparison",
     "Conflict",
+    "EvaluationJob",
     "Forbidden",
     "Forebay",
     "ForebayError",

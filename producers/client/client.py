@@ -12,6 +12,13 @@ import httpx
 
 from producers.client.bulk import Source, bulk_input, local_folder, output_body, uploader
 from producers.client.errors import BadArgument
+from producers.client.evaluations import (
+    EvaluationJob,
+    evaluate,
+    evaluation_input,
+    job_of,
+    replayed_input,
+)
 from producers.client.files import Files
 from producers.client.groups import Group, Member
 from producers.client.inputs import FORMS, encode_input, plain
@@ -316,9 +323,84 @@ class Forebay:
         )
         return Job(self._transport, document)
 
+    def evaluate(
+        self,
+        model: str,
+        inputs: Source | Sequence[Source] | None = None,
+        *,
+        job: str | Job | None = None,
+        group: str | Group | None = None,
+        label: str | None = None,
+        slices: Sequence[str] | None = None,
+        against: str | Job | None = None,
+        examples: int | None = None,
+        tolerance: float | None = None,
+        format: str | None = None,
+        columns: Sequence[str] | Mapping[str, str | Sequence[str]] | None = None,
+        where: Sequence[Sequence[Any]] | None = None,
+        max_error_share: float | None = None,
+        custom_id: str | None = None,
+        priority: int | None = None,
+        expires_in_s: float | None = None,
+        run_timeout_s: float | None = None,
+        max_attempts: int | None = None,
+        metadata: Mapping[str, str] | None = None,
+        webhook: str | None = None,
+        idempotency_key: str | None = None,
+        on_upload: Callable[[Path], object] | None = None,
+    ) -> EvaluationJob:
+        """Have a version measured, as one job: every row is scored as it is served.
+
+        The rows are those of ``inputs`` (as ``bulk`` takes them), of a finished bulk job or
+        evaluation (``job``), which it is then compared with, or the inputs of a finished ``group``.
+        ``label`` is the column that holds the right answers; of pictures below a prefix it is the
+        folder's name. ``slices`` are columns by whose values the metrics are told apart.
+        ``against``, a finished job over the same rows, says what changed: labels, or numbers that
+        differ by more than ``tolerance`` (relative), with so many ``examples``.
+
+        Its ``result`` has ``metrics``, ``intervals``, ``slices``, ``against`` and more.
+        """
+        told = evaluation_input(
+            inputs,
+            job=job,
+            group=group,
+            format=format,
+            columns=columns,
+            where=where,
+            needs_folders=against is None,
+            files=self.files,
+            on_upload=on_upload,
+        )
+        return evaluate(
+            self._transport,
+            model,
+            told,
+            label=label,
+            slices=slices,
+            against=against,
+            examples=examples,
+            tolerance=tolerance,
+            idempotency_key=idempotency_key,
+            on_error=None if max_error_share is None else {"max_share": max_error_share},
+            custom_id=custom_id,
+            priority=priority,
+            expires_in_s=expires_in_s,
+            run_timeout_s=run_timeout_s,
+            max_attempts=max_attempts,
+            metadata=metadata,
+            webhook=webhook,
+        )
+
+    def replay(self, what: str | Job | Group, model: str, **options: Any) -> EvaluationJob:
+        """Score a finished bulk job, evaluation or group (its id will do) again with another
+        version: the job's ``against`` says what changes. ``options`` are ``evaluate``'s, but for
+        the rows."""
+        told = replayed_input(self._transport, what)
+        return self.evaluate(model, **told, **options)
+
     def job(self, job_id: str) -> Job:
         """A job by its id."""
-        return Job(self._transport, self._transport.json("GET", f"/v1/jobs/{job_id}"))
+        return job_of(self._transport, self._transport.json("GET", f"/v1/jobs/{job_id}"))
 
     def jobs(self, *, limit: int | None = None, **where: Any) -> Iterator[Job]:
         """Jobs, newest first: ``state=``, ``kind=``, ``model=``, ``group=``, ``metadata={…}``."""
@@ -326,7 +408,7 @@ class Forebay:
         params = {key: value for key, value in where.items() if value is not None}
         params.update({f"metadata.{key}": value for key, value in metadata.items()})
         for document in pages(self._transport, "/v1/jobs", params, limit=limit):
-            yield Job(self._transport, document)
+            yield job_of(self._transport, document)
 
     def group(self, group_id: str) -> Group:
         """A group by its id."""

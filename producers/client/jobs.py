@@ -177,7 +177,7 @@ class Job:
             headers={"Idempotency-Key": idempotency_key} if idempotency_key else None,
             repeatable=idempotency_key is not None,
         )
-        return Job(self._transport, document)
+        return type(self)(self._transport, document)
 
     def pause(self) -> Self:
         """Hold a bulk job (what is scored of it is committed) or a training (it makes a

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from os import PathLike
@@ -11,8 +11,12 @@ from pathlib import Path
 from typing import Any, Self
 
 from producers.client import trials
+from producers.client.bulk import Source
+from producers.client.comparing import Comparing, Comparison
 from producers.client.errors import BadArgument
-from producers.client.jobs import POLL_S, seconds, wait_until
+from producers.client.evaluations import evaluation_input, evaluations_of
+from producers.client.files import Files
+from producers.client.jobs import POLL_S, Job, seconds, wait_until
 from producers.client.paging import pages
 from producers.client.promotion import Promotions
 from producers.client.transport import Transport
@@ -261,6 +265,63 @@ class Models(Promotions):
             "PUT", path, body=body, repeatable=expected is None
         )
         return document
+
+    def evaluations(
+        self, ref: str, *, limit: int | None = None, job: str | None = None, full: bool = False
+    ) -> Sequence[Mapping[str, Any]]:
+        """What a version (``digits:3``, ``digits@prod``) was measured to be worth, newest first:
+        ``metrics`` and ``intervals`` by ``job``, ``data_digest`` and ``rows``; ``full`` with the
+        whole ``document``, which stays when the job is gone."""
+        return evaluations_of(self._transport, ref, limit=limit, job=job, full=full)
+
+    def compare(
+        self,
+        first: str,
+        second: str,
+        data: Source | Sequence[Source] | None = None,
+        *,
+        label: str | None = None,
+        slices: Sequence[str] | None = None,
+        format: str | None = None,
+        columns: Sequence[str] | Mapping[str, str | Sequence[str]] | None = None,
+        where: Sequence[Sequence[Any]] | None = None,
+        examples: int | None = None,
+        tolerance: float | None = None,
+        max_error_share: float | None = None,
+        priority: int | None = None,
+        timeout_s: float | None = None,
+        on_progress: Callable[[Job], object] | None = None,
+        on_upload: Callable[[Path], object] | None = None,
+    ) -> Comparison:
+        """Both versions on the same data: metrics side by side, and where they disagree. Waits.
+
+        Evaluates ``first``, then ``second`` against it. Without ``data`` on those of the newest
+        evaluation of either, and ``first`` is not scored again if it saw them already. Without a
+        ``label`` it tells how far they agree, not who is right.
+        """
+        options = {
+            "examples": examples,
+            "tolerance": tolerance,
+            "on_error": None if max_error_share is None else {"max_share": max_error_share},
+            "priority": priority,
+        }
+        work = Comparing(
+            self._transport, first, second, options, timeout_s=timeout_s, on_progress=on_progress
+        )
+        if data is None:
+            if format or columns or where:
+                raise BadArgument("format, columns and where go with data", code="no_input")
+            return work.on_newest(label, slices or ())
+        told = evaluation_input(
+            data,
+            format=format,
+            columns=columns,
+            where=where,
+            needs_folders=False,
+            files=Files(self._transport),
+            on_upload=on_upload,
+        )
+        return work.on(told, label, slices or ())
 
 
 def read_labels(labels: str | PathLike[str] | Sequence[str]) -> Sequence[str]:
