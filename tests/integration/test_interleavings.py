@@ -49,6 +49,7 @@ class Scene:
     job_id: str
     group_id: str
     version_id: str
+    better_id: str  # a version that can stand in for it
     owner: str  # the session that holds the job when it runs
     other: str  # a live session that may claim it
     pack_id: str
@@ -145,17 +146,24 @@ def _bury(tx: Transaction, scene: Scene) -> object:
     return list(blamed.values())
 
 
+def _repoint(tx: Transaction, scene: Scene) -> object:
+    better = tx.models.by_id(scene.better_id)
+    assert better is not None
+    return tx.jobs.repoint(ALICE, scene.version_id, better)
+
+
 def _claim_as_owner(tx: Transaction, scene: Scene) -> object:
     return [job.epoch for job in tx.jobs.claim(scene.owner, [scene.job_id])]
 
 
 BURY = Act("bury", _bury)
 CLAIM_AS_OWNER = Act("claim_as_owner", _claim_as_owner)
+REPOINT = Act("repoint", _repoint)
 
-OF_A_QUEUED_JOB = [CLAIM, CANCEL, CANCEL_GROUP, EXPIRE, FAIL_VERSION]
+OF_A_QUEUED_JOB = [CLAIM, CANCEL, CANCEL_GROUP, EXPIRE, FAIL_VERSION, REPOINT]
 OF_A_RUNNING_JOB = [
     *(COMMIT, EXPIRE_LATE, RETRY, REAP, TIME_OUT, RELEASE, BLAME, SUSPECT),
-    *(CANCEL, CANCEL_GROUP, CLAIM),
+    *(CANCEL, CANCEL_GROUP, CLAIM, REPOINT),
 ]
 
 
@@ -211,6 +219,7 @@ def set_up(database: Database, running: bool) -> Scene:
         job_id=new_id(),
         group_id=new_id(),
         version_id=new_version(database),
+        better_id=new_version(database),
         owner=open_session(database),
         other=open_session(database, lease_ttl_ms=10**9),
         pack_id=open_pack(database),
@@ -237,7 +246,9 @@ def row_of(database: Database, scene: Scene) -> tuple[object, ...]:
         pack = tx.packs.get(scene.pack_id)
     assert job is not None
     owner = {scene.owner: "owner", scene.other: "other", None: None}[job.session_id]
+    version = {scene.version_id: "old", scene.better_id: "new"}[job.version_id]
     return (
+        version,
         *(job.state, job.seq, job.epoch, job.attempts, job.losses, owner),
         *(job.cancel_requested_at is not None, job.result is not None),
         job.error.code if job.error else None,
