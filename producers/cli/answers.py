@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from producers.cli import training_answers
 from producers.cli.bulk_answers import end_of_bulk, told
+from producers.cli.evaluation_answers import end_of_evaluation
 from producers.cli.exits import Exit, of_states
 from producers.cli.output import note, say, say_fields, say_json
 
 if TYPE_CHECKING:
     from producers.client import Group, Job
 
+BULK_KINDS = ("bulk", "evaluation")  # whose rows are counted as they are scored
 LINE = 100  # characters of a result shown in a line
 
 
@@ -47,7 +49,7 @@ def show_job(job: Job) -> None:
     times = ("created_at", "started_at", "finished_at", "expires_at", "cancel_requested_at")
     fields = {name: document.get(name) for name in (*named, *times, "retry_of")}
     fields["attempts"] = f"{document.get('attempts', 0)} of {document.get('max_attempts', '?')}"
-    if document.get("kind") == "bulk":
+    if document.get("kind") in BULK_KINDS:
         fields["progress"] = told(job.progress)
         fields["device"] = f"{job.progress.get('device_s') or 0:,.1f} s"
     if job.training:
@@ -63,6 +65,8 @@ def end_of_job(job: Job, *, as_json: bool, name: str | None = None) -> Exit:
     """Print how a job ended, with its result."""
     if job.document.get("kind") == "bulk":
         return end_of_bulk(job, as_json=as_json, name=name)
+    if job.document.get("kind") == "evaluation":
+        return end_of_evaluation(job, as_json=as_json, name=name)
     if job.document.get("kind") == "training":
         return training_answers.end_of_training(job, as_json=as_json, name=name)
     result = job.result if job.state == "succeeded" else None

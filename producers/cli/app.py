@@ -10,8 +10,10 @@ import typer
 
 from producers.cli import groups, jobs, models, webhooks
 from producers.cli.bulk import bulk
+from producers.cli.evaluate import evaluate
 from producers.cli.exits import Exit, Failure, from_client
 from producers.cli.output import complain
+from producers.cli.replay import replay
 from producers.cli.sources import split_json_flag
 from producers.cli.submit import submit
 from producers.cli.top import top
@@ -34,6 +36,8 @@ def build_app() -> typer.Typer:
     app.command()(submit)
     app.command()(bulk)
     app.command()(train)
+    app.command()(evaluate)
+    app.command()(replay)
     app.command()(top)
     app.add_typer(jobs.app, name="jobs")
     app.add_typer(groups.app, name="groups")

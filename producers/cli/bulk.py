@@ -103,7 +103,7 @@ def bulk(
     options: dict[str, Any] = {
         "output": folder or output,
         "format": format_,
-        "columns": _columns(columns, column or []),
+        "columns": column_options(columns, column or []),
         "where": [condition(text) for text in where or []] or None,
         "output_format": output_format,
         "keep": _words(keep, "--keep"),
@@ -121,7 +121,7 @@ def bulk(
         "idempotency_key": idempotency_key,
     }
     with connect() as client:
-        job = client.bulk(model, inputs, **options, on_upload=None if as_json else _uploading)
+        job = client.bulk(model, inputs, **options, on_upload=None if as_json else uploading)
         be_patient(client)
         if wait or dry_run:
             wait_for_bulk(job, timeout_s, quiet=as_json or dry_run)
@@ -134,7 +134,8 @@ def bulk(
     raise typer.Exit(Exit.GOOD)
 
 
-def _uploading(path: Path) -> None:
+def uploading(path: Path) -> None:
+    """Say which file is on its way."""
     note(f"uploading {path} ({size(path.stat().st_size)})")
 
 
@@ -183,7 +184,8 @@ def _listed(text: str) -> list[Any]:
     return [_value(word.strip()) for word in text.split(",") if word.strip()]
 
 
-def _columns(plain: str | None, named: Sequence[str]) -> Any:
+def column_options(plain: str | None, named: Sequence[str]) -> Any:
+    """``--columns`` and ``--column`` as the SDK takes them."""
     if plain is not None and named:
         raise usage("--columns and --column do not go together: give one kind")
     if plain is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from producers.cli.answers import end_of_job, show_job
+from producers.cli.answers import BULK_KINDS, end_of_job, show_job
 from producers.cli.bulk_answers import wait_for_bulk
 from producers.cli.connection import be_patient, connect
 from producers.cli.exits import Exit, of_states, usage
@@ -123,7 +123,8 @@ def cancel(
 def pause(
     job_ids: Annotated[list[str], typer.Argument(metavar="JOB…")], as_json: AsJson = False
 ) -> None:
-    """Hold bulk jobs (what is scored is committed) or trainings (a checkpoint is made)."""
+    """Hold bulk jobs and evaluations (what is scored is committed) or trainings (a checkpoint is
+    made)."""
     with connect() as client:
         _say_states([client.job(job_id).pause() for job_id in job_ids], as_json=as_json)
 
@@ -132,7 +133,7 @@ def pause(
 def resume(
     job_ids: Annotated[list[str], typer.Argument(metavar="JOB…")], as_json: AsJson = False
 ) -> None:
-    """Let paused bulk jobs and trainings go on."""
+    """Let paused bulk jobs, evaluations and trainings go on."""
     with connect() as client:
         _say_states([client.job(job_id).resume() for job_id in job_ids], as_json=as_json)
 
@@ -198,8 +199,8 @@ def retry(
 
 
 def _wait_for(job: Job, timeout_s: float | None, *, as_json: bool) -> None:
-    """Wait; of a bulk job or a training it is shown how far it is."""
-    if job.document.get("kind") == "bulk":
+    """Wait; of a bulk job, an evaluation or a training it is shown how far it is."""
+    if job.document.get("kind") in BULK_KINDS:
         wait_for_bulk(job, timeout_s, quiet=as_json)
     elif job.document.get("kind") == "training":
         wait_for_training(job, timeout_s, quiet=as_json)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from producers.cli import promotion, trials, versions
+from producers.cli import compare, promotion, trials, versions
 from producers.cli.connection import be_patient, connect
 from producers.cli.exits import Exit, Failure, usage
 from producers.cli.options import AsJson, TimeoutS
@@ -263,6 +263,10 @@ def alias(
         say_json(document)
     else:
         say(f"{name}@{alias} is {name}:{document.get('version', version)}")
+
+
+for _measuring in compare.VERBS:
+    app.command()(_measuring)
 
 
 def _aliases(aliases: Any) -> str:
