@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import orjson
 
@@ -27,6 +27,7 @@ from storage.records.bulk import (
     own_name,
 )
 from storage.records.errors import ForebayError
+from storage.records.evaluations import Evaluation
 from storage.records.jobs import (
     ClaimedJob,
     JobError,
@@ -38,6 +39,7 @@ from storage.records.jobs import (
 from storage.records.models import ModelVersion
 from workers.bulk.destination import Destination, Stored, destination_of
 from workers.bulk.error_lines import ErrorsSummary, merge
+from workers.bulk.evaluating.document import Evaluated
 from workers.bulk.files import COLUMNS, ranges_of
 from workers.bulk.kit import Kit, Stopped
 from workers.bulk.manifest import Outcome as RunOutcome
@@ -80,8 +82,10 @@ class Finishing:
         facts = self._look()
         assert facts.run.plan is not None
         place = destination_of(self._kit, self._spec, facts.run.plan.base)
+        document, evaluation = self._evaluated(facts)
         written = self._write(place, facts, JobState.SUCCEEDED)
-        match self._commit(self._result(facts, written), written.stored):
+        result = self._result(facts, written) | document
+        match self._commit(result, written.stored, evaluation):
             case JobState.SUCCEEDED:
                 self._tidy(place, facts.parts, written)
             case JobState.CANCELLED:
@@ -126,6 +130,22 @@ class Finishing:
         if facts is None:
             raise Stopped
         return facts
+
+    def _evaluated(self, facts: _Facts) -> tuple[dict[str, Any], Evaluation | None]:
+        """What an evaluation adds to the result, and how it is kept with the version."""
+        if self._spec.evaluation is None:
+            return {}, None
+        evaluated = Evaluated(
+            self._kit,
+            self._job,
+            self._spec,
+            facts.run,
+            facts.parts,
+            facts.version,
+            self._is_mine,
+        )
+        document = evaluated.document(None)
+        return document, evaluated.record(document)
 
     def _write(self, place: Destination, facts: _Facts, state: JobState) -> _Written:
         """The merged error lines, and the manifest."""
@@ -179,7 +199,12 @@ class Finishing:
             "names": {"manifest": written.manifest, "errors": written.errors},
         }
 
-    def _commit(self, result: dict[str, object], stored: Sequence[Stored]) -> JobState | None:
+    def _commit(
+        self,
+        result: dict[str, object],
+        stored: Sequence[Stored],
+        evaluation: Evaluation | None = None,
+    ) -> JobState | None:
         """How the job ended, by this commit or an earlier try whose answer was lost; None when it
         is somebody else's."""
         kit, job = self._kit, self._job
@@ -191,6 +216,8 @@ class Finishing:
                 state = report.settled.get(job.id)
                 if state is JobState.SUCCEEDED:
                     _publish(tx, stored)
+                    if evaluation is not None:
+                        tx.evaluations.record(replace(evaluation, document=result))
                 if state is not None:
                     return state
                 known = tx.jobs.get(job.tenant, job.id)

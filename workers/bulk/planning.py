@@ -29,6 +29,7 @@ from workers.bulk.destination import (
     output_prefix,
     own_store,
 )
+from workers.bulk.evaluating.asked import asked_of, check_target
 from workers.bulk.evaluating.comparing import check_against
 from workers.bulk.feeding import signature_of
 from workers.bulk.files import APART, LISTED, LISTING, TYPES, open_found, open_planned
@@ -112,6 +113,8 @@ class Planner:
         stages = stages_of(kit, tenant, spec, plan, signature)
         file, first = self._first_rows(plan, sources, stages)
         kept = first.batch.select(list(stages.kept)).schema
+        if (asked := asked_of(spec, columns, plan.files[0].format)) is not None:
+            check_target(asked, signature, kept)
         rows_read = len(first.positions) + len(first.errors) + first.skipped
         row_bytes = 1.0 if file.rows is not None else first.next / rows_read
         extra |= {**notes_of(signature, kept, spec.output.format), APART: row_bytes}

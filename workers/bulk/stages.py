@@ -9,6 +9,7 @@ from storage.records.bulk import BulkFormat, BulkSpec, Plan
 from storage.records.errors import InvalidInput
 from storage.records.signatures import Signature
 from workers.bulk.decode import ChunkDecoder
+from workers.bulk.evaluating.asked import asked_of
 from workers.bulk.kit import Kit
 
 
@@ -39,6 +40,7 @@ def stages_of(kit: Kit, tenant: str, spec: BulkSpec, plan: Plan, signature: Sign
 
 def _kept(spec: BulkSpec, plan: Plan, form: BulkFormat) -> tuple[str, ...]:
     """The columns that go along; of requests and pictures never what the model was shown."""
+    asked = asked_of(spec, plan.columns, form)
     shown = {
         BulkFormat.REQUESTS: ("custom_id",),
         BulkFormat.URIS: ("uri",),
@@ -56,7 +58,8 @@ def _kept(spec: BulkSpec, plan: Plan, form: BulkFormat) -> tuple[str, ...]:
                 code="unknown_column",
                 field="output.keep",
             )
-    return spec.output.keep
+    judged = asked.kept if asked is not None else ()
+    return tuple(dict.fromkeys((*judged, *spec.output.keep)))
 
 
 def types_in(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from workers.bulk.evaluating.truth import words_of
+from workers.bulk.evaluating.truth import plain, words_of
 from workers.inference.ports import Array
 from workers.training.data.values import sorted_words
 
@@ -32,19 +32,21 @@ class Counting:
 
     def values(self) -> Values:
         """The most frequent ones; of equally frequent ones the first in their order."""
-        words = sorted_words([word for word in self._rows if word is not None])
-        ordered: list[str | None] = [*words, *([None] if None in self._rows else [])]
+        texts = sorted_words([word for word in self._rows if word is not None])
+        ordered: list[str | None] = [*texts, *([None] if None in self._rows else [])]
         often = sorted(ordered, key=lambda word: -self._rows[word])[:MOST_VALUES]
         chosen = set(often)
-        return Values([word for word in ordered if word in chosen], len(ordered) - len(chosen))
+        words = [word for word in ordered if word in chosen]
+        others = len(ordered) - len(chosen)
+        return Values(words, [self._rows[word] for word in words], others)
 
 
 class Values:
-    """Those that are told apart, in their order (numbers by value, None last), and how many others
-    there are."""
+    """Those that are told apart, in their order (numbers by value, None last), how many ``rows``
+    each has, and how many other values there are."""
 
-    def __init__(self, words: Sequence[str | None], others: int) -> None:
-        self.words, self.others = words, others
+    def __init__(self, words: Sequence[str | None], rows: Sequence[int], others: int) -> None:
+        self.words, self.rows, self.others = words, rows, others
         self._places = {word: at for at, word in enumerate(words)}
 
     @property
@@ -63,6 +65,7 @@ class Values:
 
 def _texts(column: pa.Array) -> pa.Array:
     """Lists as they print: they have no other word."""
+    column = plain(column)
     if pa.types.is_nested(column.type):
         return pa.array([None if one is None else str(one) for one in column.to_pylist()])
     return column

@@ -79,6 +79,8 @@ def _only_output(signature: Signature) -> OutputSpec:
 
 def _length(label: pa.DataType) -> int | None:
     """Of a column of lists how many numbers each has, 0 where that differs; None of others."""
+    if isinstance(label, pa.BaseExtensionType):  # an array of several axes
+        label = label.storage_type
     if pa.types.is_fixed_size_list(label):
         inner = _length(label.value_type)
         length = int(label.list_size) * (1 if inner is None else inner)

@@ -100,11 +100,10 @@ def words_of(column: pa.Array) -> pa.Array:
 
 def plain(column: pa.Array) -> pa.Array:
     """A column that can be told apart by its values; lists of a single value as that value."""
-    while pa.types.is_fixed_size_list(column.type) and column.type.list_size == 1:
-        nulls = column.is_null()
-        column = pc.if_else(nulls, None, pc.list_element(column, 0))
-    if isinstance(column, pa.ExtensionArray):
+    if isinstance(column, pa.ExtensionArray):  # an array of several axes
         column = column.storage
+    while pa.types.is_fixed_size_list(column.type) and column.type.list_size == 1:
+        column = pc.list_element(column, 0)
     if pa.types.is_nested(column.type) and not _is_list(column.type):
         column = pa.array([None if one is None else str(one) for one in column.to_pylist()])
     return column
