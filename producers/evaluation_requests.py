@@ -142,7 +142,9 @@ def check_evaluation(spec: BulkSpec) -> None:
     if told.label is None and told.against is None:
         if form in WITHOUT_LABELS:
             raise _no_labels(f"{_HAS_NONE[form]}: say with against what to compare with")
-        if form is not None and form not in PICTURES:
+        if form is BulkFormat.URIS:
+            raise _no_labels(f'say "{FOLDER}" if it is the name of the folder each lies in')
+        if form is not None and form is not BulkFormat.IMAGES:
             raise _no_labels(
                 "name the column that holds the right answers, or with against a job over the same"
                 " rows to compare with"

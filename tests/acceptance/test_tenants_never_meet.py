@@ -100,6 +100,8 @@ def test_models_are_each_tenants_own(
         assert stranger.http.post("/v1/jobs", json=body).status_code == 404
         assert stranger.http.get("/v1/models/private").status_code == 404
         assert stranger.http.get("/v1/models/private/versions/1").status_code == 404
+        told = stranger.http.get("/v1/models/private/versions/1/evaluations")
+        assert told.status_code == 404
         alias = stranger.http.put("/v1/models/private/aliases/x", json={"version": 1})
         assert alias.status_code == 404
         version = "/v1/models/private/versions/1"
@@ -139,6 +141,22 @@ def test_lists_and_references_end_at_the_tenant(
     assert belongings["webhooks"] not in [one["id"] for one in hooks]
     ref = {"model": "echo", "input": {"ref": f"forebay://files/{belongings['files']}"}}
     assert tenants.b.http.post("/v1/jobs", json=ref).status_code == 422
+
+
+@pytest.mark.parametrize("field", ["input.job", "input.group", "evaluation.against"])
+def test_what_another_tenant_did_cannot_be_compared_with(
+    tenants: Tenants, belongings: dict[str, str], field: str
+) -> None:
+    above, name = field.split(".")
+    own = belongings["groups" if name == "group" else "jobs"]
+
+    def answer(id_: str) -> tuple[int, str]:
+        body = {"kind": "evaluation", "model": "echo", "input": {"uri": "s3://in/a.csv"}}
+        found = tenants.b.http.post("/v1/jobs", json=body | {above: {name: id_}})
+        assert found.json()["field"] == field
+        return found.status_code, found.text.replace(id_, "")
+
+    assert answer(own) == answer(UNKNOWN) and answer(own)[0] == 404
 
 
 def test_the_same_idempotency_key_is_two_keys(tenants: Tenants) -> None:

@@ -183,7 +183,7 @@ def of_format(form, **evaluation):
     return read_one(SMALL | {"input": document, "evaluation": evaluation})
 
 
-@pytest.mark.parametrize("form", ["parquet", "csv", "jsonl", "npz", "npy", "requests"])
+@pytest.mark.parametrize("form", ["parquet", "csv", "jsonl", "npz", "npy", "requests", "uris"])
 def test_data_without_labels_needs_something_to_compare_with(form):
     with pytest.raises(Unprocessable) as caught:
         of_format(form)
@@ -204,8 +204,8 @@ def test_requests_and_a_lone_array_have_no_labels_and_no_columns():
 
 
 def test_the_label_of_a_picture_is_its_folder():
+    assert of_format("images").bulk.evaluation.label is None  # the worker knows
     for form in ("images", "uris"):
-        assert of_format(form).bulk.evaluation.label is None  # the worker knows
         assert of_format(form, label="folder").bulk.evaluation.label == "folder"
         with pytest.raises(InvalidInput, match="folder"):
             of_format(form, label="digit")
