@@ -120,7 +120,7 @@ class Aliases(Store):
             before = self.hold(tenant, name, alias)
         _check_unmoved(name, alias, before, expected, generation)
         assert before is not None
-        if before.version == version and why.reason is MoveReason.SET:
+        if before.version == version:
             return self.history(tenant, name, alias, limit=1)[0]
         (row,) = work.change(
             MOVE, **key, version=version, generation=before.generation, now=work.now()

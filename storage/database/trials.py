@@ -294,9 +294,10 @@ class Trials(Store):
                     pass
 
     def alias_moved(self, tenant: str, name: str, alias: str, to_version: int) -> None:
-        """An alias moved, in this transaction: a trial on it is over."""
+        """An alias moved, in this transaction: a trial on it is over, unless it was only put where
+        it stood."""
         trial = self.running(tenant, name, alias)
-        if trial is None:
+        if trial is None or to_version == trial.base_version:
             return
         if to_version == trial.candidate_version:
             self.end(trial, TrialState.PROMOTED, f"{alias!r} stands for version {to_version}")

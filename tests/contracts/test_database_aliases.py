@@ -69,13 +69,17 @@ def test_every_move_is_kept_with_where_it_led_from_and_why(
     assert second == AliasMove(NAME, "prod", 2, 1, 2, why, START_MS + 5)
 
 
-def test_to_be_put_where_it_stands_is_no_move(database: Database) -> None:
-    push(database)
-    first = move(database, 1)
-    assert move(database, 1) == first
-    assert move(database, 1, expected=1) == first
+@pytest.mark.parametrize("reason", [MoveReason.SET, MoveReason.PROMOTE])
+def test_to_be_put_where_it_stands_is_no_move(database: Database, reason: MoveReason) -> None:
+    """So a promotion that is asked for twice is taken back by one rollback."""
+    push(database, count=2)
+    move(database, 1)
+    second = move(database, 2, Why(reason, note="first"))
+    assert move(database, 2, Why(reason, note="again")) == second
+    assert move(database, 2, Why(reason), expected=2, generation=2) == second
     with database.read() as tx:
-        assert len(tx.aliases.history(ALICE, NAME, "prod", limit=9)) == 1
+        assert len(tx.aliases.history(ALICE, NAME, "prod", limit=9)) == 2
+    assert roll_back(database).to_version == 1
 
 
 def test_rollbacks_go_back_one_move_each(database: Database) -> None:

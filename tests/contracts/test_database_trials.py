@@ -104,6 +104,7 @@ def test_an_alias_that_is_moved_elsewhere_stops_its_trial(database: Database) ->
     with database.begin() as tx:
         tx.trials.alias_moved(ALICE, NAME, "other", 7)
         tx.trials.alias_moved(BOB, NAME, ALIAS, 7)
+        tx.trials.alias_moved(ALICE, NAME, ALIAS, beside.trial.base_version)  # where it stood
     assert beside.now().state is TrialState.RUNNING
     with database.begin() as tx:
         tx.trials.alias_moved(ALICE, NAME, ALIAS, 7)

@@ -166,6 +166,15 @@ def test_one_that_no_worker_loaded_or_with_another_signature_is_not_promoted(
     assert stands(house) == pending
 
 
+def test_a_promotion_that_is_asked_for_again_is_one_move(
+    house: ApiHouse, versions: dict[int, str]
+) -> None:
+    first, again = (ask(house, version=2, note=note).json() for note in ("first", "again"))
+    assert again["move"] == first["move"]
+    assert ask(house, version=2, expected=1).json()["code"] == "alias_moved"
+    assert (ask(house, "rollback").json()["version"], stands(house)) == (1, 1)
+
+
 def test_rollbacks_go_one_step_each_and_take_queued_jobs_along(
     house: ApiHouse, versions: dict[int, str]
 ) -> None:

@@ -122,6 +122,8 @@ def test_what_was_seen_is_told_and_it_can_be_stopped(
 def test_to_promote_the_candidate_ends_its_trial(house: ApiHouse) -> None:
     trial = running(house, share=1)
     job = house.submit(model="vectors@prod")["id"]
+    assert house.http.put(HERE, json={"version": 1}).status_code == 200  # where it stands
+    assert shown(house, trial)["state"] == "running"
     assert house.http.post(f"{HERE}/promote", json={"version": 2}).status_code == 200
     assert shown(house, trial)["state"] == "promoted"
     assert house.http.get(f"/v1/jobs/{job}").json()["model"] == "vectors:2"
