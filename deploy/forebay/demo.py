@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forebay.demo_bulk import Scored, score_a_file
+from forebay.demo_promotion import Promoted, TookOver, judge_and_promote, take_over
 from forebay.demo_service import clean, failed, serving
 from forebay.demo_told import Told, ask
 from forebay.demo_training import Lessons, train_all, write_data
@@ -88,11 +89,13 @@ def run_demo(
     _report(*worked, lessons, time.monotonic() - began, as_json=as_json)
 
 
-def _lessons(url: str, files: Path, target: Path, steps: Steps) -> Lessons:
+def _lessons(url: str, files: Path, target: Path, steps: Steps) -> tuple[Lessons, TookOver]:
     from producers.client import Forebay
 
     with Forebay(url, key="") as client:
-        return train_all(client, files, target, steps)
+        lessons = train_all(client, files, target, steps)
+        tweets = (files / "tweets.csv").read_bytes()
+        return lessons, take_over(client, files / "story", tweets, steps)
 
 
 def _train(
@@ -122,7 +125,7 @@ def _work(
     pictures: NDArray[np.uint8],
     labels: NDArray[np.int64],
     steps: Steps,
-) -> tuple[Figures, Told, Delivered, Scored]:
+) -> tuple[Figures, Told, Delivered, Scored, Promoted]:
     from producers.client import Forebay
 
     with Forebay(url, key="") as client:
@@ -148,8 +151,11 @@ def _work(
         with steps.step("a file of digits, scored in bulk") as more:
             scored = score_a_file(client, MODEL, home, pictures, labels)
             more.append(scored.line())
+        with steps.step("what the version is worth, and what prod is") as more:
+            promoted = judge_and_promote(client, version.ref, home, pictures, labels)
+            more.append(promoted.line())
     measured = figures(_rows(home, group.id), answers, truth, elapsed_s)
-    return measured, told, delivered, scored
+    return measured, told, delivered, scored, promoted
 
 
 def _push(client: Forebay, model: Path) -> ModelVersion:
@@ -188,7 +194,8 @@ def _report(
     told: Told,
     delivered: Delivered,
     scored: Scored,
-    lessons: Lessons | None,
+    promoted: Promoted,
+    lessons: tuple[Lessons, TookOver] | None,
     seconds: float,
     *,
     as_json: bool,
@@ -198,9 +205,10 @@ def _report(
             "worker": told.as_json(),
             "webhook": delivered.as_json(),
             "bulk": scored.as_json(),
+            "promotion": promoted.as_json(),
         }
         if lessons is not None:
-            more["training"] = lessons.as_json()
+            more |= {"training": lessons[0].as_json(), "story": lessons[1].as_json()}
         say_json(measured.as_json() | more | {"total_s": round(seconds, 3)})
         return
     lines = {
@@ -211,7 +219,8 @@ def _report(
         "   accepted to finished, all submitted at once",
         **told.lines(),
         "bulk": scored.line(),
-        **(lessons.lines() if lessons is not None else {}),
+        "prod": promoted.line(),
+        **(lessons[0].lines() | {"prod in full": lessons[1].line()} if lessons is not None else {}),
     }
     say()
     for name, value in lines.items():

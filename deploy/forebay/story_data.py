@@ -6,7 +6,7 @@ from __future__ import annotations
 import csv
 import io
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +64,3 @@ def _write(path: Path, rows: Sequence[tuple[str, str]]) -> None:
 def _size(text: str) -> str:
     words = len(text.split())
     return "short" if words < 10 else "medium" if words < 18 else "long"
-
-
-def as_items(texts: Sequence[str]) -> list[Mapping[str, str]]:
-    """As ``submit_many`` takes them."""
-    return [{"text": text} for text in texts]

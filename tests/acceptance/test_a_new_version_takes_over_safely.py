@@ -86,11 +86,11 @@ def test_a_better_version_takes_over_and_a_bad_one_returns_by_itself(story: Stor
 
     second = story.train(MORE)
     compared = compare(story, first, second)
-    before, after = compared["before"]["metrics"], compared["after"]["metrics"]
+    before, after = compared["first"]["document"]["metrics"], compared["second"]["document"]["metrics"]
     assert after["accuracy"] > before["accuracy"] + 0.02, compared
-    against = compared["after"]["against"]
+    against = compared["against"]
     assert against["rows"] == 2_000 and against["fixed"] > against["broken"] > 0
-    (by_size,) = compared["after"]["slices"]
+    (by_size,) = compared["second"]["document"]["slices"]
     assert {one["value"] for one in by_size["values"]} == {"short", "medium", "long"}
     assert sum(one["rows"] for one in by_size["values"]) == 2_000
 
