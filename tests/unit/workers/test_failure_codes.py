@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
-STAGES = ("answers", "decoding", "device", "encode", "finish", "payloads", "pipeline")
+STAGES = ("answers", "decoding", "device", "encode", "finish", "payloads", "pipeline", "versions")
 SAID = re.compile(
-    r'(?:code=|JobError\(|Fault\(|return |^_[A-Z]+ = )"([a-z]+_[a-z_]+)"'
+    r'(?:code=|JobError\(\s*|Fault\(|return |^_[A-Z]+ = )"([a-z]+_[a-z_]+)"'
     r'|ItemError\([^)]*code="([a-z_]+)"',
     re.MULTILINE,
 )
@@ -18,7 +18,8 @@ def codes_in_source() -> set[str]:
     files = [ROOT / f"workers/inference/{stage}.py" for stage in STAGES]
     files.append(ROOT / "workers/supervisor.py")
     found = [match for file in files for match in SAID.findall(file.read_text())]
-    return {one or other for one, other in found} - {"pack_not_found"}  # told as input_lost
+    # Told as input_lost; and of every job of a version, whatever its load said.
+    return {one or other for one, other in found} - {"pack_not_found", "model_broken"}
 
 
 def codes_in_readme() -> set[str]:
