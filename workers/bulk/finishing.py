@@ -39,6 +39,7 @@ from storage.records.jobs import (
 from storage.records.models import ModelVersion
 from workers.bulk.destination import Destination, Stored, destination_of
 from workers.bulk.error_lines import ErrorsSummary, merge
+from workers.bulk.evaluating.comparing import compare
 from workers.bulk.evaluating.document import Evaluated
 from workers.bulk.files import COLUMNS, ranges_of
 from workers.bulk.kit import Kit, Stopped
@@ -144,7 +145,7 @@ class Finishing:
             facts.version,
             self._is_mine,
         )
-        document = evaluated.document(None)
+        document = evaluated.document(compare)
         return document, evaluated.record(document)
 
     def _write(self, place: Destination, facts: _Facts, state: JobState) -> _Written:

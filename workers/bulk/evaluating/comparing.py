@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
-import pyarrow as pa
-
 from storage.records.bulk import BulkRun, BulkSpec, Part, Plan, row_id
 from storage.records.errors import InvalidInput, NotFound
 from storage.records.evaluations import EvaluationSpec
 from storage.records.jobs import ClaimedJob
 from storage.records.signatures import Signature
+from workers.bulk.evaluating.asked import Asked, asked_of
 from workers.bulk.evaluating.basis import Basis, not_comparable
 from workers.bulk.evaluating.earlier import Earlier, basis_with, check_output, earlier_run
 from workers.bulk.evaluating.group_answers import GroupAnswers
@@ -67,11 +66,14 @@ def compare(
     if evaluation.against is None:
         return None
     assert run.plan is not None
-    after = scored_rows(kit, run.plan, parts, signature, _columns(run.plan, evaluation), still)
+    asked = asked_of(spec, run.plan.columns, run.plan.files[0].format)
+    assert asked is not None
+    columns = _columns(run.plan, asked)
+    after = scored_rows(kit, run.plan, parts, signature, columns, still)
     if _is_group(evaluation):
         return _with_group(kit, job, evaluation, signature, after, still)
     earlier = earlier_run(kit, job.tenant, evaluation.against, run.plan, still)
-    return _with_run(kit, earlier, evaluation, signature, after, still)
+    return _with_run(kit, earlier, evaluation, signature, after, asked, still)
 
 
 def _with_run(
@@ -80,11 +82,14 @@ def _with_run(
     evaluation: EvaluationSpec,
     signature: Signature,
     after: Iterator[Scored],
+    asked: Asked,
     still: Still,
 ) -> Told:
     basis, matching = basis_with(earlier, signature), Matching()
     pairs = matching.pairs(_before(kit, earlier, still), after)
-    judging = Judging(earlier.signature, signature)
+    judging = None
+    if asked.label is not None:
+        judging = Judging(earlier.signature, signature, partial(asked.column, asked.label))
     changes = _counted(basis, evaluation, pairs, judging)
     version = earlier.version
     told: Told = {
@@ -93,7 +98,7 @@ def _with_run(
         "model": f"{version.name}:{version.version}",
     }
     told |= _told(changes, matching.missing)
-    return told | {"metrics": judging.metrics(partial(_look, still))}
+    return told | {"metrics": judging and judging.metrics(partial(_look, still))}
 
 
 def _with_group(
@@ -138,9 +143,7 @@ def _counted(
                     told[called if column == "custom_id" else column] = value
             return told
 
-        label = None if judging is None else _label(rows, evaluation)
-        truth = None if judging is None or label is None else judging.add(pair, label)
-        changes.add(pair, truth, name)
+        changes.add(pair, None if judging is None else judging.add(pair), name)
     return changes
 
 
@@ -156,11 +159,6 @@ def _told(changes: LabelChanges | NumberChanges, missing: int) -> Told:
         "metrics": None,
         **changes.told(),
     }
-
-
-def _label(rows: Scored, evaluation: EvaluationSpec) -> pa.Array | None:
-    """The labels that were kept beside the rows; None where none were."""
-    return rows.kept.get(evaluation.label) if evaluation.label is not None else None
 
 
 def _look(still: Still) -> None:
@@ -181,12 +179,11 @@ def _before(kit: Kit, earlier: Earlier, still: Still) -> Iterator[Scored]:
         raise Failed(not_comparable(says)) from error
 
 
-def _columns(plan: Plan, evaluation: EvaluationSpec) -> list[str]:
-    """The kept ones that are read: the label, and what rows are called."""
+def _columns(plan: Plan, asked: Asked) -> list[str]:
+    """The kept ones that are read: what the label is told from, and what rows are called."""
     schema = kept_of(plan)
     kept = [] if schema is None else schema.names
-    asked = dict.fromkeys((evaluation.label, *_NAMES))
-    return [name for name in asked if name is not None and name in kept]
+    return [name for name in dict.fromkeys((*asked.kept, *_NAMES)) if name in kept]
 
 
 def _asked(spec: BulkSpec) -> EvaluationSpec:

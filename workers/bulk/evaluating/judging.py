@@ -3,7 +3,7 @@ on the very same rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,20 +16,22 @@ from workers.bulk.evaluating.target import CLASSES, Target, target_of
 from workers.bulk.evaluating.truth import Truth, words_of
 
 Told = dict[str, object]
+LabelOf = Callable[[Mapping[str, pa.Array]], pa.Array]
 
 
 class Judging:
-    """Of one comparison; ``before`` is the other side's signature, None where its answers hold too
-    little to be measured."""
+    """Of one comparison; ``before`` is the other side's signature. ``label_of`` finds the labels
+    among the kept columns."""
 
-    def __init__(self, before: Signature | None, after: Signature) -> None:
-        self._before, self._after = before, after
+    def __init__(self, before: Signature, after: Signature, label_of: LabelOf) -> None:
+        self._before, self._after, self._label_of = before, after, label_of
         self._truth: Truth | None = None
         self._target: Target | None = None
         self._measures: Measures | None = None
 
-    def add(self, pair: Pair, label: pa.Array) -> pa.Array:
+    def add(self, pair: Pair) -> pa.Array:
         """What is true of some rows: of classes as the answers are spelled."""
+        label = self._label_of(pair[1].kept)
         if self._target is None:
             self._target = target_of(self._after, label.type)
             self._truth, self._measures = Truth(self._target), self._of_before(label.type)
@@ -50,8 +52,6 @@ class Judging:
         return told
 
     def _of_before(self, label: pa.DataType) -> Measures | None:
-        if self._before is None:
-            return None
         try:
             return Measures(target_of(self._before, label))
         except InvalidInput:  # such a version has no metrics of these labels
