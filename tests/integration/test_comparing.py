@@ -14,12 +14,19 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, log_loss
 
-from storage.records.bulk import BulkInput, BulkOutput, BulkSpec, PartFormat, spec_of
+from storage.records.bulk import (
+    BulkFormat,
+    BulkInput,
+    BulkOutput,
+    BulkSpec,
+    PartFormat,
+    spec_of,
+)
 from storage.records.evaluations import EvaluationSpec
 from storage.records.jobs import ClaimedJob, JobState
 from storage.records.models import ModelVersion
 from storage.records.signatures import Signature
-from tests.support.bulk_files import parquet
+from tests.support.bulk_files import npy, parquet
 from tests.support.bulk_worker import bulk_worker, household, submit_bulk, submit_group
 from tests.support.household import Household, new_id
 from tests.support.linear_models import WIDTH, LinearRuntime, answers, push
@@ -339,3 +346,28 @@ def test_an_output_that_was_written_over_is_never_taken_for_the_jobs_own(desk: D
     (desk.folder / "out/run/manifest.json").unlink()
     code, says = desk.error(line, desk.spec(against=second))
     assert code == "part_gone" and "out/run any more" in says
+
+
+def test_objects_of_a_prefix_are_compared_while_the_same_ones_lie_below_it(desk: Desk) -> None:
+    rows, matrices = desk.rows(60), [desk.matrix(3), desk.matrix(3)]
+    truth = [LABELS[at // 20] for at in range(60)]
+    places = [f"pets/{truth[at]}/{at:02}.npy" for at in range(60)]
+    for row, place in zip(rows, places, strict=True):
+        path = desk.folder / "in" / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(npy(row))
+    given = BulkInput((f"file://{desk.folder}/in/pets/",), BulkFormat.IMAGES)
+    one, other = (push(desk.house, "pets", matrix, LABELS) for matrix in matrices)
+    job = desk.finish(one, dataclasses.replace(desk.spec(), input=given))
+    spec = dataclasses.replace(desk.spec(against=job, examples=100), input=given)
+    told = desk.compared(desk.finish(other, spec))
+    was, now = (best(answers(matrix, rows, labelled=True)) for matrix in matrices)
+    assert (told["rows"], told["missing"]) == (60, 0)
+    assert told["transitions"] == transitions_of(was, now)
+    assert told["fixed"] == sum(was[at] != truth[at] == now[at] for at in range(60))
+    assert told["metrics"]["accuracy"] == pytest.approx(accuracy_score(truth, was), abs=1e-9)
+    shown = {one["uri"].partition("/in/")[2]: one["truth"] for one in told["examples"]}
+    assert shown == {places[at]: truth[at] for at in range(60) if was[at] != now[at]}
+    (desk.folder / "in" / places[7]).rename(desk.folder / "in/pets/ant/77.npy")
+    code, says = desk.error(other, spec)
+    assert code == "not_comparable" and "other objects are listed" in says
