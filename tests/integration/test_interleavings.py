@@ -55,6 +55,10 @@ class Scene:
     pack_id: str
     epoch: int = 0
 
+    def which(self, version_id: str) -> str:
+        """A version, in terms that two runs have in common."""
+        return {self.version_id: "old", self.better_id: "new"}[version_id]
+
 
 Verb = Callable[[Transaction, Scene], object]
 
@@ -72,7 +76,8 @@ class Act:
 
 
 def _claim(tx: Transaction, scene: Scene) -> object:
-    return [job.epoch for job in tx.jobs.claim(scene.other, [scene.job_id])]
+    claimed = tx.jobs.claim(scene.other, [scene.job_id])
+    return [(job.epoch, scene.which(job.version_id)) for job in claimed]
 
 
 def _commit(tx: Transaction, scene: Scene) -> object:
@@ -246,13 +251,12 @@ def row_of(database: Database, scene: Scene) -> tuple[object, ...]:
         pack = tx.packs.get(scene.pack_id)
     assert job is not None
     owner = {scene.owner: "owner", scene.other: "other", None: None}[job.session_id]
-    version = {scene.version_id: "old", scene.better_id: "new"}[job.version_id]
     return (
-        version,
         *(job.state, job.seq, job.epoch, job.attempts, job.losses, owner),
         *(job.cancel_requested_at is not None, job.result is not None),
         job.error.code if job.error else None,
         pack.state,
+        scene.which(job.version_id),
     )
 
 
@@ -357,6 +361,15 @@ def test_exactly_one_of_two_that_exclude_each_other_wins(stage, running):
             assert not lost, f"{second} after {first}"
 
 
+@pytest.mark.parametrize("order", ["repoint first", "claim first"])
+def test_a_job_is_claimed_for_the_version_that_it_records(stage, order):
+    acts = [REPOINT, CLAIM] if order == "repoint first" else [CLAIM, REPOINT]
+    *reports, row = interleaved(stage, False, *acts, commits=True)
+    claimed, moved = reports if order == "claim first" else reports[::-1]
+    version = "old" if order == "claim first" else "new"
+    assert (claimed, moved, row[-1]) == ([(1, version)], int(version == "new"), version)
+
+
 @pytest.mark.parametrize("order", ["cancel first", "commit first"])
 def test_of_cancel_and_commit_whoever_commits_first_wins(stage, order):
     acts = [CANCEL, COMMIT] if order == "cancel first" else [COMMIT, CANCEL]
@@ -371,7 +384,10 @@ def test_bulk_verbs_in_different_orders_never_wait_in_a_circle(stage):
     chance = random.Random(seed)
     database = stage.empty()
     group_id, session = new_id(), open_session(database, lease_ttl_ms=10**9)
-    jobs = new_jobs(200)
+    pushed = [new_version(database) for _ in range(2)]
+    with database.read() as tx:
+        old, new = map(tx.models.by_id, pushed)
+    jobs = new_jobs(200, version_id=old.id)
     ids = [job.id for job in jobs]
     with database.begin() as tx:
         tx.groups.create(ALICE, group_id, len(jobs))
@@ -394,6 +410,8 @@ def test_bulk_verbs_in_different_orders_never_wait_in_a_circle(stage):
         lambda tx: tx.jobs.reap(),
         lambda tx: tx.jobs.sweep(-1),
         lambda tx: _release_all(tx, session, shuffled()),
+        lambda tx: tx.jobs.repoint(ALICE, old.id, new),
+        lambda tx: tx.jobs.repoint(ALICE, new.id, old, limit=50),
     ]
     errors: list[BaseException] = []
     rounds = [[chance.choice(verbs) for _ in range(40)] for _ in range(4)]
