@@ -86,7 +86,7 @@ def test_a_better_version_takes_over_and_a_bad_one_returns_by_itself(story: Stor
 
     second = story.train(MORE)
     compared = compare(story, first, second)
-    before, after = compared["first"]["document"]["metrics"], compared["second"]["document"]["metrics"]
+    before, after = (compared[one]["document"]["metrics"] for one in ("first", "second"))
     assert after["accuracy"] > before["accuracy"] + 0.02, compared
     against = compared["against"]
     assert against["rows"] == 2_000 and against["fixed"] > against["broken"] > 0
