@@ -250,14 +250,14 @@ def test_slices_of_numbers_are_judged_like_a_whole() -> None:
 
 
 def test_the_most_frequent_fifty_values_are_told_apart_and_the_rest_counted() -> None:
-    values = [at for at in range(60) for _ in range(60 - at)]
+    values = [at for at in range(60) for _ in range(at + 1)]
     rows = len(values)
     label = pa.array(["a"] * rows)
     _, told = measured(
         model(2, "ab"), np.tile([0.9, 0.1], (rows, 1)), label, {"v": pa.array(values)}
     )
     found = told["slices"][0]
-    assert [one["value"] for one in found["values"]] == [str(at) for at in range(50)]
+    assert [one["value"] for one in found["values"]] == [str(at) for at in range(10, 60)]
     assert (found["other_values"], found["other_rows"]) == (10, sum(range(1, 11)))
 
 
@@ -316,3 +316,26 @@ def test_a_long_look_at_the_ranks_can_be_stopped() -> None:
     found, _ = measured(model(3, "abc"), softmax(raw), pa.array(np.array(list("abc"))[truth]))
     with pytest.raises(Over):
         found.told(over)
+
+
+@pytest.mark.parametrize("labels", ["ab", "abc"])
+def test_answers_that_are_certain_and_wrong_have_a_finite_loss(labels: str) -> None:
+    truth = np.arange(12) % len(labels)
+    scores = np.eye(len(labels), dtype="float32")[(truth + (np.arange(12) > 7)) % len(labels)]
+    label = pa.array(np.array(list(labels))[truth])
+    _, told = measured(model(len(labels), labels), scores, label)
+    expected = sk.log_loss(truth, scores.astype("float64"), labels=range(len(labels)))
+    assert close(told["metrics"]["log_loss"], expected) and expected > 10
+
+
+def test_the_order_and_the_size_of_chunks_change_nothing() -> None:
+    truth, raw = some_classes(8, 3)
+    label, hours = pa.array(np.array(list("abc"))[truth]), pa.array(np.arange(len(truth)) % 4)
+    whole = measured(model(3, "abc"), softmax(raw), label, {"h": hours}, chunk=10_000)[1]
+    again = measured(model(3, "abc"), softmax(raw), label, {"h": hours}, chunk=3)[1]
+    assert whole["confusion"] == again["confusion"]
+    for name, value in whole["metrics"].items():
+        assert close(again["metrics"][name], value), name
+    for one, other in zip(whole["slices"][0]["values"], again["slices"][0]["values"], strict=True):
+        assert one["rows"] == other["rows"]
+        assert close(other["metrics"]["auc"], one["metrics"]["auc"])
