@@ -21,7 +21,7 @@ from workers.bulk.evaluating.target import target_of
 from workers.bulk.reading.uris import URI
 
 _PICTURES = (BulkFormat.URIS, BulkFormat.IMAGES)
-_FOLDER_OF = r"(?:^|[^/])/(?P<folder>[^/]+)/[^/]*$"
+_FOLDER_OF = r"://[^/]*/(?:.*/)?(?P<folder>[^/]+)/[^/]*$"
 _SHOWN_CHARS = 500
 
 
