@@ -81,10 +81,11 @@ def values_of(tx: Transaction, tenant: str, candidate: ModelVersion, gate: Gate)
         found = [side.on(mine.data_digest) for side in sides]
         if None not in found:
             return _measured(sides, [one for one in found if one is not None])
-    learned = trained_metrics(candidate)
+    learned = trained_metrics(first.version)
     if len(sides) == 1 and learned.keys() >= set(first.names):
         values = {metric: learned[metric.name] for metric in first.metrics}
-        return Measured(values, {first.name: str((candidate.origin or {}).get("job_id"))}, None)
+        job = str((first.version.origin or {}).get("job_id"))
+        return Measured(values, {first.name: job}, None)
     raise _not_measured(sides, learned)
 
 
@@ -105,10 +106,12 @@ def trained_metrics(version: ModelVersion) -> dict[str, float]:
 def _wanted(
     tx: Transaction, tenant: str, candidate: ModelVersion, gate: Gate
 ) -> list[tuple[ModelVersion, frozenset[Metric]]]:
-    """The versions that a gate is about, the candidate first, each with its metrics."""
+    """The versions that a gate is about, each with its metrics: the candidate first, unless the
+    gate asks for nothing of it."""
     metrics = metrics_of(gate)
     aliases = sorted({metric.alias for metric in metrics if metric.alias is not None})
-    wanted = [(candidate, frozenset(one for one in metrics if one.alias is None))]
+    own = frozenset(one for one in metrics if one.alias is None)
+    wanted = [(candidate, own)] if own else []
     for alias in aliases:
         ref = ModelRef(candidate.name, alias=alias)
         version = tx.models.resolve(tenant, ref, only_shown=True)

@@ -10,6 +10,7 @@ import pytest
 
 from storage.records.evaluations import Evaluation
 from storage.records.signatures import OutputSpec, Signature
+from storage.records.training_runs import TrainedVersion
 from tests.support.api import ApiHouse, new_id
 
 HERE = "/v1/models/vectors/aliases/prod"
@@ -100,6 +101,45 @@ def test_only_what_was_measured_on_the_same_data_is_compared(
     assert answer.json()["code"] == "gate_failed"
     measure(house, versions[2], 2, "monday", recall=0.8)  # the newest data that both saw
     assert ask(house, version=2, **{"if": "recall > @prod.recall"}).status_code == 200
+
+
+def test_a_trained_version_has_what_its_training_measured_but_nothing_is_compared_with_it(
+    house: ApiHouse, versions: dict[int, str]
+) -> None:
+    origin = {"job_id": "the job", "evaluation": {"on": "test", "rows": 9, "accuracy": 0.9}}
+    with house.database.begin() as tx:
+        like = tx.models.by_id(versions[1])
+        assert like is not None
+        made = TrainedVersion("d" * 64, 1, "k", like.signature, origin)
+        trained = tx.models.reserve("default", new_id(), "vectors")
+        assert tx.models.fill_in(trained.id, made)
+        assert tx.models.mark_ready(trained.id, dict(like.signature))
+    number = trained.version
+    measure(house, versions[1], 1, accuracy=0.8)
+    compared = ask(house, version=number, **{"if": "accuracy > @prod.accuracy"}).json()
+    assert compared["code"] == "metric_not_measured"
+    assert f"accuracy of vectors:{number} was never measured" in compared["detail"]
+    moved = ask(house, version=number, **{"if": "accuracy >= 0.9 and rows > 5"}).json()
+    assert moved["measured"] == {
+        "values": {"accuracy": 0.9, "rows": 9.0},
+        "evaluations": {f"vectors:{number}": "the job"},
+        "data_digest": None,
+    }
+    ask(house, "rollback")
+    measure(house, trained.id, number, accuracy=0.5)  # what was evaluated goes before it
+    assert ask(house, version=number, **{"if": "accuracy >= 0.9"}).json()["code"] == "gate_failed"
+
+
+def test_a_gate_about_the_alias_alone_needs_nothing_of_the_candidate(
+    house: ApiHouse, versions: dict[int, str]
+) -> None:
+    gate = {"if": "@prod.accuracy < 0.9"}
+    problem = ask(house, version=2, **gate).json()
+    assert problem["code"] == "metric_not_measured"
+    assert "accuracy of vectors:1 was never measured" in problem["detail"]
+    measure(house, versions[1], 1, accuracy=0.8)
+    moved = ask(house, version=2, **gate).json()
+    assert (moved["version"], list(moved["measured"]["evaluations"])) == (2, ["vectors:1"])
 
 
 @pytest.mark.parametrize(
