@@ -14,6 +14,7 @@ from storage.records.bulk import BulkRun, BulkSpec, Part, Plan
 from storage.records.evaluations import Evaluation
 from storage.records.jobs import ClaimedJob
 from storage.records.models import ModelVersion
+from storage.records.refs import FILES_PREFIX
 from storage.records.signatures import Signature
 from workers.bulk.evaluating.asked import Asked, asked_of, no_labels
 from workers.bulk.evaluating.digest import data_digest
@@ -115,6 +116,22 @@ class Evaluated:
     def _answered(self) -> int:
         return sum(one.part.rows for one in self.parts)
 
+    def _contents(self) -> dict[str, str]:
+        """SHA-256 by address, of those of the files that were uploaded."""
+        uploaded = [one.uri for one in self.plan.files if one.uri.startswith(FILES_PREFIX)]
+        if not uploaded:
+            return {}
+
+        def look() -> dict[str, str]:
+            with self.kit.database.read() as tx:
+                found = {
+                    uri: tx.files.get(self.job.tenant, uri.removeprefix(FILES_PREFIX))
+                    for uri in uploaded
+                }
+            return {uri: file.digest for uri, file in found.items() if file is not None}
+
+        return self.kit.patiently(look, self.still)
+
     def _look(self) -> None:
         if not self.still():
             raise Stopped
@@ -126,7 +143,7 @@ class Evaluated:
             "version_id": self.version.id,
             "task": None,
             "data": {
-                "digest": data_digest(spec, plan, asked.label),
+                "digest": data_digest(spec, plan, asked.label, self._contents()),
                 "uris": list(spec.input.uris[:_SHOWN_URIS]),
                 "files": len(plan.files),
                 "label": asked.label,
