@@ -178,6 +178,13 @@ def test_the_input_of_a_finished_job_is_taken_over_and_compared_with(house):
     assert spec.evaluation == EvaluationSpec("other", ("place",), bulk)
 
 
+def test_an_uploaded_file_is_taken_over_too(house):
+    file = house.http.post("/v1/files", files={"file": ("rows.csv", b"digit\n1\n")}).json()
+    first = finished(house, input={"uri": file["uri"]})
+    spec = spec_in(house, submit(house, input={"job": first}, evaluation=None)["id"])
+    assert spec.input.uris == (file["uri"],)
+
+
 def test_what_is_taken_over_is_wrong_at_the_job_that_it_came_from(house):
     columns = {"x": ["a", "b", "c", "d"]}
     first = finished(house, input=ROWS | {"columns": columns})
@@ -283,6 +290,9 @@ def test_what_was_measured_stays_with_the_version(house):
     assert one["against"]["disagreed"] == 2 and "examples" not in one["against"]
     assert everything["data"][0]["document"] is None
     assert get(house, f"{here}?job={UNKNOWN}")["data"] == []
+    house.push(labels=["a", "b"])
+    other = "/v1/models/vectors/versions/2/evaluations"
+    assert get(house, other)["data"] == get(house, f"{other}?job={ids[1]}")["data"] == []
     for path, status in (
         ("/v1/models/vectors/versions/9/evaluations", 404),
         ("/v1/models/nobody/versions/1/evaluations", 404),
