@@ -12,6 +12,7 @@ from typing import Any
 
 from producers.gate_values import Measured, values_of
 from storage.database import Database, Transaction
+from storage.database.aliases import check_unmoved
 from storage.database.jobs.repointing import MOST
 from storage.records.aliases import AliasMove, MoveReason, Why
 from storage.records.compatibility import check_stands_in
@@ -89,6 +90,7 @@ def promote(
                 field="version",
             )
         stands = tx.aliases.hold(tenant, name, alias)
+        check_unmoved(name, alias, stands, asked.expected)
         base = None if stands is None else _version(tx, tenant, name, stands.version)
         if base is not None and (asked.requeue or not asked.allow_other_signature):
             check_stands_in(base, candidate, field="version")

@@ -118,7 +118,7 @@ class Aliases(Store):
             if made:
                 return self._record(key, _alias_of(made[0]), None, why)
             before = self.hold(tenant, name, alias)
-        _check_unmoved(name, alias, before, expected, generation)
+        check_unmoved(name, alias, before, expected, generation)
         assert before is not None
         if before.version == version:
             return self.history(tenant, name, alias, limit=1)[0]
@@ -175,9 +175,15 @@ class Aliases(Store):
         )
 
 
-def _check_unmoved(
-    name: str, alias: str, now: Alias | None, expected: int | None, generation: int | None
+def check_unmoved(
+    name: str,
+    alias: str,
+    now: Alias | None,
+    expected: int | None,
+    generation: int | None = None,
 ) -> None:
+    """``Conflict`` with code ``alias_moved`` unless the alias stands for the version, and is of the
+    generation, that somebody saw."""
     stands = "does not exist" if now is None else f"stands for version {now.version}"
     if expected is not None and (now is None or now.version != expected):
         says = f"alias {alias!r} of {name!r} does not stand for version {expected}: it {stands}"

@@ -170,6 +170,7 @@ def test_a_metric_that_was_never_measured_is_named(
         ({"version": 2, "if": "a > @nobody.a"}, 404, "alias_not_found", "model"),
         ({"version": 9}, 404, "version_not_found", "model"),
         ({"version": 3, "expected": 2}, 409, "alias_moved", "expected"),
+        ({"version": 3, "expected": 2, "dry_run": True}, 409, "alias_moved", "expected"),
         ({"version": 0}, 400, "out_of_range", "version"),
         ({}, 400, "missing_field", "version"),
         ({"version": 2, "iff": "a > 1"}, 400, "unknown_field", "iff"),
