@@ -159,3 +159,19 @@ def test_no_alias_leads_to_what_cannot_be_served(database: Database) -> None:
     for missing in (7, 0):
         with pytest.raises(NotFound):
             move(database, missing)
+
+
+def test_aliases_of_the_same_name_move_each_for_their_tenant(database: Database) -> None:
+    for tenant in (ALICE, BOB):
+        push(database, tenant, count=2)
+        with database.begin() as tx:
+            tx.models.hold_pointable(tenant, NAME, 1)
+            tx.aliases.move(tenant, NAME, "prod", 1, Why())
+    move(database, 2)
+    with database.begin() as tx:
+        theirs = tx.aliases.hold(BOB, NAME, "prod")
+        assert theirs is not None and (theirs.version, theirs.generation) == (1, 1)
+        assert [one.to_version for one in tx.aliases.history(BOB, NAME, "prod", limit=9)] == [1]
+        with pytest.raises(Conflict):
+            tx.aliases.undoable(BOB, NAME, "prod")
+    assert roll_back(database).to_version == 1
