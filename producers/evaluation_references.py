@@ -58,8 +58,8 @@ def filled(request: JobRequest, earlier: Earlier) -> JobRequest:
             told = replace(
                 told,
                 of_group=of.of_group,
-                label=told.label if told.label is not None else of.label,
-                slices=told.slices or of.slices,
+                label=(label := told.label if told.label is not None else of.label),
+                slices=told.slices or tuple(one for one in of.slices if one != label),
             )
         spec = replace(spec, input=before.input, evaluation=told)
     if told.against is not None and told.against not in (told.of_group, source):

@@ -18,6 +18,7 @@ from storage.records.evaluations import Evaluation
 from storage.records.gates import Gate, Metric, Values, metrics_of
 from storage.records.models import ModelRef, ModelVersion
 
+_MOST = 1_000  # evaluations of a version that a gate looks through
 _PLAIN = ("accuracy", "auc", "mse", "mae", "rmse", "r2", "rows")
 _OF_LABELS = ("precision", "recall", "f1")
 
@@ -73,7 +74,7 @@ def values_of(tx: Transaction, tenant: str, candidate: ModelVersion, gate: Gate)
     """What the gate asks for. ``Unprocessable`` with code ``metric_not_measured`` says what is
     missing, and how it comes to be there; ``NotFound`` when an alias that it names is unknown."""
     sides = [
-        _Side(version, metrics, tx.evaluations.of_version(version.id))
+        _Side(version, metrics, tx.evaluations.measured(version.id, _MOST))
         for version, metrics in _wanted(tx, tenant, candidate, gate)
     ]
     first = sides[0]

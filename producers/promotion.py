@@ -16,7 +16,7 @@ from storage.database.aliases import check_unmoved
 from storage.database.jobs.repointing import MOST
 from storage.records.aliases import AliasMove, MoveReason, Why
 from storage.records.compatibility import check_stands_in
-from storage.records.errors import Conflict
+from storage.records.errors import Conflict, Unavailable
 from storage.records.gates import Decision, decide, parse_gate
 from storage.records.models import ModelRef, ModelVersion, VersionState
 
@@ -47,7 +47,7 @@ class Moved:
     move: AliasMove | None  # None of a dry run
     decision: Decision | None = None
     measured: Measured | None = None
-    requeued: int = 0
+    requeued: int | None = 0  # None: it moved, and not all jobs that were to come along did
 
 
 def point(
@@ -114,7 +114,7 @@ def promote(
         )
         tx.trials.alias_moved(tenant, name, alias, asked.version)
     moved = base is not None and base.id != candidate.id
-    requeued = requeue(database, base, candidate) if asked.requeue and base and moved else 0
+    requeued = _along(database, base, candidate) if asked.requeue and base and moved else 0
     return Moved(move, decision, measured, requeued)
 
 
@@ -141,12 +141,23 @@ def roll_back(
         why = Why(MoveReason.ROLLBACK, undone.generation, note=note, moved_by=moved_by)
         move = tx.aliases.move(tenant, name, alias, version.version, why, expected=expected)
         tx.trials.alias_moved(tenant, name, alias, version.version)
-    return Moved(move, requeued=requeue(database, left, version) if with_queued else 0)
+    return Moved(move, requeued=_along(database, left, version) if with_queued else 0)
+
+
+def _along(database: Database, old: ModelVersion, new: ModelVersion) -> int | None:
+    """The same after a move that has committed: trouble does not make it undone."""
+    try:
+        return requeue(database, old, new)
+    except Unavailable:
+        return None
 
 
 def requeue(database: Database, old: ModelVersion, new: ModelVersion) -> int:
     """Blocking. The inference jobs queued for one version go to another that can stand in for it,
     each statement as many as may be held at once; how many did. May be repeated."""
+    if old.id == new.id:
+        says = f"{new.name}:{new.version} answers its jobs already: name another version"
+        raise Conflict(says, code="same_version", field="to")
     check_stands_in(old, new, field="to")
     total, moved = 0, MOST
     while moved == MOST:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from storage.database import Transaction
 from storage.records.compatibility import check_stands_in
-from storage.records.errors import Conflict, NotFound
+from storage.records.errors import Conflict, InvalidInput, NotFound
 from storage.records.ids import uuid7_series
 from storage.records.models import ModelRef, VersionState
 from storage.records.trials import Limits, Trial, TrialKind
@@ -36,6 +36,7 @@ def start(
     """``NotFound`` without the alias or the version; ``Conflict`` when a trial runs on the alias
     (``trial_running``), when the candidate is not ready, stands there already
     (``same_version``), or takes or gives something else (``signature_differs``)."""
+    _check_limits(asked)
     candidate = tx.models.hold_pointable(tenant, name, asked.version)
     stands = tx.aliases.hold(tenant, name, alias)
     if stands is None:
@@ -72,3 +73,18 @@ def start(
             started_by=started_by,
         )
     )
+
+
+def _check_limits(asked: NewTrial) -> None:
+    """Limits that could never be judged, or would say nothing, are no limits."""
+    limits, says = asked.limits, None
+    if asked.kind is TrialKind.SHADOW:
+        for name in ("latency_ratio", "latency_ms"):
+            if getattr(limits, name) is not None:
+                says = "a shadow's jobs wait behind all others, so how long they take says nothing"
+                break
+    elif limits.latency_ratio is not None and asked.share >= 1:
+        name = "latency_ratio"
+        says = "with a share of 1 there is nothing left to compare with: say latency_ms"
+    if says is not None:
+        raise InvalidInput(f"limits.{name}: {says}", code="invalid_value", field=f"limits.{name}")

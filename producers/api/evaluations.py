@@ -46,14 +46,15 @@ async def list_evaluations(request: Request) -> Response:
     values = bodies.query(request, LIST)
     version = await find_version(service, request, tenant)
     limit, job = whole(values.get("limit", 20)), values.get("job")
-    found = await service.read(
-        lambda tx: (
-            tx.evaluations.of_version(version.id, limit + 1)
-            if job is None
-            else _of_job(tx, version, str(job))
-        )
-    )
     full = values.get("full") == "true"
+
+    def look(tx: Transaction) -> Sequence[Evaluation]:
+        if job is not None:
+            return _of_job(tx, version, str(job))
+        some = tx.evaluations.of_version if full else tx.evaluations.measured
+        return some(version.id, limit + 1)
+
+    found = await service.read(look)
     return answer(
         {
             "data": [evaluation_document(one, full=full) for one in found[:limit]],

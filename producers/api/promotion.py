@@ -14,9 +14,9 @@ from producers.promotion import Moved, Promotion, comparisons, promote, requeue,
 from producers.shapes import Fields, Flag, Number, Shape, Text, whole
 from storage.database.aliases import LAST
 from storage.records.aliases import AliasMove
-from storage.records.errors import NotFound
+from storage.records.errors import Conflict, NotFound
 from storage.records.gates import MAX_GATE
-from storage.records.models import ModelRef, check_name
+from storage.records.models import ModelRef, VersionState, check_name
 
 router = APIRouter(prefix="/v1/models", tags=["promotion"])
 
@@ -166,6 +166,12 @@ async def requeue_jobs(request: Request) -> Response:
         with database.begin() as tx:
             held = tx.models.hold_pointable(tenant, name, new)
             left = tx.models.resolve(tenant, ModelRef(name, version=old), only_shown=True)
+        if left.state is VersionState.TRAINING:
+            says = f"{name}:{old} is still in training: no job is queued for it"
+            raise Conflict(says, code="version_in_training", field="from")
+        if held.state is not VersionState.READY:
+            says = f"{name}:{new} is {held.state.value}: wait until a worker has loaded it"
+            raise Conflict(says, code="version_not_ready", field="to")
         return requeue(database, left, held)
 
     moved = await service.submits.run(move)

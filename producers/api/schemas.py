@@ -642,7 +642,11 @@ SCHEMAS: Mapping[str, Schema] = {
             "comparisons": {"type": "array", "items": _COMPARISON},
             "measured": _or_null({"type": "object"}),
             "move": _or_null(_object(_MOVE)),
-            "requeued": {**_COUNT, "description": "Jobs that go from the old version to the new."},
+            "requeued": {
+                **_or_null(_COUNT),
+                "description": "Jobs that go from the old version to the new; null where trouble"
+                " kept some of them: POST …/requeue takes them along.",
+            },
         }
     ),
     "Trial": _object(

@@ -106,7 +106,7 @@ async def list_trials(request: Request) -> Response:
     def look(tx: Transaction) -> list[Trial]:
         if tx.models.model(tenant, name) is None:
             raise NotFound(f"you have no model {name!r}", code="model_not_found")
-        return [one for one in tx.trials.of_model(tenant, name, limit) if one.alias == alias]
+        return tx.trials.of_alias(tenant, name, alias, limit)
 
     return answer({"data": [trial_document(one) for one in await service.read(look)]})
 

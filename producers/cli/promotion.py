@@ -198,6 +198,8 @@ def _say_moved(answer: Mapping[str, Any]) -> None:
         return
     before = move["from_version"]
     say(f"{name}@{alias} is {ref}" + (f", was {name}:{before}" if before is not None else ""))
+    if answer["requeued"] is None:
+        note("forebay: it moved, and not all queued jobs came along: forebay models requeue")
     if answer["requeued"]:
         say(_queued(answer["requeued"], ref))
 

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Row
 
-from storage.database.statements import Statement
+from storage.database.statements import POSTGRESQL, SQLITE, Statement
 from storage.database.store import Store
 from storage.records.evaluations import Evaluation
 from storage.records.ids import is_id
@@ -38,6 +38,50 @@ OF_VERSION = Statement(
     SELECT {_EVALUATION} FROM evaluations AS e WHERE e.version_id = :version_id
     ORDER BY e.created_at DESC, e.job_id DESC LIMIT :limit
     """,
+)
+
+_BRIEF = ("job", "group", "model", "rows", "disagreed")  # of what it was compared with
+_ROWS = """
+    SELECT e.job_id, e.tenant, e.version_id, e.model_name, e.version, e.data_digest, e.rows,
+        e.metrics, {brief} AS document, e.created_at
+    FROM evaluations AS e WHERE e.version_id = :version_id
+    ORDER BY e.created_at DESC, e.job_id DESC LIMIT :limit
+"""
+
+
+def _brief(build: str, part: str, is_there: str) -> str:
+    """Of a document what fits a line."""
+    told = ", ".join(
+        f"'{name}', {part.format(path=name)}" for name in ("task", "data", "intervals")
+    )
+    against = ", ".join(f"'{one}', {part.format(path=f'against.{one}')}" for one in _BRIEF)
+    return f"{build}({told}, 'against', CASE WHEN {is_there} THEN {build}({against}) END)"
+
+
+MEASURED = Statement(
+    "What a version was measured at, without what may be large (PostgreSQL).",
+    _ROWS.format(
+        brief="CAST("
+        + _brief(
+            "json_build_object",
+            "CAST(e.document AS json) #> string_to_array('{path}', '.')",
+            "json_typeof(CAST(e.document AS json) -> 'against') = 'object'",
+        )
+        + " AS text)"
+    ),
+    only=POSTGRESQL,
+)
+
+MEASURED_HERE = Statement(
+    "The same for SQLite.",
+    _ROWS.format(
+        brief=_brief(
+            "json_object",
+            "json(e.document -> '$.{path}')",
+            "json_type(e.document, '$.against') = 'object'",
+        )
+    ),
+    only=SQLITE,
 )
 
 
@@ -70,6 +114,15 @@ class Evaluations(Store):
         if not is_id(version_id):
             return []
         rows = self._work.rows(OF_VERSION, version_id=version_id, limit=limit)
+        return [_evaluation_of(row) for row in rows]
+
+    def measured(self, version_id: str, limit: int = 100) -> Sequence[Evaluation]:
+        """The same, of their documents only ``task``, ``data``, ``intervals``, and of ``against``
+        what fits a line."""
+        if not is_id(version_id):
+            return []
+        statement = MEASURED_HERE if self._work.dialect == SQLITE else MEASURED
+        rows = self._work.rows(statement, version_id=version_id, limit=limit)
         return [_evaluation_of(row) for row in rows]
 
 

@@ -69,6 +69,20 @@ OF_MODEL = Statement(
     """,
 )
 
+OF_ALIAS = Statement(
+    "The trials of an alias, the newest first.",
+    f"""
+    SELECT {_TRIAL} FROM trials AS j
+    WHERE j.tenant = :tenant AND j.name = :name AND j.alias = :alias
+    ORDER BY j.created_at DESC, j.id DESC LIMIT :limit
+    """,
+)
+
+FORGET = Statement(
+    "Answers that trials showed which have ended that long ago.",
+    "UPDATE trials SET progress = NULL WHERE ended_at < :before AND progress IS NOT NULL",
+)
+
 UNSETTLED = Statement(
     "Trials that somebody has to look after.",
     "SELECT j.id FROM trials AS j WHERE j.settled_at IS NULL ORDER BY j.id",
@@ -125,10 +139,12 @@ SETTLED = Statement(
 )
 
 LAST_OF_ARM = Statement(
-    "What became of the last jobs of an arm.",
+    "What became of the last jobs of an arm, of which the version can help what they came to.",
     """
-    SELECT e.state, e.error_code, e.finished_at - e.started_at AS took_ms FROM ends AS e
-    WHERE e.arm_id = :arm ORDER BY e.finished_at DESC LIMIT :limit
+    SELECT e.state, e.finished_at - e.started_at AS took_ms FROM ends AS e
+    WHERE e.arm_id = :arm AND e.state IN ('succeeded', 'failed')
+        AND COALESCE(e.error_code, '') <> 'lost'
+    ORDER BY e.finished_at DESC LIMIT :limit
     """,
 )
 
@@ -176,7 +192,6 @@ ANSWERED_TWICE = Statement(
     """,
 )
 
-_NOBODYS_FAULT = ("lost",)  # error codes that say nothing of a version
 _REST_MS = 1_000  # a commit may come a moment after the time that it writes
 
 
@@ -254,6 +269,15 @@ class Trials(Store):
             for row in self._work.rows(OF_MODEL, tenant=tenant, name=name, limit=limit)
         ]
 
+    def of_alias(self, tenant: str, name: str, alias: str, limit: int) -> list[Trial]:
+        """An alias's, the newest first."""
+        rows = self._work.rows(OF_ALIAS, tenant=tenant, name=name, alias=alias, limit=limit)
+        return [trial_of(row) for row in rows]
+
+    def forget(self, before: Millis) -> int:
+        """The answers that were shown of trials which ended before then are kept no longer."""
+        return self._work.count(FORGET, before=before)
+
     def on_version(self, version_id: str) -> list[Trial]:
         """Running ones that need this version."""
         return [trial_of(row) for row in self._work.rows(ON_VERSION, version=version_id)]
@@ -322,8 +346,6 @@ class Trials(Store):
         for row in self._work.rows(LAST_OF_ARM, arm=arm_id, limit=RECENT_JOBS):
             if row.state == "succeeded":
                 took_ms.append(float(row.took_ms or 0))
-            elif row.state != "failed" or row.error_code in _NOBODYS_FAULT:
-                continue
             else:
                 failed += 1
             jobs += 1

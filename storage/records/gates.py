@@ -25,6 +25,7 @@ from typing import TypeAlias
 from storage.records.errors import InvalidInput
 
 MAX_GATE = 1_000  # characters
+MAX_NUMBER = 1e100
 _MOST_DEPTH = 20
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)"
@@ -291,7 +292,7 @@ class _Reader:
         if kind == "number":
             self._at += 1
             number = float(text)
-            if not math.isfinite(number):
+            if number > MAX_NUMBER:
                 raise _wrong(self._field, f"{text[:20]} is too large")
             return number
         if kind == "word" and text not in ("and", "or", "not"):

@@ -77,10 +77,12 @@ class Disagreement:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far the comparing is: up to which shadow's end, and the last disagreements."""
+    """How far the comparing is: up to which shadow's end, how the last ones came out (a letter for
+    each, ``RECENT_JOBS`` at most: d where they differ), and the last disagreements."""
 
     at: Millis = 0
     id: str = ""
+    recent: str = ""
     examples: tuple[Disagreement, ...] = ()
 
 
@@ -170,7 +172,8 @@ def chance_of(trial_id: str, job_id: str) -> float:
 def judge(
     limits: Limits, candidate: ArmSeen, base: ArmSeen, compared: int, disagreed: int
 ) -> str | None:
-    """Which limit the candidate is over, with figures; None while it is within all of them."""
+    """Which limit the candidate is over, with figures; None while it is within all of them. Of the
+    answers compared the last ones count, as of the jobs."""
     if limits.disagreement is not None and compared >= limits.min_jobs:
         share = disagreed / compared
         if share > limits.disagreement:
@@ -226,4 +229,4 @@ def progress_to_json(progress: Progress) -> dict[str, Any]:
 def progress_from_json(told: Mapping[str, Any]) -> Progress:
     """What ``progress_to_json`` wrote."""
     examples = tuple(Disagreement(**one) for one in told["examples"])
-    return Progress(told["at"], told["id"], examples)
+    return Progress(told["at"], told["id"], told["recent"], examples)

@@ -9,13 +9,17 @@ from tests.show import swaps
 from tests.support.stack import Stack
 from tests.support.zoo import Zoo
 
+RATE_PER_S = 100.0
+# What can be given to the candidate until its limit counts, and in ten seconds more.
+MOST_TRIED = swaps.MIN_JOBS + 10 * RATE_PER_S * swaps.SHARE
+
 
 @pytest.fixture(scope="module")
 def swapped(stack: Stack, zoo: Zoo) -> swaps.Swaps:
     """A promotion, a rollback and an automatic return under load."""
     with stack.caller() as caller:
         swaps.push_all(caller, zoo)
-    return swaps.run(stack.caller, rate_per_s=100.0, phase_s=2.0)
+    return swaps.run(stack.caller, rate_per_s=RATE_PER_S, phase_s=2.0)
 
 
 def test_no_job_is_lost(swapped: swaps.Swaps) -> None:
@@ -31,4 +35,4 @@ def test_every_job_is_answered_by_the_version_that_it_records(swapped: swaps.Swa
 def test_a_bad_candidate_is_returned_within_ten_seconds(swapped: swaps.Swaps) -> None:
     assert "failed" in swapped.reason
     assert swapped.breach_to_return_s <= 10.0
-    assert swapped.failed < swapped.by_version[1]
+    assert swapped.failed <= MOST_TRIED

@@ -19,7 +19,13 @@ TOLD = Evaluation(
     data_digest="d",
     rows=10,
     metrics={"accuracy": 0.5, "auc": None},
-    document={"task": "classes", "labels": ["ä"]},
+    document={
+        "task": "classes",
+        "labels": ["ä"],
+        "data": {"label": "x"},
+        "intervals": {"accuracy": [0.25, 0.5]},
+        "against": {"job": "j", "model": "digits:1", "rows": 9, "disagreed": 2, "examples": [1]},
+    },
     created_at=0,
 )
 
@@ -35,7 +41,7 @@ def test_what_was_measured_is_found_again_newest_first(database, clock):
     version = new_version(database)
     first = told(database, version)
     clock.pass_ms(1000)
-    second = told(database, version, rows=0, metrics={})
+    second = told(database, version, rows=0, metrics={}, document={"against": None})
     told(database, new_version(database))
     with database.read() as tx:
         found = tx.evaluations.of_version(version)
@@ -44,6 +50,16 @@ def test_what_was_measured_is_found_again_newest_first(database, clock):
         assert found[0].created_at - found[1].created_at == 1000
         assert [one.job_id for one in tx.evaluations.of_version(version, 1)] == [second.job_id]
         assert tx.evaluations.of_version("no id") == []
+        (empty, brief) = tx.evaluations.measured(version)
+        assert replace(brief, document=first.document) == found[1]
+        assert brief.document == {
+            "task": "classes",
+            "data": {"label": "x"},
+            "intervals": {"accuracy": [0.25, 0.5]},
+            "against": {"job": "j", "group": None, "model": "digits:1", "rows": 9, "disagreed": 2},
+        }
+        assert empty.document["against"] is None
+        assert tx.evaluations.measured("no id") == []
 
 
 def test_it_is_its_tenants(database):

@@ -50,6 +50,7 @@ def test_only_what_is_queued_of_the_version_moves(
     other = submit(database, version_id=new_id())
     theirs = submit(database, BOB, version_id=old)
     bulk = submit(database, version_id=old, kind=JobKind.BULK)
+    shadow = submit(database, version_id=old, arm_id=new_id(), shadow_of=over[0])
     claim(database, session, running)
     finish(database, session, over)
     with database.begin() as tx:
@@ -59,6 +60,9 @@ def test_only_what_is_queued_of_the_version_moves(
     for ids, tenant in ((running, ALICE), (over, ALICE), (bulk, ALICE), (theirs, BOB)):
         assert {found for found, _ in moved(database, ids, tenant)} == {old}
     assert new.id not in {found for found, _ in moved(database, other)}
+    with database.read() as tx:
+        heads = tx.backlog.heads("default", ALICE, 99)
+    assert {head.id: head.version_id for head in heads}[shadow[0]] == old
 
 
 def test_they_are_claimed_for_the_version_that_they_record(

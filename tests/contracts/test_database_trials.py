@@ -11,7 +11,14 @@ from storage.database import Database
 from storage.records.errors import Conflict
 from storage.records.jobs import JobError, JobState
 from storage.records.models import ModelRef
-from storage.records.trials import ArmSeen, Limits, Progress, TrialState
+from storage.records.trials import (
+    RECENT_JOBS,
+    ArmSeen,
+    Disagreement,
+    Limits,
+    Progress,
+    TrialState,
+)
 from tests.support.database import (
     ALICE,
     BOB,
@@ -127,7 +134,8 @@ def test_a_candidate_that_breaks_fails_no_job_that_it_was_given_to_try(database:
     assert states == [JobState.QUEUED, JobState.QUEUED, JobState.FAILED]
     assert (beside.now().state, beside.now().repointed) == (TrialState.RETURNED, 2)
     late = beside.submit(count=1)  # a submit that had looked before
-    with database.begin() as tx:
+    with database.begin() as tx:  # whoever fails the version's jobs does not fail it
+        assert tx.jobs.fail_version(version_id, JobError("kills_its_worker", "no")) == 0
         tx.trials.give_up(version_id, "again")
     assert beside.versions(late) == [1]
     assert beside.now().reason == "it cannot be served: kills_its_worker"
@@ -180,3 +188,40 @@ def test_trials_that_need_a_version_are_found(database: Database) -> None:
         assert tx.trials.on_version(new_id()) == []
         tx.trials.end(beside.trial, TrialState.STOPPED, "enough")
         assert tx.trials.on_version(beside.trial.base_version_id) == []
+
+
+def test_an_aliases_own_trials_are_listed(database: Database) -> None:
+    beside = begin(database)
+    other = replace(beside.trial, id=new_id(), alias="beta")
+    with database.begin() as tx:
+        tx.trials.start(other)
+        assert [one.id for one in tx.trials.of_alias(ALICE, NAME, ALIAS, 1)] == [beside.trial.id]
+        assert [one.id for one in tx.trials.of_alias(ALICE, NAME, "beta", 9)] == [other.id]
+        assert len(tx.trials.of_model(ALICE, NAME, 9)) == 2
+        assert tx.trials.of_alias(BOB, NAME, ALIAS, 9) == []
+
+
+def test_the_answers_that_it_showed_are_forgotten_in_time(
+    database: Database, clock: ManualClock
+) -> None:
+    beside = begin(database)
+    shown = Progress(5, new_id(), "d", (Disagreement("j", 1, 2),))
+    with database.begin() as tx:
+        tx.trials.note(beside.trial.id, {}, shown, compared=1, disagreed=1)
+        assert tx.trials.forget(START_MS + 9) == 0  # it runs
+        tx.trials.end(beside.trial, TrialState.STOPPED, "enough")
+        assert tx.trials.forget(START_MS) == 0
+        assert tx.trials.forget(START_MS + 1) == 1
+        assert tx.trials.forget(START_MS + 1) == 0
+    assert beside.now().progress == Progress()
+    assert beside.now().disagreed == 1
+
+
+def test_what_says_nothing_of_a_version_takes_no_place_among_the_last(database: Database) -> None:
+    beside = begin(database)
+    beside.fail(3)
+    beside.submit(count=RECENT_JOBS)
+    with database.begin() as tx:
+        assert tx.jobs.cancel_arm(beside.trial.candidate_arm_id) == RECENT_JOBS
+    with database.read() as tx:
+        assert tx.trials.arm(beside.trial.candidate_arm_id) == ArmSeen(3, 3)

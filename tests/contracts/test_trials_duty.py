@@ -12,12 +12,14 @@ import pytest
 
 from storage.database import Database
 from storage.database.statements import Statement
+from storage.database.trials import AnsweredTwice
 from storage.objects import Objects, open_objects
-from storage.records.jobs import JobFilter, JobState
-from storage.records.trials import Limits, TrialKind, TrialState
-from tests.support.database import ALICE, ManualClock, new_id
+from storage.records.errors import ObjectsUnavailable
+from storage.records.jobs import JobFilter, JobState, PackSlice
+from storage.records.trials import RECENT_JOBS, Limits, Progress, TrialKind, TrialState
+from tests.support.database import ALICE, BOB, ManualClock, new_id
 from tests.support.trials import answer, begin
-from workers.keeper.trials import Looked, Trials, TrialsConfig
+from workers.keeper.trials import Looked, Trials, TrialsConfig, compared, in_bytes
 
 DUTY = Trials(TrialsConfig(most_live=4, newest=8))
 SHADOWS = Statement(
@@ -199,6 +201,79 @@ def test_answers_that_were_erased_count_for_nothing(
     assert run(database, objects) == Looked()
     assert beside.now().compared == 0
     assert beside.now().progress.id != ""  # and they are not looked at again
+
+
+def test_what_cannot_be_compared_keeps_nobody_from_being_returned(
+    database: Database, objects: Objects, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One trial's answers cannot be read; it, and the one after it, are judged all the same."""
+    first = begin(database, limits=Limits(error_share=0.5, disagreement=0.5, min_jobs=2))
+    second = begin(database, BOB, limits=Limits(error_share=0.5, min_jobs=2))
+    answer(database, objects, {one: label("a") for one in first.submit()})
+    run(database, objects)
+    again = shadows(database, first.trial.id)
+    answer(database, objects, {one: label("b") for one in again.values()})
+    clock.pass_ms(1_000)
+    first.fail(9), second.fail(9)
+    monkeypatch.setattr("workers.keeper.trials.read_slices", unavailable)
+    assert run(database, objects).returned == 2
+    monkeypatch.undo()
+    assert (first.now().state, second.now().state) == (TrialState.RETURNED, TrialState.RETURNED)
+
+
+def unavailable(*_: object) -> None:
+    raise ObjectsUnavailable("the store does not answer")
+
+
+def test_answers_that_are_damaged_count_for_nothing(
+    database: Database, objects: Objects, clock: ManualClock
+) -> None:
+    beside = begin(database, kind=TrialKind.SHADOW, limits=SHADOW)
+    ids = beside.submit("base", 2)
+    answer(database, objects, {one: label("a") for one in ids})
+    run(database, objects)
+    again = shadows(database, beside.trial.id)
+    answer(database, objects, {one: label("b") for one in again.values()})
+    for found in list(objects.list("packs/")):
+        objects.delete([found.key])
+        objects.put(found.key, bytes(found.size_bytes))
+    clock.pass_ms(1_000)
+    assert run(database, objects) == Looked()
+    assert (beside.now().compared, beside.now().progress.id != "") == (0, True)
+
+
+def test_of_the_answers_compared_the_last_count(
+    database: Database, objects: Objects, clock: ManualClock
+) -> None:
+    """It agreed for long, and does not any more."""
+    beside = begin(database, kind=TrialKind.SHADOW, limits=SHADOW)
+    agreed = Progress(recent="s" * RECENT_JOBS)
+    with database.begin() as tx:
+        tx.trials.note(beside.trial.id, {}, agreed, compared=100_000)
+    pairs = [AnsweredTwice(new_id(), 5, new_id(), own, other) for own, other in slices(600)]
+    answers = {one: label("a") for one, _ in slices(600)}
+    answers |= {other: label("b") for _, other in slices(600)}
+    found = compared(beside.now(), pairs, answers)
+    assert (found.compared, found.disagreed) == (600, 600)
+    assert found.progress.recent == "s" * 400 + "d" * 600
+
+
+def slices(count: int, length_bytes: int = 1) -> list[tuple[PackSlice, PackSlice]]:
+    return [
+        (PackSlice("p", at, length_bytes, "d"), PackSlice("q", at, length_bytes, "d"))
+        for at in range(count)
+    ]
+
+
+def test_so_many_answers_are_read_at_once_as_fit_into_memory() -> None:
+    def pairs(count: int, size: int) -> list[AnsweredTwice]:
+        return [AnsweredTwice("s", 1, "j", own, other) for own, other in slices(count, size)]
+
+    assert len(in_bytes(pairs(9, 4 << 20))) == 4
+    assert len(in_bytes(pairs(500, 1_000))) == 500
+    (large, *others) = in_bytes(pairs(3, 64 << 20))
+    assert (large.own, large.shadow, len(others)) == (None, None, 2)
+    assert in_bytes([]) == []
 
 
 def states_of(database: Database, ids: Sequence[str]) -> list[str]:

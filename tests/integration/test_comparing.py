@@ -371,3 +371,34 @@ def test_objects_of_a_prefix_are_compared_while_the_same_ones_lie_below_it(desk:
     (desk.folder / "in" / places[7]).rename(desk.folder / "in/pets/ant/77.npy")
     code, says = desk.error(other, spec)
     assert code == "not_comparable" and "other objects are listed" in says
+
+
+def test_pictures_that_lie_in_no_folders_of_labels_can_still_be_compared(desk: Desk) -> None:
+    rows, matrices = desk.rows(30), [desk.matrix(3), desk.matrix(3)]
+    (desk.folder / "in/photos").mkdir(parents=True)
+    for at, row in enumerate(rows):
+        (desk.folder / f"in/photos/{at:02}.npy").write_bytes(npy(row))
+    given = BulkInput((f"file://{desk.folder}/in/photos/",), BulkFormat.IMAGES)
+    one, other = (push(desk.house, "pets", matrix, LABELS) for matrix in matrices)
+    job = desk.finish(one, dataclasses.replace(desk.spec(), input=given))
+    again = desk.finish(other, dataclasses.replace(desk.spec(against=job), input=given))
+    result = desk.house.result(desk.house.job(again))
+    was, now = (best(answers(matrix, rows, labelled=True)) for matrix in matrices)
+    assert result["against"]["transitions"] == transitions_of(was, now)
+    assert (result["against"]["fixed"], result["data"]["label"]) == (None, None)
+    assert "accuracy" not in result["metrics"]
+    code, says = desk.error(one, dataclasses.replace(desk.spec(slices=("folder",)), input=given))
+    assert code == "no_labels" and "photos" in says
+
+
+def test_one_hot_labels_judge_both_sides(desk: Desk) -> None:
+    rows, matrices = desk.rows(40), [desk.matrix(3), desk.matrix(3)]
+    places = [at % 3 for at in range(40)]
+    desk.put("one.parquet", rows, [[float(at == place) for at in range(3)] for place in places])
+    one, other = (push(desk.house, "pets", matrix, LABELS) for matrix in matrices)
+    job = desk.finish(one, desk.spec(label="truth"))
+    told = desk.compared(desk.finish(other, desk.spec(label="truth", against=job)))
+    was, now = (best(answers(matrix, rows, labelled=True)) for matrix in matrices)
+    truth = [LABELS[place] for place in places]
+    assert told["fixed"] == sum(was[at] != truth[at] == now[at] for at in range(40))
+    assert told["metrics"]["accuracy"] == pytest.approx(accuracy_score(truth, was), abs=1e-9)

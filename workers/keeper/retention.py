@@ -50,6 +50,7 @@ class Forgotten:
     sessions: int
     keys: int
     files: int
+    trials: int
     limit: int
     ahead: int  # kinds of rows whose old ones this walk has not all come to yet
 
@@ -83,6 +84,7 @@ class Retention:
             "deliveries": lambda tx: tx.retention.lost_deliveries(limit),
             "sessions": lambda tx: tx.sessions.forget(sessions_ms, limit),
             "keys": lambda tx: tx.idempotency.forget_expired(limit),
+            "trials": lambda tx: tx.trials.forget(tx.now() - kept_ms),
         }
         for name, forget in full.items():
             with database.begin() as tx:

@@ -21,12 +21,13 @@ from storage.database import Database, Transaction
 from storage.database.trials import AnsweredTwice, ToScoreAgain
 from storage.objects import Objects
 from storage.objects.packs import read_slices
-from storage.records.errors import NotFound
+from storage.records.errors import NotFound, ObjectCorrupt
 from storage.records.ids import uuid7_series
 from storage.records.jobs import MIN_PRIORITY, JobKind, NewJob, PackSlice
 from storage.records.models import VersionState
 from storage.records.packs import PackState
 from storage.records.trials import (
+    RECENT_JOBS,
     ArmSeen,
     Disagreement,
     Progress,
@@ -35,10 +36,13 @@ from storage.records.trials import (
     judge,
 )
 from workers.agreement import agree, shown
+from workers.inference.gate import TROUBLE
 
 log = logging.getLogger(__name__)
 
 _MOST_EXAMPLES = 10
+_SAME, _DIFFERENT = "s", "d"
+_MOST_BYTES = 32 << 20  # of answers that are read at once
 _SERVED = (VersionState.READY, VersionState.DEPRECATED)
 
 
@@ -67,6 +71,15 @@ class Looked:
     def more(self) -> bool:
         return False  # every trial was looked at
 
+    def with_(self, other: Looked) -> Looked:
+        """Both together."""
+        return Looked(
+            self.returned + other.returned,
+            self.repointed + other.repointed,
+            self.shadows + other.shadows,
+            self.compared + other.compared,
+        )
+
 
 class Trials:
     """See the module."""
@@ -87,15 +100,30 @@ class Trials:
             unsettled = tx.trials.unsettled()
         looked = Looked()
         for trial_id in unsettled:
-            compared = self._compare(database, objects, trial_id)
-            with database.begin() as tx:
-                trial = tx.trials.hold(trial_id)
-                if trial is not None:
-                    done = self._look_after(tx, trial, compared)
-                    looked = Looked(
-                        *(a + b for a, b in zip(_counts(looked), _counts(done), strict=True))
-                    )
+            try:
+                looked = looked.with_(self._look_at(database, objects, trial_id))
+            except TROUBLE as trouble:  # of this one: the others have their turn
+                log.warning("a trial is looked at later: %s", type(trouble).__name__)
+            except Exception:
+                log.exception("a trial cannot be looked after")
         return looked
+
+    def _look_at(self, database: Database, objects: Objects, trial_id: str) -> Looked:
+        try:
+            compared = self._compare(database, objects, trial_id)
+        except TROUBLE as trouble:  # what is told by the jobs alone is judged all the same
+            log.warning("answers cannot be compared now: %s", type(trouble).__name__)
+            compared = Compared(Progress(), Progress())
+        with database.begin() as tx:
+            trial = tx.trials.hold(trial_id)
+            if trial is None:
+                return Looked()
+            done = self._look_after(tx, trial, compared)
+        if trial.state is not TrialState.RUNNING:
+            # By itself: jobs are held in the order of their ids, all of a transaction's at once.
+            with database.begin() as tx:
+                tx.jobs.cancel_arm(trial.shadow_arm_id)
+        return done
 
     def _look_after(self, tx: Transaction, trial: Trial, found: Compared) -> Looked:
         if trial.state is not TrialState.RUNNING:
@@ -104,8 +132,9 @@ class Trials:
             trial = self._counted(tx, trial, found)
         seen = {arm: tx.trials.arm(arm_id) for arm, arm_id in _arms(trial).items()}
         tx.trials.note(trial.id, seen, trial.progress)
+        recent = trial.progress.recent
         reason = _unserved(tx, trial) or judge(
-            trial.limits, seen["candidate"], seen["base"], trial.compared, trial.disagreed
+            trial.limits, seen["candidate"], seen["base"], len(recent), recent.count(_DIFFERENT)
         )
         if reason is not None:
             log.warning(
@@ -139,7 +168,6 @@ class Trials:
     def _wind_up(self, tx: Transaction, trial: Trial) -> Looked:
         """It has ended: nothing is left behind."""
         moved = 0 if trial.state is TrialState.PROMOTED else tx.trials.give_back(trial)
-        tx.jobs.cancel_arm(trial.shadow_arm_id)
         assert trial.ended_at is not None
         live = tx.trials.live(trial.candidate_arm_id, 1) + tx.trials.live(trial.shadow_arm_id, 1)
         if not live and tx.now() - trial.ended_at >= self.config.settle_after_s * 1000:
@@ -175,7 +203,6 @@ class Trials:
             payload=asked.payload,
             priority=MIN_PRIORITY,
             expires_in_ms=int(self.config.shadow_expires_in_s * 1000),
-            max_attempts=1,
             arm_id=trial.shadow_arm_id,
             shadow_of=asked.job_id,
         )
@@ -187,7 +214,7 @@ class Trials:
             trial = tx.trials.get(trial_id)
             if trial is None or not trial.compares or trial.state is not TrialState.RUNNING:
                 return Compared(Progress(), Progress())
-            pairs = tx.trials.answered_twice(trial, self.config.compare)
+            pairs = in_bytes(tx.trials.answered_twice(trial, self.config.compare))
             keys = _keys(tx, pairs)
         if not pairs:
             return Compared(trial.progress, trial.progress)
@@ -209,19 +236,37 @@ def compared(
     trial: Trial, pairs: Sequence[AnsweredTwice], answers: Mapping[PackSlice, Any]
 ) -> Compared:
     """Pure. What has no two answers counts for nothing: one failed, or was erased."""
-    count, differ = 0, []
+    outcomes, differ = "", []
     for pair in pairs:
         own, shadow = answers.get(pair.own), answers.get(pair.shadow)  # type: ignore[arg-type]
         if own is None or shadow is None:
             continue
-        count += 1
-        if not agree(own, shadow, trial.limits.tolerance):
+        same = agree(own, shadow, trial.limits.tolerance)
+        outcomes += _SAME if same else _DIFFERENT
+        if not same:
             both = (own, shadow) if trial.compared_arm_id == trial.base_arm_id else (shadow, own)
             differ.append(Disagreement(pair.job_id, *map(shown, both)))
     last = pairs[-1]
     examples = (*trial.progress.examples, *differ)[-_MOST_EXAMPLES:]
-    progress = Progress(last.finished_at, last.shadow_id, examples)
-    return Compared(trial.progress, progress, count, len(differ))
+    recent = (trial.progress.recent + outcomes)[-RECENT_JOBS:]
+    progress = Progress(last.finished_at, last.shadow_id, recent, examples)
+    return Compared(trial.progress, progress, len(outcomes), len(differ))
+
+
+def in_bytes(pairs: Sequence[AnsweredTwice]) -> Sequence[AnsweredTwice]:
+    """The first of them, as many as may be in memory at once; at least one. A pair that is too
+    large by itself is not read."""
+    total = 0
+    found: list[AnsweredTwice] = []
+    for pair in pairs:
+        size = sum(one.length_bytes for one in (pair.own, pair.shadow) if one is not None)
+        if size > _MOST_BYTES:
+            pair, size = replace(pair, own=None, shadow=None), 0
+        if found and total + size > _MOST_BYTES:
+            break
+        total += size
+        found.append(pair)
+    return found
 
 
 def _arms(trial: Trial) -> dict[str, str]:
@@ -260,14 +305,10 @@ def _answers(
     for pack_id, slices in by_pack.items():
         try:
             texts = read_slices(objects, keys[pack_id], slices)
-        except NotFound:  # its retention has passed
+        except (NotFound, ObjectCorrupt):  # its retention has passed, or it is damaged
             continue
         found.update(zip(slices, map(orjson.loads, texts), strict=True))
     return found
-
-
-def _counts(looked: Looked) -> tuple[int, ...]:
-    return looked.returned, looked.repointed, looked.shadows, looked.compared
 
 
 __all__ = ["ArmSeen", "Compared", "Looked", "Trials", "TrialsConfig", "compared"]

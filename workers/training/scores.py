@@ -78,17 +78,19 @@ def auc_macro(truth: Ints, scores: Floats) -> float | None:
 
 def errors_of_numbers(truth: Floats, said: Floats) -> dict[str, float | None]:
     """``mse``, ``mae``, ``rmse``, ``r2`` (None where all rows have one value). Any shape: the mean
-    over all numbers, R² against each column's own mean."""
+    over all numbers, R² against each column's own mean (scikit-learn's ``variance_weighted``)."""
     truth = np.asarray(truth, np.float64).reshape(len(truth), -1)
     said = np.asarray(said, np.float64).reshape(truth.shape)
     off = said - truth
     mse = float(np.mean(off**2))
-    spread = float(np.sum((truth - truth.mean(axis=0)) ** 2))
+    # One that never varies has no part in R²: its sums of one value over have a remainder.
+    varies = truth.max(axis=0) > truth.min(axis=0) if len(truth) else np.zeros(0, np.bool_)
+    spread = float(np.sum((truth - truth.mean(axis=0))[:, varies] ** 2))
     return {
         "mse": mse,
         "mae": float(np.mean(np.abs(off))),
         "rmse": float(np.sqrt(mse)),
-        "r2": 1.0 - float(np.sum(off**2)) / spread if spread > 0 else None,
+        "r2": 1.0 - float(np.sum(off[:, varies] ** 2)) / spread if spread > 0 else None,
     }
 
 

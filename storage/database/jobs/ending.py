@@ -43,11 +43,14 @@ MADE = Statement(
 )
 
 OF_VERSION = Statement(
-    "Queued jobs of a version.",
+    "Queued jobs of a version, but for those that it was given to try: they go to the other one.",
     f"""
     SELECT {HELD} FROM live AS j
     WHERE j.tenant = (SELECT v.tenant FROM versions AS v WHERE v.id = :version)
         AND j.state = 'queued' AND j.run_deadline_at IS NULL AND j.version_id = :version
+        AND (j.arm_id IS NULL OR (
+            SELECT t.id FROM trials AS t WHERE t.settled_at IS NULL AND t.state <> 'promoted'
+                AND t.candidate_arm_id = j.arm_id LIMIT 1) IS NULL)
     LIMIT :limit {{lock_free}}
     """,
 )
@@ -115,6 +118,7 @@ class Stopping(Leaving):
         return len(self._leave(Ending(one, JobState.FAILED, error=error) for one in queued))
 
     def fail_version(self, version_id: str, error: JobError, limit: int = 1000) -> int:
-        """Fail up to ``limit`` queued jobs of a version; how many there were."""
+        """Fail up to ``limit`` queued jobs of a version; how many there were. Jobs of a trial that
+        it was the candidate of are not among them, however late they came."""
         held = held_of(self._work.change(OF_VERSION, version=version_id, limit=limit))
         return len(self._leave(Ending(one.id, JobState.FAILED, error=error) for one in held))

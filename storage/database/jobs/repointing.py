@@ -21,7 +21,7 @@ _INFERENCE = "(SELECT n.kind FROM jobs AS n WHERE n.id = j.id) = 'inference'"
 _OF_VERSION = f"""
     SELECT j.id FROM live AS j
     WHERE j.tenant = :tenant AND j.state = 'queued' AND j.run_deadline_at IS NULL
-        AND j.version_id = :old AND {_INFERENCE}
+        AND j.version_id = :old AND j.shadow_of IS NULL AND {_INFERENCE}
     ORDER BY j.id LIMIT :limit {{lock}}
 """
 _OF_ARM = """

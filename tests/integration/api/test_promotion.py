@@ -245,6 +245,14 @@ def test_queued_jobs_are_given_to_another_version_on_their_own(
     assert {house.http.get(f"/v1/jobs/{one}").json()["model"] for one in jobs} == {"vectors:1"}
     again = house.http.post("/v1/models/vectors/requeue", json={"from": 2, "to": 1})
     assert again.json()["requeued"] == 0
+    pending = house.push(labels=["e", "f"]).version
+    for asked, code, field in (
+        ({"from": 2, "to": 2}, "same_version", "to"),
+        ({"from": 2, "to": pending}, "version_not_ready", "to"),
+        ({"from": 9, "to": 1}, "version_not_found", "model"),
+    ):
+        problem = house.http.post("/v1/models/vectors/requeue", json=asked).json()
+        assert (problem["code"], problem["field"]) == (code, field)
 
 
 def test_of_many_who_promote_at_once_one_does(house: ApiHouse, versions: dict[int, str]) -> None:

@@ -90,12 +90,12 @@ def test_what_was_seen_is_told_and_it_can_be_stopped(
     house: ApiHouse,
     versions: dict[int, str],  # noqa: F811
 ) -> None:
-    trial = running(house, share=1, limits={"latency_ratio": 3, "disagreement": 0.1})
+    trial = running(house, share=1, limits={"latency_ms": 3, "disagreement": 0.1})
     assert (trial["base"], trial["candidate"], trial["started_by"]) == (1, 2, "loopback")
     assert trial["limits"] == {
         "error_share": 0.05,
-        "latency_ratio": 3,
-        "latency_ms": None,
+        "latency_ratio": None,
+        "latency_ms": 3,
         "disagreement": 0.1,
         "min_jobs": 50,
         "tolerance": 0.001,
@@ -149,6 +149,18 @@ def test_to_promote_the_candidate_ends_its_trial(house: ApiHouse) -> None:
         ({"limits": {"error_share": 2}}, 400, "out_of_range", "limits.error_share"),
         ({"limits": {"errors": 2}}, 400, "unknown_field", "limits.errors"),
         ({"limits": {"min_jobs": 0}}, 400, "out_of_range", "limits.min_jobs"),
+        (
+            {"kind": "shadow", "limits": {"latency_ms": 5}},
+            400,
+            "invalid_value",
+            "limits.latency_ms",
+        ),
+        (
+            {"share": 1, "limits": {"latency_ratio": 2}},
+            400,
+            "invalid_value",
+            "limits.latency_ratio",
+        ),
     ],
 )
 def test_what_cannot_be_tried_is_refused(

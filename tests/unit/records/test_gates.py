@@ -113,6 +113,7 @@ def test_what_was_seen_is_told_of_each_comparison() -> None:
         ("__import__('os') > 1", r"'os'\) > 1\" at 12 means nothing"),
         ("and > 1", "expected a number, a metric"),
         ("accuracy > 1e999", "1e999 is too large"),
+        ("accuracy > 1e308 + 1e308", "1e308 is too large"),
         ("not " * 30 + "accuracy > 1", "nested more than 20 deep"),
         ("(" * 30 + "accuracy > 1" + ")" * 30, "nested more than 20 deep"),
         ("accuracy > " + "1" * MAX_GATE, "longer than 1000 characters"),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from storage.records.trials import (
     ArmSeen,
+    Disagreement,
     Limits,
     Placement,
     Progress,
@@ -140,4 +141,5 @@ def test_95_of_100_do_not_exceed_the_p95(values: list[float]) -> None:
 def test_what_is_stored_is_read_back() -> None:
     limits = Limits(latency_ms=3.5, disagreement=0.0, min_jobs=7)
     assert limits_from_json(limits_to_json(limits)) == limits
-    assert progress_from_json(progress_to_json(Progress(3, "id"))) == Progress(3, "id")
+    progress = Progress(3, "id", "sd", (Disagreement("j", {"label": "a"}, [1.5]),))
+    assert progress_from_json(progress_to_json(progress)) == progress

@@ -23,6 +23,7 @@ from workers.bulk.reading.uris import URI
 _PICTURES = (BulkFormat.URIS, BulkFormat.IMAGES)
 _FOLDER_OF = r"://[^/]*/(?:.*/)?(?P<folder>[^/]+)/[^/]*$"
 _SHOWN_CHARS = 500
+UNLABELLED = ""  # in place of a label: there is none, whatever it would be by default
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class Asked:
     slices: tuple[str, ...]
     kept: tuple[str, ...]
     of_pictures: bool = False
+    by_default: bool = False  # nobody named the label: where it says nothing, there is none
 
     def column(self, name: str, kept: Mapping[str, pa.Array]) -> pa.Array:
         """One of those that are asked for, of rows as they are read again."""
@@ -53,9 +55,10 @@ def asked_of(spec: BulkSpec, columns: Sequence[str], form: BulkFormat) -> Asked 
     if asked is None:
         return None
     of_pictures = form in _PICTURES
-    label = asked.label
+    label = None if asked.label == UNLABELLED else asked.label
     # A prefix of pictures is a list of addresses by the time that its files are planned.
-    if label is None and of_pictures and spec.input.format is BulkFormat.IMAGES:
+    by_default = asked.label is None and of_pictures and spec.input.format is BulkFormat.IMAGES
+    if by_default:
         label = FOLDER
     there = columns
     if of_pictures:
@@ -71,13 +74,15 @@ def asked_of(spec: BulkSpec, columns: Sequence[str], form: BulkFormat) -> Asked 
         )
     named = [name for name in (label, *asked.slices) if name is not None]
     kept = [URI] if of_pictures else named
-    return Asked(label, asked.slices, tuple(dict.fromkeys(kept)), of_pictures)
+    # Pictures that lie in no folders of labels can still be compared.
+    unsaid = by_default and asked.against is not None
+    return Asked(label, asked.slices, tuple(dict.fromkeys(kept)), of_pictures, unsaid)
 
 
 def check_target(asked: Asked, signature: Signature, kept: pa.Schema) -> None:
     """That labels of this type can be held against the answers: ``InvalidInput``
     (``labels_mismatch``)."""
-    if asked.label is not None:
+    if asked.label is not None and not asked.by_default:
         target_of(signature, asked.type_of(asked.label, kept))
 
 
@@ -93,7 +98,7 @@ def no_labels(says: str) -> InvalidInput:
 
 def _check(asked: EvaluationSpec, columns: Sequence[str], form: BulkFormat) -> None:
     named = {f"evaluation.slices[{at}]": name for at, name in enumerate(asked.slices)}
-    if asked.label is not None:
+    if asked.label:
         if form is BulkFormat.REQUESTS:
             raise no_labels(
                 "evaluation.label: lines of requests hold no label; put inputs and labels into a"

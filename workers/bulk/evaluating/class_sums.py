@@ -16,6 +16,7 @@ from workers.inference.ports import Array
 from workers.training.scores import Tally, confusion, macro, shares
 
 MOST_CONFUSED = 200  # labels
+MOST_TOLD = 1_000  # of them
 _DRAWN, _MOST_DRAWN = 500, 4_000_000  # times; counts in all of these
 _SEED = 20_261_127  # the same rows have the same interval
 
@@ -82,17 +83,19 @@ class ClassSums:
         return figures, intervals
 
     def by_label(self, labels: tuple[str, ...]) -> list[dict[str, Any]]:
-        """What the document says of each; of the whole."""
+        """What the document says of each; of the whole. Of more than ``MOST_TOLD`` those that most
+        rows have."""
         found = self._tally(0)
         each = shares(found)
+        told = np.sort(np.argsort(-found.support, kind="stable")[:MOST_TOLD]).tolist()
         return [
             {
-                "label": label,
+                "label": labels[at],
                 "support": int(found.support[at]),
                 **{name: float(each[name][at]) for name in SHARES},
                 "intervals": {name: one for name, one in _of_label(found, at).items() if one},
             }
-            for at, label in enumerate(labels)
+            for at in told
         ]
 
     def _count(self, at: Ints) -> Ints:

@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from storage.records.bulk import BulkRun, BulkSpec, Part, Plan
+from storage.records.errors import InvalidInput
 from storage.records.evaluations import Evaluation
 from storage.records.jobs import ClaimedJob
 from storage.records.models import ModelVersion
 from storage.records.refs import FILES_PREFIX
 from storage.records.signatures import Signature
-from workers.bulk.evaluating.asked import Asked, asked_of, no_labels
+from workers.bulk.evaluating.asked import UNLABELLED, Asked, asked_of, no_labels
 from workers.bulk.evaluating.digest import data_digest
 from workers.bulk.evaluating.intervals import of_share
 from workers.bulk.evaluating.measuring import Measures
@@ -71,19 +72,20 @@ class Evaluated:
         slices = self._values(signature, asked)
         told = self._head(asked)
         told |= {"failed": failed, "skipped": sum(one.part.skipped for one in self.parts)}
+        spec, judged = self.spec, None
         if asked.label is not None:
-            told |= self._judged(signature, asked, slices)
-        else:
-            told |= self._unjudged(slices)
+            judged = self._judged(signature, asked, slices)
+            if judged is None and spec.evaluation is not None:
+                told["data"]["label"] = None
+                spec = replace(spec, evaluation=replace(spec.evaluation, label=UNLABELLED))
+        told |= self._unjudged(slices) if judged is None else judged
         told["metrics"]["rows"] = told["rows"]
         told["metrics"]["failed_share"] = _share(failed, self._answered + failed)
         if (share := of_share(failed, self._answered + failed)) is not None:
             told["intervals"]["failed_share"] = list(share)
         told["against"] = None
         if compare is not None and self.spec.evaluation and self.spec.evaluation.against:
-            against = compare(
-                self.kit, self.job, self.spec, self.run, self.parts, signature, self.still
-            )
+            against = compare(self.kit, self.job, spec, self.run, self.parts, signature, self.still)
             told["against"] = against
             if against is not None:
                 told["metrics"]["disagreement"] = against["share"]
@@ -162,17 +164,27 @@ class Evaluated:
                 one.add(asked.column(name, rows.kept))
         return {name: one.values() for name, one in counting.items()}
 
-    def _judged(self, signature: Signature, asked: Asked, slices: Mapping[str, Values]) -> Told:
+    def _judged(
+        self, signature: Signature, asked: Asked, slices: Mapping[str, Values]
+    ) -> Told | None:
+        """None where a label that nobody named says nothing."""
         assert asked.label is not None
         schema = kept_of(self.plan)
         assert schema is not None, "a plan with kept columns has noted them"
-        target = target_of(signature, asked.type_of(asked.label, schema))
+        try:
+            target = target_of(signature, asked.type_of(asked.label, schema))
+        except InvalidInput:
+            if asked.by_default:
+                return None
+            raise
         measures = Measures(target, slices)
         for rows in scored_rows(self.kit, self.plan, self.parts, signature, asked.kept, self.still):
             columns = {name: asked.column(name, rows.kept) for name in slices}
             measures.add(rows, asked.column(asked.label, rows.kept), columns)
         truth = measures.truth
         if not measures.rows:
+            if asked.by_default:
+                return None
             raise no_labels(self._says_nothing(asked.label, measures))
         return {
             "task": target.task,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from workers.bulk.evaluating.basis import Basis, basis_of, not_comparable
 from workers.bulk.files import LISTED, LISTING
 from workers.bulk.kit import Failed, Kit
 
+_OF_CONTENT = re.compile(r'"?[0-9a-f]{32}(?:-[0-9]+)?"?')  # an MD5, or one of the parts' MD5s
 _KINDS = frozenset({JobKind.BULK, JobKind.EVALUATION})
 
 
@@ -121,10 +123,13 @@ def _difference(before: Plan, now: Plan) -> str | None:
 
 
 def _pins(file: PlannedFile) -> tuple[object, ...]:
-    """What says that it holds the same rows at the same positions; where nothing pins the content,
-    its address has to do."""
+    """What says that it holds the same rows at the same positions. A digest of the content, as S3
+    tells it, does so wherever it lies; what a folder tells (when it was changed, and its size) does
+    so at its address alone."""
     content = (file.format, file.size_bytes, file.stop, file.gzip)
-    return (*content, file.digest or file.uri)
+    if file.digest is not None and _OF_CONTENT.fullmatch(file.digest):
+        return (*content, file.digest)
+    return (*content, file.digest, file.uri)
 
 
 def _told(file: PlannedFile) -> str:

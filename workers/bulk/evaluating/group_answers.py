@@ -140,14 +140,16 @@ def _row(answer: Answer, rows: Scored, basis: Basis) -> Row | None:
     found = []
     for was, now in basis.outputs:
         only = len(given) == len(basis.outputs) == 1  # whatever it is called in this version
+        if not only and was not in given:
+            return None
         output = rows.outputs[now]
         try:
             numbers = np.asarray(
-                next(iter(given.values())) if only else given.get(was), dtype=output.dtype
+                next(iter(given.values())) if only else given[was], dtype=output.dtype
             )
         except (TypeError, ValueError, OverflowError):
             return None
-        if numbers.size != output[0].size:
+        if numbers.size != output[0].size or not np.isfinite(numbers).all():
             return None
         found.append(numbers.reshape(output.shape[1:]))
     return tuple(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
@@ -53,7 +54,7 @@ class NumberChanges:
             row = int(changed[at])
             told = name(row)
             if truth is not None:
-                told["truth"] = truth[row].as_py()
+                told["truth"] = _true(truth[row].as_py())
             told["before"] = _shown({was: before.outputs[was][row] for was, _ in self._outputs})
             told["after"] = _shown({now: after.outputs[now][row] for _, now in self._outputs})
             return told
@@ -106,6 +107,17 @@ class Differences:
 def _flat(output: Array) -> Array:
     """(n, numbers), float64."""
     return output.reshape(len(output), -1).astype(np.float64, copy=False)
+
+
+def _true(value: object) -> object:
+    """A label as it is shown: what JSON has no word for by its text, a decimal as a number."""
+    if isinstance(value, Decimal):
+        return float(value)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list):
+        return [_true(one) for one in value[:_MOST_SHOWN]]
+    return str(value)
 
 
 def _shown(outputs: dict[str, Array]) -> object:

@@ -1,8 +1,8 @@
 """Numbers: sums over rows that errors are worked out of, group by group, as ``class_sums``.
 
 A row of several numbers counts as the mean of theirs. R² is against each column's own mean, of all
-columns together (scikit-learn's ``variance_weighted``). ``bias`` is how much too high the answers
-are, on average.
+columns together (scikit-learn's ``variance_weighted``: one that never varies has no part in it).
+``bias`` is how much too high the answers are, on average.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ class NumberSums:
         self._rows = np.zeros(groups, np.int64)
         self._sums = np.zeros((groups, 3))  # of squares, of distances, of differences
         self._squares = np.zeros((groups, 3))  # of these, row by row
-        self._mean, self._spread = np.zeros((2, groups, width))
+        self._mean, self._spread, self._errors = np.zeros((3, groups, width))
+        self._least = np.full((groups, width), np.inf)
+        self._most = np.full((groups, width), -np.inf)
         self._kept: list[tuple[Array, Array]] | None = [] if groups == 1 else None
         self._kept_numbers = 0
 
@@ -39,9 +41,10 @@ class NumberSums:
             self._sums[one] += each[mine].sum(axis=0)
             self._squares[one] += (each[mine] ** 2).sum(axis=0)
             self._spread_of(one, truth[mine])
+            self._errors[one] += (off[mine] ** 2).sum(axis=0)
         if self._kept is not None:
             self._kept_numbers += truth.size
-            self._kept.append((truth, each[:, 0]))
+            self._kept.append((truth, off**2))
             if self._kept_numbers > _MOST_KEPT:
                 self._kept = None
 
@@ -55,9 +58,9 @@ class NumberSums:
         if not rows:
             return dict.fromkeys(NAMES), {}
         mse, mae, bias = (self._sums[group] / rows).tolist()
-        spread = float(self._spread[group].sum())
-        whole = self._width * float(self._sums[group, 0])
-        r2 = 1.0 - whole / spread if spread > 0 else None
+        varies = self._most[group] > self._least[group]  # sums of one value over have a remainder
+        spread = float(self._spread[group][varies].sum())
+        r2 = 1.0 - float(self._errors[group][varies].sum()) / spread if spread > 0 else None
         figures = {"mse": mse, "mae": mae, "rmse": float(np.sqrt(mse)), "r2": r2, "bias": bias}
         intervals: dict[str, Interval | None] = {}
         for at, name in enumerate(("mse", "mae", "bias")):
@@ -68,7 +71,7 @@ class NumberSums:
         if (found := intervals["mse"]) is not None:
             intervals["rmse"] = (float(np.sqrt(found[0])), float(np.sqrt(found[1])))
         if r2 is not None and self._kept is not None:
-            intervals["r2"] = self._of_r2(r2)
+            intervals["r2"] = self._of_r2(r2, varies)
         return figures, intervals
 
     def _spread_of(self, group: int, truth: Array) -> None:
@@ -80,13 +83,15 @@ class NumberSums:
         whole = before + rows
         self._spread[group] += ((truth - mean) ** 2).sum(axis=0) + apart**2 * before * rows / whole
         self._mean[group] += apart * rows / whole
+        self._least[group] = np.minimum(self._least[group], truth.min(axis=0))
+        self._most[group] = np.maximum(self._most[group], truth.max(axis=0))
         self._rows[group] = whole
 
-    def _of_r2(self, r2: float) -> Interval | None:
+    def _of_r2(self, r2: float, varies: npt.NDArray[np.bool_]) -> Interval | None:
         """By how much each row moves it (the delta method)."""
         assert self._kept is not None
-        truth = np.concatenate([one for one, _ in self._kept])
-        errors = np.concatenate([one for _, one in self._kept])
-        spread = ((truth - self._mean[0]) ** 2).mean(axis=1)
+        truth = np.concatenate([one for one, _ in self._kept])[:, varies]
+        errors = np.concatenate([one for _, one in self._kept])[:, varies].mean(axis=1)
+        spread = ((truth - self._mean[0][varies]) ** 2).mean(axis=1)
         added = (errors - (1 - r2) * spread) / spread.mean() / len(errors)
         return around(r2, float(np.sum(added**2)), -np.inf, 1.0)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from workers.bulk.evaluating.truth import plain, words_of
+from workers.bulk.evaluating.truth import words_of
 from workers.inference.ports import Array
 from workers.training.data.values import sorted_words
 
@@ -24,7 +24,7 @@ class Counting:
 
     def add(self, column: pa.Array) -> None:
         """Some rows of it."""
-        counts = words_of(_texts(column)).value_counts()
+        counts = words_of(column).value_counts()
         for one in counts.to_pylist():
             value = one["values"]
             if value in self._rows or len(self._rows) < _MOST_COUNTED:
@@ -56,16 +56,8 @@ class Values:
 
     def places(self, column: pa.Array) -> Array:
         """Each row's group, int64 (n,)."""
-        encoded = words_of(_texts(column)).dictionary_encode(null_encoding="encode")
+        encoded = words_of(column).dictionary_encode(null_encoding="encode")
         other = len(self.words)
         table = [self._places.get(word, other) for word in encoded.dictionary.to_pylist()]
         found: Array = np.array([*table, other], np.int64)[encoded.indices.to_numpy()]
         return found
-
-
-def _texts(column: pa.Array) -> pa.Array:
-    """Lists as they print: they have no other word."""
-    column = plain(column)
-    if pa.types.is_nested(column.type):
-        return pa.array([None if one is None else str(one) for one in column.to_pylist()])
-    return column

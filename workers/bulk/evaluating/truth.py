@@ -8,7 +8,7 @@ nothing but one 1, the place of the 1 counts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,7 @@ class Truth:
         self.unlabelled = self.unknown = 0
         self.unknown_values: dict[str, None] = {}
         self._places = {label: at for at, label in enumerate(target.labels)}
+        self._of_truth = _truths(self._places)
         keys: dict[object, int] = {}
         for at, label in enumerate(target.labels):
             keys[key_of(label)] = _UNKNOWN if key_of(label) in keys else at
@@ -62,7 +63,7 @@ class Truth:
         return found
 
     def _place(self, word: str) -> int:
-        place = self._places.get(word)
+        place = self._places.get(word, self._of_truth.get(word))
         return self._by_key.get(key_of(word), _UNKNOWN) if place is None else place
 
     def _one_hot(self, column: pa.Array) -> Array:
@@ -89,13 +90,32 @@ class Truth:
                 return
 
 
+def _truths(places: Mapping[str, int]) -> dict[str, int]:
+    """Where ``true`` and ``false`` lead in a column of booleans, for a model that spells them in
+    another way: ``True`` and ``False``, or 1 and 0."""
+    for no, yes in (("False", "True"), ("FALSE", "TRUE"), ("0", "1")):
+        if {no, yes} == places.keys():
+            return {"false": places[no], "true": places[yes]}
+    return {}
+
+
 def words_of(column: pa.Array) -> pa.Array:
     """The values as labels are spelled, null where there is none: what answers are compared with
     that a model gives as text."""
     words = Words()
-    codes = words.codes(plain(column))
+    codes = words.codes(as_texts(column))
     texts = pa.array([*words.words, None], pa.string())
     return texts.take(pa.array(np.where(codes < 0, len(words.words), codes)))
+
+
+def as_texts(column: pa.Array) -> pa.Array:
+    """A column whose values have words: lists as they print, moments as they are written."""
+    column = plain(column)
+    if pa.types.is_temporal(column.type):
+        return column.cast(pa.string())
+    if pa.types.is_nested(column.type):
+        return pa.array([None if one is None else str(one) for one in column.to_pylist()])
+    return column
 
 
 def plain(column: pa.Array) -> pa.Array:

@@ -10,7 +10,8 @@ from storage.records.bulk import BulkFormat, Plan, PlannedFile
 from workers.bulk.evaluating.earlier import _difference
 from workers.bulk.files import LISTED, LISTING
 
-FILE = PlannedFile("s3://in/a.parquet", BulkFormat.PARQUET, 1_000, 10, 10, digest="e1")
+FILE = PlannedFile("s3://in/a.parquet", BulkFormat.PARQUET, 1_000, 10, 10, digest="0" * 32)
+OF_A_FOLDER = replace(FILE, digest="18bd1f6e9a-3e8")  # when it was changed, and its size
 LIST = PlannedFile("s3://in/pictures/", BulkFormat.URIS, 500, None, 500)
 
 
@@ -27,6 +28,8 @@ def listing(digest: str | None) -> Plan:
     [
         (plan(FILE), plan(FILE)),
         (plan(FILE), plan(replace(FILE, uri="s3://moved/b.parquet"))),  # the same content
+        (plan(replace(FILE, digest="1" * 32 + "-7")), plan(replace(FILE, digest="1" * 32 + "-7"))),
+        (plan(OF_A_FOLDER), plan(OF_A_FOLDER)),
         (plan(replace(FILE, digest=None)), plan(replace(FILE, digest=None))),
         (listing("d1"), listing("d1")),
     ],
@@ -39,7 +42,8 @@ def test_the_same_files_are_the_same(before: Plan, now: Plan) -> None:
     ("before", "now", "says"),
     [
         (plan(FILE), plan(FILE, FILE), "1 files then, and 2 now"),
-        (plan(FILE), plan(replace(FILE, digest="e2")), "file 0 was"),
+        (plan(FILE), plan(replace(FILE, digest="1" * 32)), "file 0 was"),
+        (plan(OF_A_FOLDER), plan(replace(OF_A_FOLDER, uri="file:///other")), "file 0 was"),
         (plan(FILE), plan(replace(FILE, digest=None)), "file 0 was"),
         (plan(FILE, FILE), plan(FILE, replace(FILE, size_bytes=999)), "file 1 was"),
         (plan(FILE), plan(replace(FILE, stop=11)), "file 0 was"),

@@ -20,6 +20,7 @@ from workers.bulk.evaluating.reading import Scored
 from workers.bulk.evaluating.slices import Counting
 from workers.bulk.evaluating.target import target_of
 from workers.inference.encode import label_scores
+from workers.training.scores import errors_of_numbers
 
 SEEDS = range(40)
 CLOSE = 1e-9
@@ -213,8 +214,34 @@ def test_numbers_are_judged_as_scikit_learn_judges_them(width: int) -> None:
 
 
 def test_numbers_that_are_all_the_same_have_no_r2() -> None:
-    _, told = measured(model(1, scores="auto"), np.ones((5, 1)), pa.array([2.0] * 5))
-    assert told["metrics"]["r2"] is None and told["metrics"]["mae"] == 1.0
+    for value in (2.0, 0.1):  # sums of the second have a remainder
+        _, told = measured(model(1, scores="auto"), np.ones((99, 1)), pa.array([value] * 99))
+        assert told["metrics"]["r2"] is None and told["intervals"].get("r2") is None
+        assert told["metrics"]["mae"] == pytest.approx(abs(1.0 - value))
+
+
+def test_a_number_that_never_varies_has_no_part_in_r2() -> None:
+    for value in (2.0, 0.1):  # of the second scikit-learn's own sums have a remainder
+        chance = np.random.default_rng(3)
+        truth = np.stack([chance.normal(size=200), np.full(200, value)], axis=1)
+        said = truth + chance.normal(size=truth.shape)
+        _, told = measured(model(2, scores="auto"), said, pa.array(truth.tolist()))
+        expected = sk.r2_score(truth[:, 0], said[:, 0])
+        if value == 2.0:
+            assert close(sk.r2_score(truth, said, multioutput="variance_weighted"), expected)
+        assert close(told["metrics"]["r2"], expected)
+        assert close(errors_of_numbers(truth, said)["r2"], expected)
+        assert errors_of_numbers(truth[:, 1], said[:, 1])["r2"] is None
+
+
+def test_of_very_many_labels_the_most_frequent_are_told() -> None:
+    labels = [f"l{at:04}" for at in range(1_200)]
+    truth = np.concatenate([np.arange(1_200), np.arange(600, 1_200)])
+    scores = np.eye(1_200, dtype=np.float32)[truth]
+    column = pa.array([labels[at] for at in truth])
+    _, told = measured(model(1_200, labels), scores, column)
+    assert [one["label"] for one in told["labels"]] == [*labels[:400], *labels[600:]]
+    assert told["metrics"]["accuracy"] == 1.0
 
 
 def test_each_slice_is_judged_like_a_whole() -> None:

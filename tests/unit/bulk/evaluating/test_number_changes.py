@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
+from datetime import timedelta
+from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
@@ -66,6 +69,22 @@ def test_a_row_is_shown_with_its_truth_and_the_digits_of_its_type() -> None:
     changes.add((one, other), pa.array([0.3]), name)
     told = changes.told()["examples"]
     assert told == [{"row_id": "0:0", "truth": 0.3, "before": 0.1, "after": 0.2}]
+
+
+@pytest.mark.parametrize(
+    ("truth", "shown"),
+    [
+        (pa.array([Decimal("1.20")]), 1.2),
+        (pa.array([timedelta(seconds=61)]), "0:01:01"),
+        (pa.array([[Decimal("0.50"), None]]), [0.5, None]),
+        (pa.array([None], pa.float64()), None),
+    ],
+)
+def test_a_truth_is_shown_in_what_json_can_hold(truth: pa.Array, shown: object) -> None:
+    changes = NumberChanges(1, 1e-3, [("y", "y")])
+    changes.add((scored([4], y=np.array([0.1])), scored([4], y=np.array([0.2]))), truth, name)
+    (example,) = changes.told()["examples"]
+    assert json.loads(json.dumps(example))["truth"] == shown
 
 
 def test_the_percentile_of_very_many_rows_is_near_and_takes_bounded_memory(

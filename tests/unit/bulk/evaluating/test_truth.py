@@ -31,6 +31,9 @@ def read(labels: Any, column: pa.Array) -> tuple[list[int | None], Truth]:
         (TEN, pa.array([3, 9], pa.uint8()), [3, 9]),
         (TEN, pa.array(["3", "03", "3.0", "three"]), [3, 3, 3, None]),
         (["false", "true"], pa.array([True, None, False]), [1, None, 0]),
+        (["False", "True"], pa.array([True, None, False]), [1, None, 0]),
+        (["1", "0"], pa.array([True, None, False]), [0, None, 1]),
+        (["no", "yes"], pa.array([True, None, False]), [None, None, None]),
         (["cat", "dog"], pa.array(["dog", "cat", ""]), [1, 0, None]),
         (["cat", "dog"], pa.array(["dog", "cat", "dog"]).dictionary_encode(), [1, 0, 1]),
         (["01", "1"], pa.array(["01", "1", "1.0"]), [0, 1, None]),  # which one, nobody knows
@@ -111,3 +114,10 @@ def test_words_are_spelled_as_labels_are() -> None:
     assert words_of(pa.array([True, False])).to_pylist() == ["true", "false"]
     assert words_of(pa.array([], pa.int64())).to_pylist() == []
     assert np.array_equal(words_of(pa.array(["a", " "])).to_pylist(), ["a", None])
+
+
+def test_whatever_a_column_holds_has_words() -> None:
+    nanoseconds = pa.array([1_000_000_001, None], pa.timestamp("ns"))
+    assert words_of(nanoseconds).to_pylist() == ["1970-01-01 00:00:01.000000001", None]
+    assert words_of(pa.array([[0, 1], None])).to_pylist() == ["[0, 1]", None]
+    assert words_of(pa.array([True, 3 == 4])).to_pylist() == ["true", "false"]
