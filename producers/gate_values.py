@@ -147,9 +147,9 @@ def _not_measured(sides: Sequence[_Side], learned: Mapping[str, float]) -> Unpro
         missing = [name for name in side.names if name not in known]
         if missing:
             near = difflib.get_close_matches(missing[0], sorted(known), n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            hint = f" (did you mean {near[0]}?)" if near else ""
             has = f"it has {', '.join(sorted(known))}" if known else "nothing is"
-            says = f"{missing[0]} of {side.name} was never measured: {has}{hint}"
+            says = f"{missing[0]} of {side.name} was never measured{hint}: {has}"
         else:
             says = f"no single evaluation of {side.name} has all of {', '.join(side.names)}"
         return _refused(f"{says}. Measure it: forebay evaluate {side.name} DATA --label COLUMN")

@@ -66,7 +66,9 @@ def complain(failure: Failure, *, as_json: bool) -> None:
     field = failure.details.get("field")
     note(f"forebay: {failure.message}" + (f"  (in {field})" if field else ""))
     for entry in list(failure.details.get("errors", ()))[:10]:
-        note(f"  {entry.get('field', '')}: {entry.get('detail') or entry.get('message', '')}")
+        says = entry.get("detail") or entry.get("message")
+        if says:  # others are told by the message already
+            note(f"  {entry.get('field', '')}: {says}")
     if failure.hint:
         note(f"  {failure.hint}")
 
