@@ -18,7 +18,7 @@ from storage.records.aliases import AliasMove, MoveReason, Why
 from storage.records.compatibility import check_stands_in
 from storage.records.errors import Conflict, Unavailable
 from storage.records.gates import Decision, decide, parse_gate
-from storage.records.models import ModelRef, ModelVersion, VersionState
+from storage.records.models import ModelRef, ModelVersion, VersionState, check_ready
 
 
 class GateFailed(Conflict):
@@ -82,13 +82,7 @@ def promote(
     gate = None if asked.gate is None else parse_gate(asked.gate)
     with database.begin() as tx:
         candidate = tx.models.hold_pointable(tenant, name, asked.version)
-        if candidate.state is not VersionState.READY:
-            raise Conflict(
-                f"{name}:{asked.version} is {candidate.state.value}: wait until a worker has loaded"
-                " it",
-                code="version_not_ready",
-                field="version",
-            )
+        check_ready(candidate, field="version")
         stands = tx.aliases.hold(tenant, name, alias)
         check_unmoved(name, alias, stands, asked.expected)
         base = None if stands is None else _version(tx, tenant, name, stands.version)
@@ -165,6 +159,19 @@ def requeue(database: Database, old: ModelVersion, new: ModelVersion) -> int:
             moved = tx.jobs.repoint(old.tenant, old.id, new)
         total += moved
     return total
+
+
+def requeue_by_number(database: Database, tenant: str, name: str, old: int, new: int) -> int:
+    """Blocking. ``requeue`` of a model's versions by their numbers; ``NotFound``, or ``Conflict``
+    with the field ``from`` or ``to``."""
+    with database.begin() as tx:
+        to = tx.models.hold_pointable(tenant, name, new)
+        left = _version(tx, tenant, name, old)
+    if left.state is VersionState.TRAINING:
+        says = f"{name}:{old} is still in training: no job is queued for it"
+        raise Conflict(says, code="version_in_training", field="from")
+    check_ready(to, field="to")
+    return requeue(database, left, to)
 
 
 def comparisons(decision: Decision) -> list[dict[str, object]]:

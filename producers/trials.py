@@ -9,7 +9,7 @@ from storage.database import Transaction
 from storage.records.compatibility import check_stands_in
 from storage.records.errors import Conflict, InvalidInput, NotFound
 from storage.records.ids import uuid7_series
-from storage.records.models import ModelRef, VersionState
+from storage.records.models import ModelRef, check_ready
 from storage.records.trials import Limits, Trial, TrialKind
 
 
@@ -42,12 +42,7 @@ def start(
     if stands is None:
         says = f"model {name!r} has no alias {alias!r} beside which a version could be tried"
         raise NotFound(says, code="alias_not_found", field="alias")
-    if candidate.state is not VersionState.READY:
-        raise Conflict(
-            f"{name}:{asked.version} is {candidate.state.value}: wait until a worker has loaded it",
-            code="version_not_ready",
-            field="version",
-        )
+    check_ready(candidate, field="version")
     base = tx.models.resolve(tenant, ModelRef(name, version=stands.version))
     if base.id == candidate.id:
         says = f"{name}@{alias} stands for version {asked.version}: try another one beside it"

@@ -10,13 +10,13 @@ from producers.api.auth import asker_of
 from producers.api.routes import MAX_VERSION, answer, named, page_of, route
 from producers.api.schemas import rfc3339
 from producers.api.service import service_of
-from producers.promotion import Moved, Promotion, comparisons, promote, requeue, roll_back
+from producers.promotion import Moved, Promotion, comparisons, promote, requeue_by_number, roll_back
 from producers.shapes import Fields, Flag, Number, Shape, Text, whole
 from storage.database.aliases import LAST
 from storage.records.aliases import AliasMove
-from storage.records.errors import Conflict, NotFound
+from storage.records.errors import NotFound
 from storage.records.gates import MAX_GATE
-from storage.records.models import ModelRef, VersionState, check_name
+from storage.records.models import check_name
 
 router = APIRouter(prefix="/v1/models", tags=["promotion"])
 
@@ -160,21 +160,9 @@ async def requeue_jobs(request: Request) -> Response:
     name = check_name(str(request.path_params["name"]), field="name")
     body = await bodies.parsed_body(request, REQUEUE)
     old, new = whole(body["from"]), whole(body["to"])
-
-    def move() -> int:
-        database = service.parts.database
-        with database.begin() as tx:
-            held = tx.models.hold_pointable(tenant, name, new)
-            left = tx.models.resolve(tenant, ModelRef(name, version=old), only_shown=True)
-        if left.state is VersionState.TRAINING:
-            says = f"{name}:{old} is still in training: no job is queued for it"
-            raise Conflict(says, code="version_in_training", field="from")
-        if held.state is not VersionState.READY:
-            says = f"{name}:{new} is {held.state.value}: wait until a worker has loaded it"
-            raise Conflict(says, code="version_not_ready", field="to")
-        return requeue(database, left, held)
-
-    moved = await service.submits.run(move)
+    moved = await service.submits.run(
+        lambda: requeue_by_number(service.parts.database, tenant, name, old, new)
+    )
     return answer({"name": name, "from": old, "to": new, "requeued": moved})
 
 

@@ -17,6 +17,7 @@ from storage.database.models import Models
 from storage.database.statements import Statement
 from storage.database.store import Store
 from storage.database.texts import storable
+from storage.database.trials import Trials
 from storage.records.errors import Conflict
 from storage.records.lineage import Dependents, Part, Stay, check_unused
 from storage.records.models import ModelRef, ModelVersion, VersionState, check_there
@@ -60,16 +61,6 @@ JOBS = Statement(
         (SELECT count(*) FROM live AS l
             WHERE l.tenant = :tenant AND l.state = 'running' AND l.version_id = :version_id)
         AS running
-    """,
-)
-
-TRIALS = Statement(
-    "The running trials of a version.",
-    """
-    SELECT t.id FROM trials AS t
-    WHERE t.tenant = :tenant AND t.name = :name AND t.state = 'running'
-        AND (t.base_version_id = :version_id OR t.candidate_version_id = :version_id)
-    ORDER BY t.id
     """,
 )
 
@@ -232,7 +223,7 @@ class Lifecycle(Store):
         named = {"tenant": tenant, "name": version.name, "number": version.version}
         jobs = work.row(JOBS, tenant=tenant, version_id=version.id)
         assert jobs is not None
-        trials = work.rows(TRIALS, tenant=tenant, name=version.name, version_id=version.id)
+        trials = Trials(work).on_version(version.id)
         trainings = work.rows(TRAININGS, tenant=tenant)
         ref = f"{version.name}:{version.version}"
         children = work.rows(CHILDREN, tenant=tenant, like=f'%"{ref}"%')
@@ -240,7 +231,7 @@ class Lifecycle(Store):
             aliases=tuple(row.alias for row in work.rows(ALIASES, **named)),
             queued=jobs.queued,
             running=jobs.running,
-            trials=tuple(row.id for row in trials),
+            trials=tuple(one.id for one in trials),
             trainings=tuple(row.id for row in trainings if parent_of(row.body) == version.id),
             children=tuple(
                 f"{row.name}:{row.version}"

@@ -61,14 +61,6 @@ RUNNING = Statement(
     """,
 )
 
-OF_MODEL = Statement(
-    "The trials of a model, the newest first.",
-    f"""
-    SELECT {_TRIAL} FROM trials AS j WHERE j.tenant = :tenant AND j.name = :name
-    ORDER BY j.created_at DESC, j.id DESC LIMIT :limit
-    """,
-)
-
 OF_ALIAS = Statement(
     "The trials of an alias, the newest first.",
     f"""
@@ -261,13 +253,6 @@ class Trials(Store):
         """The one that runs on this alias, in this transaction's hands."""
         rows = self._work.change(RUNNING, tenant=tenant, name=name, alias=alias)
         return trial_of(rows[0]) if rows else None
-
-    def of_model(self, tenant: str, name: str, limit: int) -> list[Trial]:
-        """A model's, the newest first."""
-        return [
-            trial_of(row)
-            for row in self._work.rows(OF_MODEL, tenant=tenant, name=name, limit=limit)
-        ]
 
     def of_alias(self, tenant: str, name: str, alias: str, limit: int) -> list[Trial]:
         """An alias's, the newest first."""

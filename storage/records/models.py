@@ -164,6 +164,18 @@ def check_pointable(version: ModelVersion) -> None:
     )
 
 
+def check_ready(version: ModelVersion, *, field: str) -> None:
+    """``Conflict`` with code ``version_not_ready`` unless a worker has loaded it: of one that an
+    alias may be pointed at."""
+    if version.state is not VersionState.READY:
+        raise Conflict(
+            f"{version.name}:{version.version} is {version.state.value}: wait until a worker has"
+            " loaded it",
+            code="version_not_ready",
+            field=field,
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Alias:
     """A name for a version that moves atomically. ``generation`` counts its moves."""

@@ -45,8 +45,8 @@ def test_what_is_started_is_read_back(database: Database) -> None:
         assert tx.trials.get(trial.id, tenant=ALICE) == started
         assert tx.trials.get(trial.id, tenant=BOB) is None
         assert tx.trials.get("no id") is None
-        assert tx.trials.of_model(ALICE, NAME, 9) == [started]
-        assert tx.trials.of_model(BOB, NAME, 9) == []
+        assert tx.trials.of_alias(ALICE, NAME, ALIAS, 9) == [started]
+        assert tx.trials.of_alias(BOB, NAME, ALIAS, 9) == []
         assert tx.trials.unsettled() == [trial.id]
 
 
@@ -197,7 +197,7 @@ def test_an_aliases_own_trials_are_listed(database: Database) -> None:
         tx.trials.start(other)
         assert [one.id for one in tx.trials.of_alias(ALICE, NAME, ALIAS, 1)] == [beside.trial.id]
         assert [one.id for one in tx.trials.of_alias(ALICE, NAME, "beta", 9)] == [other.id]
-        assert len(tx.trials.of_model(ALICE, NAME, 9)) == 2
+        assert [one.id for one in tx.trials.of_alias(ALICE, NAME, ALIAS, 9)] == [beside.trial.id]
         assert tx.trials.of_alias(BOB, NAME, ALIAS, 9) == []
 
 

@@ -28,7 +28,6 @@ from storage.records.models import VersionState
 from storage.records.packs import PackState
 from storage.records.trials import (
     RECENT_JOBS,
-    ArmSeen,
     Disagreement,
     Progress,
     Trial,
@@ -128,11 +127,17 @@ class Trials:
     def _look_after(self, tx: Transaction, trial: Trial, found: Compared) -> Looked:
         if trial.state is not TrialState.RUNNING:
             return self._wind_up(tx, trial)
-        if found.after == trial.progress:  # else another keeper has counted them meanwhile
-            trial = self._counted(tx, trial, found)
+        if found.after != trial.progress:  # another keeper has counted them meanwhile
+            found = Compared(trial.progress, trial.progress)
         seen = {arm: tx.trials.arm(arm_id) for arm, arm_id in _arms(trial).items()}
-        tx.trials.note(trial.id, seen, trial.progress)
-        recent = trial.progress.recent
+        tx.trials.note(
+            trial.id,
+            seen,
+            found.progress,
+            compared=found.compared,
+            disagreed=found.disagreed,
+        )
+        recent = found.progress.recent
         reason = _unserved(tx, trial) or judge(
             trial.limits, seen["candidate"], seen["base"], len(recent), recent.count(_DIFFERENT)
         )
@@ -147,23 +152,6 @@ class Trials:
             tx.trials.end(trial, TrialState.RETURNED, reason)
             return Looked(returned=1, compared=found.compared)
         return Looked(shadows=self._score_again(tx, trial), compared=found.compared)
-
-    def _counted(self, tx: Transaction, trial: Trial, found: Compared) -> Trial:
-        if found.progress == trial.progress:
-            return trial
-        tx.trials.note(
-            trial.id,
-            trial.seen,
-            found.progress,
-            compared=found.compared,
-            disagreed=found.disagreed,
-        )
-        return replace(
-            trial,
-            progress=found.progress,
-            compared=trial.compared + found.compared,
-            disagreed=trial.disagreed + found.disagreed,
-        )
 
     def _wind_up(self, tx: Transaction, trial: Trial) -> Looked:
         """It has ended: nothing is left behind."""
@@ -309,6 +297,3 @@ def _answers(
             continue
         found.update(zip(slices, map(orjson.loads, texts), strict=True))
     return found
-
-
-__all__ = ["ArmSeen", "Compared", "Looked", "Trials", "TrialsConfig", "compared"]
